@@ -1,0 +1,131 @@
+"""The typed configuration: one small model per component, defaults included."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from ascend_serve.graph.modes import GraphMode, OnFailure, RuntimeName
+
+
+class Section(BaseModel):
+    """Base of all sections: unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ModelConfig(Section):
+    """The model to serve."""
+
+    path: str = Field(description="Folder with the model's config.json, tokenizer and safetensors.")
+    served_name: str | None = Field(None, description="Name clients use; the folder's name when not set.")
+    trust_remote_code: bool = Field(False, description="Run code that the model folder brings.")
+
+
+class ParallelConfig(Section):
+    """How the model is spread over NPUs."""
+
+    tensor_parallel_size: int = Field(1, ge=1, description="NPUs that share each layer.")
+    pipeline_parallel_size: int = Field(1, ge=1, description="Stages of layers.")
+    data_parallel_size: int = Field(1, ge=1, description="Engines that share one capture group.")
+    enable_expert_parallel: bool = Field(False, description="Spread experts over the TP and DP ranks.")
+
+    @property
+    def world_size(self) -> int:
+        """NPUs of one replica."""
+        return self.tensor_parallel_size * self.pipeline_parallel_size * self.data_parallel_size
+
+
+class XliteConfig(Section):
+    """Options of the Xlite runtime."""
+
+    full_mode: bool = Field(False, description="Prefill through Xlite too, not only decode.")
+
+
+class NpugraphExConfig(Section):
+    """Compile-time optimisation of the FX graph before ACLGraph captures it."""
+
+    enabled: bool | None = Field(None, description="Default: on exactly in FULL and FULL_DECODE_ONLY.")
+    static_kernel: bool = Field(False, description="Compile kernels for fixed shapes; costs minutes at start-up.")
+
+
+class DeadlinesConfig(Section):
+    """Seconds that the driver waits at each meeting point before it takes a rank for lost.
+
+    Unset ones are derived from the model's size and from whether static kernels compile.
+    """
+
+    join: float | None = Field(None, gt=0, description="All workers loaded the model.")
+    propose: float | None = Field(None, gt=0, description="All ranks said what they can do.")
+    capture: float | None = Field(None, gt=0, description="One size warmed up and captured on all ranks.")
+    seal: float | None = Field(None, gt=0, description="All ranks verified their graphs.")
+
+
+class GraphConfig(Section):
+    """Graph mode of the whole capture group."""
+
+    runtime: RuntimeName = Field(RuntimeName.ACLGRAPH, description="What a rank replays with.")
+    mode: GraphMode = Field(GraphMode.FULL_AND_PIECEWISE, description="vLLM's cudagraph_mode.")
+    capture_sizes: tuple[int, ...] | None = Field(None, description="Padded batch sizes in tokens; chosen when not set.")
+    on_failure: OnFailure = Field(OnFailure.DEGRADE, description="How far down the ladder a failed capture may go.")
+    xlite: XliteConfig = Field(default_factory=XliteConfig)
+    npugraph_ex: NpugraphExConfig = Field(default_factory=NpugraphExConfig)
+    deadlines: DeadlinesConfig = Field(default_factory=DeadlinesConfig)
+
+    @field_validator("capture_sizes")
+    @classmethod
+    def _ascending(cls, sizes: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        if sizes is not None and any(size < 1 for size in sizes):
+            raise ValueError("capture sizes are numbers of tokens, 1 or more")
+        return None if sizes is None else tuple(sorted(set(sizes)))
+
+
+class FaultError(StrEnum):
+    """What a scripted fault does on the emulated NPU."""
+
+    STREAM_EXHAUSTED = "stream_exhausted"
+    OLD_HDK = "old_hdk"
+    NOT_CAPTURABLE = "not_capturable"
+    OUT_OF_MEMORY = "out_of_memory"
+    DEVICE_FAULT = "device_fault"
+    UNKNOWN = "unknown"
+    HANG = "hang"
+    CRASH = "crash"
+    SLOW = "slow"
+
+
+class FaultConfig(Section):
+    """One scripted fault of the emulated NPU. It strikes once."""
+
+    rank: int = Field(ge=0, description="Rank it strikes.")
+    phase: Literal["join", "propose", "warmup", "capture", "seal", "serve"] = Field(description="When it strikes.")
+    size: int | None = Field(None, ge=1, description="Capture size it strikes at; any when not set.")
+    error: FaultError = Field(description="What happens.")
+
+
+class EmulatedConfig(Section):
+    """The emulated NPU. With ``npus: 0`` the real device is used."""
+
+    npus: int = Field(0, ge=0, description="Emulated NPUs that a local cluster offers.")
+    stream_quota: int | tuple[int, ...] = Field(2048, description="Streams of each device, or one number per rank.")
+    faults: tuple[FaultConfig, ...] = Field((), description="Scripted faults.")
+
+
+class ServingConfig(Section):
+    """The HTTP server and its replicas."""
+
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(8000, ge=1, le=65535, description="Port to listen on.")
+
+
+class AscendServeConfig(Section):
+    """The whole configuration."""
+
+    model: ModelConfig
+    parallel: ParallelConfig = Field(default_factory=ParallelConfig)
+    graph: GraphConfig = Field(default_factory=GraphConfig)
+    emulated: EmulatedConfig = Field(default_factory=EmulatedConfig)
+    serving: ServingConfig = Field(default_factory=ServingConfig)
+    vllm: dict[str, Any] = Field(default_factory=dict, description="Any vLLM engine argument, spelled as vLLM does.")

@@ -1,0 +1,59 @@
+"""The exception tree: one class per failure a user can act on.
+
+Every error carries what was wrong and what to do next; the command line prints both and exits with ``exit_code``.
+"""
+
+from __future__ import annotations
+
+
+class AscendServeError(Exception):
+    """Base of all errors a user can act on.
+
+    Args:
+        problem: What was wrong, with the full key, value or file.
+        remedy: What to do next.
+    """
+
+    exit_code = 1
+
+    def __init__(self, problem: str, remedy: str = "") -> None:
+        super().__init__(problem, remedy)
+        self.problem = problem
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.problem}\n{self.remedy}" if self.remedy else self.problem
+
+
+class ConfigError(AscendServeError):
+    """A configuration that cannot be read, or that asks for something impossible."""
+
+    exit_code = 2
+
+
+class PlanError(AscendServeError):
+    """A deployment that cannot work on the described hardware."""
+
+    exit_code = 2
+
+
+class ModelError(AscendServeError):
+    """A model that is missing or cannot be read."""
+
+    exit_code = 2
+
+
+class ClusterError(AscendServeError):
+    """A Ray cluster that cannot be reached or does not offer what was asked for."""
+
+
+class PortInUseError(AscendServeError):
+    """The address the server should listen on is taken."""
+
+
+class CaptureError(AscendServeError):
+    """Capture failed and ``graph.on_failure`` does not allow to go on."""
+
+
+class EngineError(AscendServeError):
+    """The engine did not start or died."""

@@ -1,0 +1,1 @@
+"""Decisions about graphs, pure: no torch, no vLLM, no Ray."""
