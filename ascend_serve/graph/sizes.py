@@ -56,7 +56,8 @@ def select_sizes(
     if not sizes or max_graphs < 1:
         return ()
     steps = _cumulated(sizes, _used(weights, sizes[-1]) or prior_weights(sizes))
-    costs, origins = _first_row(sizes, steps), []
+    costs = _first_row(sizes, steps)
+    origins: list[list[int]] = []
     while len(origins) + 1 < min(max_graphs, len(sizes)):
         row, origin = _next_row(costs, sizes, steps)
         if row[-1] >= costs[-1]:
