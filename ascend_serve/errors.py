@@ -5,6 +5,9 @@ Every error carries what was wrong and what to do next; the command line prints 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Self
+
 
 class AscendServeError(Exception):
     """Base of all errors a user can act on.
@@ -29,6 +32,19 @@ class ConfigError(AscendServeError):
     """A configuration that cannot be read, or that asks for something impossible."""
 
     exit_code = 2
+
+    @classmethod
+    def of(cls, source: str, problems: Sequence[tuple[str, str]]) -> Self:
+        """One error for all problems: a single one plainly, several as a list with the remedy beside each.
+
+        Args:
+            source: What the problems are in, for example the file.
+            problems: Problem and remedy of each, at least one.
+        """
+        if len(problems) == 1:
+            return cls(*problems[0])
+        lines = [f"  - {problem}. {remedy}" for problem, remedy in problems]
+        return cls("\n".join([f"{source}: {len(problems)} problems", *lines]), "Correct all of them, then try again.")
 
 
 class PlanError(AscendServeError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from pathlib import PurePath
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -22,6 +23,11 @@ class ModelConfig(Section):
     path: str = Field(description="Folder with the model's config.json, tokenizer and safetensors.")
     served_name: str | None = Field(None, description="Name clients use; the folder's name when not set.")
     trust_remote_code: bool = Field(False, description="Run code that the model folder brings.")
+
+    @property
+    def name(self) -> str:
+        """The name clients use."""
+        return self.served_name or PurePath(self.path).name
 
 
 class ParallelConfig(Section):
@@ -68,7 +74,9 @@ class GraphConfig(Section):
 
     runtime: RuntimeName = Field(RuntimeName.ACLGRAPH, description="What a rank replays with.")
     mode: GraphMode = Field(GraphMode.FULL_AND_PIECEWISE, description="vLLM's cudagraph_mode.")
-    capture_sizes: tuple[int, ...] | None = Field(None, description="Padded batch sizes in tokens; chosen when not set.")
+    capture_sizes: tuple[int, ...] | None = Field(
+        None, description="Padded batch sizes in tokens; chosen when not set."
+    )
     on_failure: OnFailure = Field(OnFailure.DEGRADE, description="How far down the ladder a failed capture may go.")
     xlite: XliteConfig = Field(default_factory=XliteConfig)
     npugraph_ex: NpugraphExConfig = Field(default_factory=NpugraphExConfig)

@@ -1,0 +1,90 @@
+"""The ``vllm:`` section: any engine argument of vLLM, except those that our own sections decide."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ascend_serve.errors import ConfigError
+
+_SIZES = "graph.capture_sizes decides it."
+_RAY = "Leave it out: ranks are always Ray actors."
+
+DECIDED_ELSEWHERE: Mapping[str, str] = {
+    "model": "Set model.path.",
+    "served_model_name": "Set model.served_name.",
+    "trust_remote_code": "Set model.trust_remote_code.",
+    "tensor_parallel_size": "Set parallel.tensor_parallel_size.",
+    "pipeline_parallel_size": "Set parallel.pipeline_parallel_size.",
+    "data_parallel_size": "Set parallel.data_parallel_size.",
+    "enable_expert_parallel": "Set parallel.enable_expert_parallel.",
+    "data_parallel_backend": _RAY,
+    "distributed_executor_backend": _RAY,
+    "worker_extension_cls": "Leave it out: the capture session lives there.",
+    "enforce_eager": "Set graph.runtime=eager.",
+    "cudagraph_capture_sizes": _SIZES,
+    "max_cudagraph_capture_size": _SIZES,
+    "compilation_config.cudagraph_mode": "Set graph.mode.",
+    "compilation_config.cudagraph_capture_sizes": _SIZES,
+    "compilation_config.max_cudagraph_capture_size": _SIZES,
+    "additional_config.ascend_compilation_config.enable_npugraph_ex": "Set graph.npugraph_ex.enabled.",
+    "additional_config.ascend_compilation_config.enable_static_kernel": "Set graph.npugraph_ex.static_kernel.",
+    "additional_config.xlite_graph_config.enabled": "Set graph.runtime=xlite.",
+    "additional_config.xlite_graph_config.full_mode": "Set graph.xlite.full_mode.",
+    "additional_config.ascend_serve": "Leave it out: the sections graph and emulated are carried there.",
+    "host": "Set serving.host.",
+    "port": "Set serving.port.",
+    "api_key": "Leave it out: keys do not belong in a file that is logged; set the environment variable VLLM_API_KEY.",
+}
+"""Keys below ``vllm`` that our own sections decide, and what to do instead."""
+
+_MAPPINGS = ("compilation_config", "additional_config")
+
+
+def collisions(arguments: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Keys of the ``vllm:`` section that contradict our own sections, each with what to set instead."""
+    for name in _MAPPINGS:
+        if name in arguments and not isinstance(arguments[name], Mapping):
+            yield f"vllm.{name}: {arguments[name]!r} is not a mapping", f"Write the options of {name} as keys below it."
+    for key, remedy in DECIDED_ELSEWHERE.items():
+        if _contains(arguments, key.split(".")):
+            yield f"vllm.{key}: decided by another section", remedy
+
+
+def merge(ours: Mapping[str, Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay ``arguments`` over ``ours``; mappings on both sides are merged key by key."""
+    merged = dict(ours)
+    for key, value in arguments.items():
+        below = merged.get(key)
+        merged[key] = merge(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
+    return merged
+
+
+def check_argument_names(arguments: Mapping[str, Any]) -> None:
+    """Hold the keys of the ``vllm:`` section against the engine arguments of the installed vLLM, which it imports.
+
+    Raises:
+        ConfigError: A key is no engine argument; with the nearest one that is.
+    """
+    from vllm import __version__
+    from vllm.engine.arg_utils import AsyncEngineArgs
+
+    known = [field.name for field in dataclasses.fields(AsyncEngineArgs)]
+    problems = []
+    for key in arguments:
+        if key not in known:
+            match = difflib.get_close_matches(key, known, n=1)
+            remedy = f"Did you mean vllm.{match[0]}?" if match else "`vllm serve --help=all` lists them."
+            problems.append((f"vllm.{key}: no engine argument of vLLM {__version__}", remedy))
+    if problems:
+        raise ConfigError.of("vllm", problems)
+
+
+def _contains(arguments: Any, path: list[str]) -> bool:
+    for part in path:
+        if not isinstance(arguments, Mapping) or part not in arguments:
+            return False
+        arguments = arguments[part]
+    return True

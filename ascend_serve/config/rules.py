@@ -1,0 +1,189 @@
+"""Rules across sections: combinations that cannot work, and options that have no effect beside others."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+
+from pydantic import BaseModel
+
+from ascend_serve.config.passthrough import collisions
+from ascend_serve.config.schema import AscendServeConfig, FaultConfig
+from ascend_serve.errors import ConfigError
+from ascend_serve.graph.modes import GraphMode, RuntimeName
+
+_STATIC_SHAPE_MODES = (GraphMode.FULL, GraphMode.FULL_DECODE_ONLY)
+
+
+Problem = tuple[str, str]
+
+
+def check(config: AscendServeConfig, source: str = "configuration") -> None:
+    """Refuse combinations of options that cannot work on any hardware.
+
+    Args:
+        config: The configuration.
+        source: What to name in front of several problems, for example the file.
+
+    Raises:
+        ConfigError: With every such combination, why it cannot work, and what to change.
+    """
+    problems = [problem for rule in _CONFLICTS for problem in rule(config)]
+    if problems:
+        raise ConfigError.of(source, problems)
+
+
+def ineffective_options(config: AscendServeConfig) -> tuple[str, ...]:
+    """One sentence for each option that the user set and that has no effect beside the others."""
+    return tuple(sentence for rule in _INEFFECTIVE for sentence in rule(config))
+
+
+def effective_npugraph_ex(config: AscendServeConfig, mode: GraphMode) -> bool:
+    """Whether npugraph_ex runs in ``mode``: by default exactly where the FX graph is not split.
+
+    Source: vllm-ascend 0.23.0, ``platform.py``, which turns it off in all other modes.
+    """
+    return config.graph.npugraph_ex.enabled is not False and mode in _STATIC_SHAPE_MODES
+
+
+def _static_kernel_needs_npugraph_ex(config: AscendServeConfig) -> Iterator[Problem]:
+    npugraph_ex = config.graph.npugraph_ex
+    if npugraph_ex.static_kernel and npugraph_ex.enabled is False:
+        yield (
+            "graph.npugraph_ex.static_kernel: true with graph.npugraph_ex.enabled: false; "
+            "static kernels are compiled by npugraph_ex",
+            "Set graph.npugraph_ex.enabled=true, or graph.npugraph_ex.static_kernel=false.",
+        )
+
+
+def _xlite_has_no_pipeline(config: AscendServeConfig) -> Iterator[Problem]:
+    stages = config.parallel.pipeline_parallel_size
+    if config.graph.runtime is RuntimeName.XLITE and stages > 1:
+        yield (
+            f"graph.runtime: xlite with parallel.pipeline_parallel_size: {stages}; Xlite refuses pipeline parallelism",
+            "Set parallel.pipeline_parallel_size=1, or graph.runtime=aclgraph.",
+        )
+
+
+def _world_fits_emulated_npus(config: AscendServeConfig) -> Iterator[Problem]:
+    world, npus = config.parallel.world_size, config.emulated.npus
+    if npus and world > npus and not os.environ.get("RAY_ADDRESS"):
+        parallel = config.parallel
+        yield (
+            f"parallel.tensor_parallel_size {parallel.tensor_parallel_size} x pipeline_parallel_size "
+            f"{parallel.pipeline_parallel_size} x data_parallel_size {parallel.data_parallel_size} = {world} NPUs, "
+            f"but emulated.npus is {npus}",
+            f"Set emulated.npus={world}, or smaller parallel sizes.",
+        )
+
+
+def _quota_for_each_rank(config: AscendServeConfig) -> Iterator[Problem]:
+    quota, world = config.emulated.stream_quota, config.parallel.world_size
+    if isinstance(quota, tuple) and len(quota) != world:
+        yield (
+            f"emulated.stream_quota: {list(quota)} has {len(quota)} numbers for {world} ranks",
+            "Give one number for all ranks, or one per rank.",
+        )
+
+
+def _faults_on_existing_ranks(config: AscendServeConfig) -> Iterator[Problem]:
+    world = config.parallel.world_size
+    for index, fault in enumerate(config.emulated.faults):
+        if fault.rank >= world:
+            yield (
+                f"emulated.faults[{index}].rank: {fault.rank}, but the ranks are 0 to {world - 1}",
+                f"Give a rank from 0 to {world - 1}, or larger parallel sizes.",
+            )
+
+
+def _passthrough_leaves_our_keys_alone(config: AscendServeConfig) -> Iterator[Problem]:
+    yield from collisions(config.vllm)
+
+
+def _graph_options_without_graphs(config: AscendServeConfig) -> Iterator[str]:
+    graph = config.graph
+    if graph.runtime is RuntimeName.EAGER and "mode" in graph.model_fields_set and graph.mode is not GraphMode.NONE:
+        yield f"graph.mode: {graph.mode} has no effect with graph.runtime: eager"
+    if _captures(config):
+        return
+    reason = "graph.runtime: eager" if graph.runtime is RuntimeName.EAGER else "graph.mode: NONE"
+    yield from _set_keys(graph, "graph.", ("capture_sizes", "on_failure", "npugraph_ex", "deadlines"), reason)
+
+
+def _xlite_options_without_xlite(config: AscendServeConfig) -> Iterator[str]:
+    if config.graph.runtime is not RuntimeName.XLITE:
+        yield from _set_keys(config.graph, "graph.", ("xlite",), f"graph.runtime: {config.graph.runtime}")
+
+
+def _npugraph_ex_outside_its_modes(config: AscendServeConfig) -> Iterator[str]:
+    graph = config.graph
+    if not _captures(config) or graph.mode in _STATIC_SHAPE_MODES:
+        return
+    for name in ("enabled", "static_kernel"):
+        if getattr(graph.npugraph_ex, name):
+            yield (
+                f"graph.npugraph_ex.{name}: true has no effect with graph.mode: {graph.mode}; "
+                "npugraph_ex works in FULL and FULL_DECODE_ONLY"
+            )
+
+
+def _emulated_options_without_emulation(config: AscendServeConfig) -> Iterator[str]:
+    if config.emulated.npus == 0:
+        yield from _set_keys(config.emulated, "emulated.", ("stream_quota", "faults"), "emulated.npus: 0")
+
+
+def _faults_that_never_strike(config: AscendServeConfig) -> Iterator[str]:
+    for index, fault in enumerate(config.emulated.faults if config.emulated.npus else ()):
+        reason = _never_strikes(fault, config)
+        if reason:
+            yield f"emulated.faults[{index}] never strikes: {reason}"
+
+
+def _never_strikes(fault: FaultConfig, config: AscendServeConfig) -> str:
+    sizes = config.graph.capture_sizes
+    if fault.phase in ("warmup", "capture") and not _captures(config):
+        return f"nothing is captured with graph.runtime: {config.graph.runtime} and graph.mode: {config.graph.mode}"
+    if fault.phase in ("warmup", "capture") and fault.size and sizes and fault.size not in sizes:
+        return f"size {fault.size} is not in graph.capture_sizes: {list(sizes)}"
+    if fault.size and fault.phase not in ("warmup", "capture"):
+        return f"phase {fault.phase} has no capture size"
+    return ""
+
+
+def _captures(config: AscendServeConfig) -> bool:
+    graph = config.graph
+    return graph.runtime is RuntimeName.XLITE or (
+        graph.runtime is RuntimeName.ACLGRAPH and graph.mode is not GraphMode.NONE
+    )
+
+
+def _set_keys(section: BaseModel, prefix: str, names: tuple[str, ...], reason: str) -> Iterator[str]:
+    """A sentence for each of ``names`` that the user set to something other than its default."""
+    for name in names:
+        value = getattr(section, name)
+        if name not in section.model_fields_set or value == type(section).model_fields[name].get_default(
+            call_default_factory=True
+        ):
+            continue
+        if isinstance(value, BaseModel):
+            yield from _set_keys(value, f"{prefix}{name}.", tuple(value.model_fields_set), reason)
+        else:
+            yield f"{prefix}{name} has no effect with {reason}"
+
+
+_CONFLICTS: tuple[Callable[[AscendServeConfig], Iterator[Problem]], ...] = (
+    _static_kernel_needs_npugraph_ex,
+    _xlite_has_no_pipeline,
+    _world_fits_emulated_npus,
+    _quota_for_each_rank,
+    _faults_on_existing_ranks,
+    _passthrough_leaves_our_keys_alone,
+)
+
+_INEFFECTIVE: tuple[Callable[[AscendServeConfig], Iterator[str]], ...] = (
+    _graph_options_without_graphs,
+    _xlite_options_without_xlite,
+    _npugraph_ex_outside_its_modes,
+    _emulated_options_without_emulation,
+    _faults_that_never_strike,
+)

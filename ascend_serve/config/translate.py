@@ -1,0 +1,132 @@
+"""Translation of a configuration to the keyword arguments of vLLM's ``AsyncEngineArgs`` (0.23.0 and 0.32.0)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ascend_serve.config.passthrough import merge
+from ascend_serve.config.rules import check, effective_npugraph_ex
+from ascend_serve.config.schema import AscendServeConfig
+from ascend_serve.graph.modes import GraphMode, RuntimeName
+
+EXECUTOR = "ascend_serve.engine.executor.LockstepRayExecutor"
+WORKER_EXTENSION = "ascend_serve.engine.worker.CaptureWorkerExtension"
+
+
+def engine_args(
+    config: AscendServeConfig,
+    *,
+    runtime: RuntimeName | None = None,
+    mode: GraphMode | None = None,
+    capture_sizes: Sequence[int] | None = None,
+    group: str | None = None,
+    weights: Mapping[int, float] | None = None,
+    plan_directory: str | None = None,
+) -> dict[str, Any]:
+    """Translate ``config``; what a planner decided comes in as arguments and wins over the section ``graph``.
+
+    Args:
+        config: The configuration.
+        runtime: The graph runtime to start with.
+        mode: The graph mode to start with.
+        capture_sizes: Sizes to capture, in tokens; vLLM chooses where neither these nor the configuration's are set.
+        group: Name of the capture group, unique per start; the engine's instance id when not given.
+        weights: Share of decode steps per batch size in tokens, where known.
+        plan_directory: Folder in which plans that worked are kept.
+
+    Returns:
+        Keyword arguments of plain JSON types, with the ``vllm:`` section on top: mappings on both sides are merged.
+
+    Raises:
+        ConfigError: The combination cannot work, or ``vllm:`` holds a key that another section decides.
+    """
+    check(config)
+    runtime = runtime or config.graph.runtime
+    mode = GraphMode.NONE if runtime is RuntimeName.EAGER else mode or _mode(config, runtime)
+    sizes = capture_sizes if capture_sizes is not None else config.graph.capture_sizes
+    ours = {
+        **_model(config),
+        **_parallel(config),
+        "enforce_eager": mode is GraphMode.NONE,
+        "compilation_config": _compilation(mode, sizes),
+        "additional_config": {
+            "ascend_compilation_config": _ascend_compilation(config, mode),
+            "xlite_graph_config": _xlite(config, runtime),
+            "ascend_serve": _settings(config, runtime, group, weights, plan_directory),
+        },
+    }
+    return merge(ours, config.vllm)
+
+
+def _mode(config: AscendServeConfig, runtime: RuntimeName) -> GraphMode:
+    """What vllm-ascend 0.23.0 (``platform.py``) makes of the mode under Xlite; the configuration's mode elsewhere."""
+    if runtime is not RuntimeName.XLITE:
+        return config.graph.mode
+    speculative = config.vllm.get("speculative_config")
+    return GraphMode.NONE if config.graph.xlite.full_mode and not speculative else GraphMode.FULL_DECODE_ONLY
+
+
+def _model(config: AscendServeConfig) -> dict[str, Any]:
+    return {
+        "model": config.model.path,
+        "served_model_name": config.model.name,
+        "trust_remote_code": config.model.trust_remote_code,
+    }
+
+
+def _parallel(config: AscendServeConfig) -> dict[str, Any]:
+    parallel = config.parallel
+    backend = {"data_parallel_backend": "ray"} if parallel.data_parallel_size > 1 else {}
+    return {
+        "tensor_parallel_size": parallel.tensor_parallel_size,
+        "pipeline_parallel_size": parallel.pipeline_parallel_size,
+        "data_parallel_size": parallel.data_parallel_size,
+        "enable_expert_parallel": parallel.enable_expert_parallel,
+        "distributed_executor_backend": EXECUTOR,
+        "worker_extension_cls": WORKER_EXTENSION,
+        **backend,
+    }
+
+
+def _compilation(mode: GraphMode, sizes: Sequence[int] | None) -> dict[str, Any]:
+    """Sizes go with their maximum: vLLM derives it otherwise, and refuses one that does not fit the sizes."""
+    captured = {"cudagraph_capture_sizes": sorted(sizes), "max_cudagraph_capture_size": max(sizes)} if sizes else {}
+    return {"cudagraph_mode": mode.value, **(captured if mode is not GraphMode.NONE else {})}
+
+
+def _ascend_compilation(config: AscendServeConfig, mode: GraphMode) -> dict[str, bool]:
+    enabled = effective_npugraph_ex(config, mode)
+    return {
+        "enable_npugraph_ex": enabled,
+        "enable_static_kernel": enabled and config.graph.npugraph_ex.static_kernel,
+    }
+
+
+def _xlite(config: AscendServeConfig, runtime: RuntimeName) -> dict[str, bool]:
+    enabled = runtime is RuntimeName.XLITE
+    return {"enabled": enabled, "full_mode": enabled and config.graph.xlite.full_mode}
+
+
+def _settings(
+    config: AscendServeConfig,
+    runtime: RuntimeName,
+    group: str | None,
+    weights: Mapping[int, float] | None,
+    plan_directory: str | None,
+) -> dict[str, Any]:
+    """What our executor and workers read (``engine/settings.py``) and the emulated NPU, as plain JSON types."""
+    graph = config.graph
+    settings: dict[str, Any] = {
+        "group": group,
+        "data_parallel_size": config.parallel.data_parallel_size,
+        "runtime": runtime.value,
+        "mode": graph.mode.value,
+        "on_failure": graph.on_failure.value,
+        "static_kernel": graph.npugraph_ex.static_kernel,
+        "deadlines": graph.deadlines.model_dump(exclude_none=True),
+        "weights": {str(size): share for size, share in (weights or {}).items()},
+        "plan_directory": plan_directory,
+        "emulated": config.emulated.model_dump(mode="json") if config.emulated.npus else None,
+    }
+    return {key: value for key, value in settings.items() if value is not None}
