@@ -92,7 +92,7 @@ def _explain(key: KeyPath, details: list[Any], written: Sources) -> tuple[str, s
         return f"{name}: required, but not set ({origin})", f"Set {name}."
     allowed = " or ".join(dict.fromkeys(_sentence(detail["msg"]) for detail in details))
     value = json.dumps(_value(written.values, key, details[0]["input"]), default=str)
-    return f"{name}: {value} is not allowed ({origin}): {allowed}", f"Set {name} to an allowed value."
+    return f"{name}: {value} is not allowed ({origin}); allowed: {allowed}", f"Set {name} to an allowed value."
 
 
 def _closest_key(key: KeyPath) -> str:
@@ -114,5 +114,9 @@ def _value(values: Any, key: KeyPath, otherwise: Any) -> Any:
 
 
 def _sentence(message: str) -> str:
-    sentence = message.replace("Input should be", "must be").removeprefix("Value error, ")
-    return sentence.replace("an object", "a mapping").replace("a valid array", "a list").replace("a valid ", "a ")
+    sentence = message.removeprefix("Value error, ").removeprefix("Input should be ")
+    return (
+        sentence.replace("an object", "a mapping")
+        .replace("a valid array", "a list")
+        .replace("a valid integer", "an integer")
+    )

@@ -106,7 +106,7 @@ def _apply_override(config: DictConfig, override: str) -> KeyPath:
         )
     try:
         parsed = OmegaConf.from_dotlist([f"value{override[len(key) :]}"])
-        value = OmegaConf.to_container(parsed, resolve=False)["value"]
+        value = OmegaConf.to_container(parsed, resolve=False)["value"]  # type: ignore[index, call-overload]
         OmegaConf.update(config, key, value, merge=True, force_add=True)
     except yaml.MarkedYAMLError as error:
         raise ConfigError(
