@@ -1,0 +1,57 @@
+"""``ascend-serve config``: the merged, validated configuration, or the reference of all keys."""
+
+from __future__ import annotations
+
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+
+from ascend_serve.cli.arguments import Overrides
+from ascend_serve.cli.output import print_warning
+from ascend_serve.config import LoadedConfig, load_with_sources
+from ascend_serve.config.keys import dotted
+from ascend_serve.config.reference import reference as reference_page
+
+
+class Format(StrEnum):
+    """How the configuration is printed."""
+
+    YAML = "yaml"
+    JSON = "json"
+
+
+def config(
+    config: Annotated[Path | None, typer.Argument(metavar="CONFIG", help="YAML file.", show_default=False)] = None,
+    overrides: Overrides = None,
+    form: Annotated[Format, typer.Option("--format", help="How to print it.")] = Format.YAML,
+    origins: Annotated[bool, typer.Option(help="Print where each key that is not a default comes from.")] = False,
+    reference: Annotated[bool, typer.Option(help="Print all keys with types, defaults and meaning.")] = False,
+) -> None:
+    """Show the merged and validated configuration, or the reference of all keys."""
+    if reference:
+        typer.echo(reference_page(), nl=False)
+        return
+    if config is None:
+        raise typer.BadParameter("give a configuration file, or --reference", param_hint="CONFIG")
+    loaded = load_with_sources(config, overrides or ())
+    for warning in loaded.warnings:
+        print_warning(warning)
+    typer.echo(_origins(loaded) if origins else _dump(loaded.config.model_dump(mode="json"), form), nl=False)
+
+
+def _dump(values: dict[str, Any], form: Format) -> str:
+    if form is Format.JSON:
+        return json.dumps(values, indent=2) + "\n"
+    return yaml.safe_dump(values, sort_keys=False)
+
+
+def _origins(loaded: LoadedConfig) -> str:
+    """One line for each key that was set; sections and elements of lists have none of their own."""
+    origins = loaded.sources.origins
+    keys = [key for key in origins if not any(isinstance(part, int) for part in key)]
+    sections = {key[:length] for key in keys for length in range(len(key))}
+    return "".join(f"{dotted(key)}: {origins[key]}\n" for key in keys if key not in sections)
