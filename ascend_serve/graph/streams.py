@@ -1,7 +1,8 @@
 """Stream budget: how many graphs a device has room for.
 
-The prior is the heuristic that vllm-ascend used up to mid 2026 (``update_aclgraph_sizes``), which is conservative on newer
-CANN. It is replaced by what the device itself said as soon as that is known: pass a measured budget to ``sizes_that_fit``.
+The prior is the heuristic that vllm-ascend used up to mid 2026 (``update_aclgraph_sizes``), which is conservative on
+newer CANN. It is replaced by what the device itself said as soon as that is known: pass a measured budget to
+``sizes_that_fit``.
 """
 
 from __future__ import annotations
