@@ -1,0 +1,70 @@
+# Everything needs Linux on x86-64 and Python 3.11; nothing needs an NPU.
+#   make serve   set-up, the demo model, then the server; Ctrl-C stops all that it started
+#   make test    set-up, then the tests
+#   make lint    set-up, then ruff and mypy
+#   make lock    pins the requirements anew
+
+PYTHON ?= python3.11
+# The CPU build of torch. It comes from wherever pip is set up to look (README, "Installation").
+TORCH ?= torch==2.13.0+cpu
+# What `make serve` serves; ARGS are overrides, for example ARGS="graph.mode=FULL".
+CONFIG ?= configs/demo.yaml
+ARGS ?=
+PYTEST_ARGS ?=
+
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+RUNTIME := .venv/.runtime
+DEVELOPMENT := .venv/.development
+DEMO_MODEL := .cache/models/demo
+LEFT_OUT := torch torchvision torchaudio torchcodec triton
+COMPILE = .cache/lock/bin/uv pip compile --quiet --python-version 3.11 --no-header --no-annotate
+
+.PHONY: setup serve test lint lock
+.DEFAULT_GOAL := serve
+.DELETE_ON_ERROR:
+
+setup: $(RUNTIME)
+
+serve: $(RUNTIME) $(DEMO_MODEL)/config.json
+	@exec $(BIN)/ascend-serve serve $(CONFIG) $(ARGS)
+
+test: $(DEVELOPMENT)
+	@$(BIN)/pytest $(PYTEST_ARGS)
+
+lint: $(DEVELOPMENT)
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/mypy
+
+$(BIN)/python:
+	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) is not installed; install it, or give another 3.11 as PYTHON=..."; exit 1; }
+	@echo "install: Python environment in .venv"
+	@$(PYTHON) -m venv .venv
+
+$(RUNTIME): requirements/cpu.lock pyproject.toml | $(BIN)/python
+	@echo "install: $(TORCH)"
+	@$(PIP) --no-deps "$(TORCH)" || { echo "error: pip offers no $(TORCH); see README.md, section Installation"; exit 1; }
+	@echo "install: $$(wc -l < requirements/cpu.lock) packages of requirements/cpu.lock"
+	@$(PIP) --no-deps -r requirements/cpu.lock
+	@$(PIP) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(DEVELOPMENT): requirements/dev.lock $(RUNTIME)
+	@echo "install: test and lint tools of requirements/dev.lock"
+	@$(PIP) --no-deps -r requirements/dev.lock
+	@touch $@
+
+$(DEMO_MODEL)/config.json: ascend_serve/emulated/demo_model.py | $(RUNTIME)
+	@echo "install: demo model in $(DEMO_MODEL)"
+	@rm -rf $(DEMO_MODEL) $(DEMO_MODEL).part
+	@$(BIN)/python -m ascend_serve.emulated.demo_model $(DEMO_MODEL).part
+	@mv $(DEMO_MODEL).part $(DEMO_MODEL)
+	@touch $@
+
+# uv must find the CPU build of torch too: UV_TORCH_BACKEND=cpu, or UV_FIND_LINKS=<folder with the wheel>.
+lock:
+	@$(PYTHON) -m venv .cache/lock
+	@.cache/lock/bin/python -m pip install --quiet --disable-pip-version-check uv
+	$(COMPILE) $(LEFT_OUT:%=--no-emit-package %) requirements/cpu.in --output-file requirements/cpu.lock
+	$(COMPILE) --constraints requirements/cpu.lock requirements/dev.in --output-file requirements/dev.lock
