@@ -1,0 +1,1 @@
+"""Ray: node probe, per-node environment, placement, local cluster, doctor."""

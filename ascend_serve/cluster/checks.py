@@ -1,0 +1,332 @@
+"""The checks of one node, as a table of pure functions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ascend_serve.cluster import release
+from ascend_serve.cluster.environment import NOSET_VISIBLE_DEVICES, node_environment
+from ascend_serve.cluster.facts import NodeFacts
+from ascend_serve.cluster.finding import Finding, fail, merge, ok, warn
+from ascend_serve.cluster.hccn import LinkFacts
+from ascend_serve.cluster.placement import NPU
+from ascend_serve.cluster.probe import NodeProbe
+from ascend_serve.cluster.tool import ToolStatus
+from ascend_serve.config.schema import AscendServeConfig
+from ascend_serve.graph.modes import GraphMode, RuntimeName
+
+MAX_CLOCK_SKEW = 1.0
+"""Seconds between two clocks from which logs of several nodes can no longer be read together."""
+
+_MIB = 1 << 20
+BROADCAST_SHM = 160 * _MIB
+"""Shared memory of vLLM's broadcast queue: 10 chunks of VLLM_MQ_MAX_CHUNK_BYTES_MB = 16 MiB (vLLM 0.32.0)."""
+RESPONSE_SHM = 240 * _MIB
+"""Shared memory of one worker's response queue: 10 chunks of 24 MiB (vLLM 0.32.0)."""
+
+HCCL_PORTS = tuple(range(60000, 60032))
+"""TCP ports that HCCL takes on the host when HCCL_IF_BASE_PORT is not set (CANN's documentation, 8.2 and later)."""
+
+_HCCL_PORT_VARIABLES = ("HCCL_IF_BASE_PORT", "HCCL_HOST_SOCKET_PORT_RANGE")
+
+_EMULATED = ok("not needed: the NPUs are emulated")
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """What the checks of a node have to know besides the node.
+
+    Attributes:
+        config: The configuration to be served, if one was given.
+        ray_version: Ray on this machine.
+        address: Address of this machine, whose HTTP port the server takes.
+        multi_node: Whether the cluster has several nodes.
+        emulated: Whether the NPUs are emulated, so that the vendor's tools and packages are not needed.
+    """
+
+    config: AscendServeConfig | None
+    ray_version: str
+    address: str
+    multi_node: bool
+    emulated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class NodeCheck:
+    """One check of a node: its name and the function that runs it. ``on_device`` ones need no emulated NPU."""
+
+    name: str
+    run: Callable[[NodeProbe, NodeFacts, Situation], Finding]
+    on_device: bool = False
+
+
+def run_node_checks(probe: NodeProbe, situation: Situation) -> list[tuple[str, Finding]]:
+    """Run the table on one node; a node that did not answer gets that one line."""
+    if probe.facts is None:
+        return [("node", _silent(probe))]
+    return [(check.name, _run(check, probe, probe.facts, situation)) for check in NODE_CHECKS]
+
+
+def _run(check: NodeCheck, probe: NodeProbe, facts: NodeFacts, situation: Situation) -> Finding:
+    return _EMULATED if check.on_device and situation.emulated else check.run(probe, facts, situation)
+
+
+def _silent(probe: NodeProbe) -> Finding:
+    missing = "No module named" in probe.problem
+    fix = "install the same ascend-serve on every node" if missing else "see `ray status` and the raylet's log there"
+    return fail(f"did not answer the probe: {probe.problem}", fix)
+
+
+def check_ray(probe: NodeProbe, facts: NodeFacts, situation: Situation) -> Finding:
+    """Ray's version against this machine's and the minimum."""
+    version, ours = facts.packages.get("ray", ""), situation.ray_version
+    if version != ours:
+        return fail(
+            f"Ray {version or 'missing'}, but {ours} on this machine", f"pip install 'ray[serve]=={ours}' there"
+        )
+    if not release.at_least(version, release.MINIMUM_RAY):
+        return fail(f"Ray {version}, older than {release.MINIMUM_RAY}", "upgrade Ray on all nodes")
+    return ok(f"Ray {version}")
+
+
+def check_resource(probe: NodeProbe, facts: NodeFacts, situation: Situation) -> Finding:
+    """The ``NPU`` resource that Ray offers against the devices that are there."""
+    if probe.resources is None:
+        return ok("not in a Ray cluster")
+    offered, gpus = int(probe.resources.get(NPU, 0)), int(probe.resources.get("GPU", 0))
+    restart = f"ray start ... --resources '{{\"NPU\": {facts.num_npus or gpus or '<devices>'}}}'"
+    if gpus and not offered:
+        return fail(f"advertises {gpus} GPU and no NPU", f"restart this node's Ray without --num-gpus: {restart}")
+    if not offered and not facts.num_npus:
+        return ok("no NPU and no device: a node without NPUs")
+    if situation.emulated or offered == facts.num_npus:
+        return ok(f"{offered} NPU")
+    return fail(
+        f"Ray offers {offered} NPU, but {facts.num_npus} devices are here", f"restart this node's Ray: {restart}"
+    )
+
+
+def check_devices(probe: NodeProbe, facts: NodeFacts, situation: Situation) -> Finding:
+    """Devices and their health in ``npu-smi info``."""
+    smi = facts.npu_smi
+    if smi.status is ToolStatus.MISSING:
+        return fail("npu-smi is not on PATH", "install the driver, or mount /usr/local/bin/npu-smi into the container")
+    if not smi.devices:
+        return fail(
+            f"npu-smi shows no device ({smi.message.splitlines()[0] if smi.message else 'empty table'})",
+            "check the driver with `npu-smi info` on the host; give the container /dev/davinci<N>, "
+            "/dev/davinci_manager, /dev/devmm_svm and /dev/hisi_hdc",
+        )
+    sick = [
+        f"NPU {device.npu_id} chip {device.chip_id}: {device.health}" for device in smi.devices if device.health != "OK"
+    ]
+    if sick:
+        return fail(", ".join(sick), "see `npu-smi info -t health -i <NPU>`; reset or take the device out of Ray")
+    return ok(f"{len(smi.devices)} x {smi.devices[0].name}, all healthy")
+
+
+def check_vnpu(probe: NodeProbe, facts: NodeFacts, situation: Situation) -> Finding:
+    """Virtual NPUs: streams are shared, so piecewise graphs are out and budgets are smaller."""
+    template = facts.vnpu_template
+    if template is None:
+        shared = len(facts.npu_smi.vnpus)
+        return ok(f"{shared} vNPU cut out of this host's devices" if shared else "whole devices")
+    mode = situation.config.graph.mode if situation.config else None
+    if mode in (GraphMode.PIECEWISE, GraphMode.FULL_AND_PIECEWISE):
+        return fail(
+            f"vNPU {template} with graph.mode={mode}: streams are shared, PIECEWISE must not be used",
+            "set graph.mode=FULL_DECODE_ONLY",
+        )
+    return warn(
+        f"vNPU {template}: containers share the device's streams", "use graph.mode=FULL_DECODE_ONLY with few sizes"
+    )
+
+
+def check_links(probe: NodeProbe, facts: NodeFacts, situation: Situation) -> Finding:
+    """Link and network health of each NPU's port; on one node a broken port only warns."""
+    if facts.hccn.status is ToolStatus.MISSING:
+        return _broken(situation, "hccn_tool is not on PATH", "mount /usr/local/Ascend/driver/tools and add it to PATH")
+    problems = [finding for link in facts.hccn.links for finding in _link_findings(link, situation)]
+    return merge(problems, ok(f"{len(facts.hccn.links)} links up and healthy"))
+
+
+def _link_findings(link: LinkFacts, situation: Situation) -> list[Finding]:
+    device = f"device {link.device}"
+    if link.link != "UP":
+        text = f"{device}: link {link.link or 'unknown'}"
+        return [_broken(situation, text, "check cable and optical module; `hccn_tool -i <N> -link -g`")]
+    findings = []
+    if link.address is None:
+        fix = "set it with `hccn_tool -i <N> -ip -s address A netmask M`"
+        findings.append(_broken(situation, f"{device}: no address", fix))
+    if link.net_health == "Init":
+        fix = "set one with `hccn_tool -i <N> -netdetect -s address A`"
+        findings.append(warn(f"{device}: network health unknown, no netdetect address", fix))
+    elif link.net_health != "Success":
+        text = f"{device}: network health {link.net_health or 'unknown'}"
+        fix = f"check that {link.netdetect or 'the netdetect address'} and gateway {link.gateway or 'none'} are right"
+        findings.append(_broken(situation, text, fix))
+    return findings
+
+
+def _broken(situation: Situation, text: str, fix: str) -> Finding:
+    return fail(text, fix) if situation.multi_node else warn(text, fix)
+
+
+def check_pings(probe: NodeProbe, facts: NodeFacts, situation: Situation) -> Finding:
+    """Packets between NPUs of neighbouring nodes."""
+    if not probe.pings:
+        return ok("nothing to ping: one node, or no NPU addresses")
+    lost = [f"device {ping.device} to {ping.address}: {_loss(ping.loss)}" for ping in probe.pings if ping.loss != 0.0]
+    if lost:
+        fix = "check switches and VLANs; `hccn_tool -i <N> -ping -g address A`"
+        return fail(", ".join(lost), fix)
+    return ok(f"{len(probe.pings)} NPUs reach the next node")
+
+
+def _loss(percent: float | None) -> str:
+    return "no answer" if percent is None else f"{percent:g}% lost"
+
+
+def check_hdk(probe: NodeProbe, facts: NodeFacts, situation: Situation) -> Finding:
+    """The driver's version against the minimum for graph capture."""
+    if facts.hdk is None:
+        return fail("no driver version found", "mount /usr/local/Ascend/driver into the container")
+    if not release.at_least(facts.hdk, release.MINIMUM_HDK):
+        return fail(f"HDK {facts.hdk}, older than {release.MINIMUM_HDK}", "upgrade driver and firmware of this node")
+    return ok(f"HDK {facts.hdk}")
+
+
+def check_cann(probe: NodeProbe, facts: NodeFacts, situation: Situation) -> Finding:
+    """CANN's version against the row of the installed vllm-ascend."""
+    if facts.cann is None:
+        return fail("no CANN toolkit found", "install CANN, or use the vllm-ascend image and source its set_env.sh")
+    row = release.release_of(facts.packages.get("vllm-ascend", ""))
+    if row and not release.starts_with(facts.cann, row.cann):
+        return fail(
+            f"CANN {facts.cann}, but vllm-ascend {row.vllm_ascend} needs {row.cann}", f"install CANN {row.cann}"
+        )
+    return ok(f"CANN {facts.cann}")
+
+
+def check_packages(probe: NodeProbe, facts: NodeFacts, situation: Situation) -> Finding:
+    """torch, torch_npu, vLLM and vllm-ascend against the release matrix."""
+    if situation.emulated:
+        return _check_installed(facts, ("torch", "vllm"))
+    installed = _check_installed(facts, ("torch", "torch_npu", "vllm", "vllm-ascend"))
+    plugin = facts.packages.get("vllm-ascend")
+    if plugin is None or installed.fix:
+        return installed
+    row = release.release_of(plugin)
+    if row is None:
+        known = ", ".join(entry.vllm_ascend for entry in release.RELEASES)
+        return warn(
+            f"vllm-ascend {plugin} is not in the release matrix ({known})", "expect differences, or use one of them"
+        )
+    wrong = {name: wanted for name, wanted in row.packages.items() if release.public(facts.packages[name]) != wanted}
+    if wrong:
+        found = ", ".join(f"{name} {facts.packages[name]} (needs {wanted})" for name, wanted in wrong.items())
+        return fail(f"vllm-ascend {plugin} with {found}", _pip(wrong))
+    return installed
+
+
+def _check_installed(facts: NodeFacts, names: tuple[str, ...]) -> Finding:
+    missing = [name for name in names if name not in facts.packages]
+    if missing:
+        return fail(
+            f"not installed: {', '.join(missing)}", "install them, or use the vllm-ascend image (launch/Dockerfile)"
+        )
+    return ok(", ".join(f"{name} {facts.packages[name]}" for name in names))
+
+
+def _pip(versions: dict[str, str]) -> str:
+    return "pip install " + " ".join(f"{name.replace('_', '-')}=={version}" for name, version in versions.items())
+
+
+def check_xlite(probe: NodeProbe, facts: NodeFacts, situation: Situation) -> Finding:
+    """Xlite, where the configuration asks for it."""
+    version = facts.packages.get("xlite")
+    if version:
+        return ok(f"xlite {version}")
+    if situation.config and situation.config.graph.runtime is RuntimeName.XLITE:
+        return fail("graph.runtime=xlite, but xlite is not installed", "pip install --pre xlite")
+    return ok("not installed; only graph.runtime=xlite needs it")
+
+
+def check_environment(probe: NodeProbe, facts: NodeFacts, situation: Situation) -> Finding:
+    """HCCL, Gloo and device variables that the user set on the node."""
+    environment = node_environment(facts, {})
+    shown = ", ".join(f"{name}={value}" for name, value in environment.env.items() if name != NOSET_VISIBLE_DEVICES)
+    if facts.interface is None:
+        text = f"no interface carries {facts.address}"
+        return merge([*environment.findings, warn(text, "set GLOO_SOCKET_IFNAME and TP_SOCKET_IFNAME")], ok(shown))
+    return merge(environment.findings, ok(shown))
+
+
+def check_shared_memory(probe: NodeProbe, facts: NodeFacts, situation: Situation) -> Finding:
+    """Size of ``/dev/shm`` against what vLLM's message queues take."""
+    workers = int((probe.resources or {}).get(NPU, 0)) or facts.num_npus or 1
+    needed = BROADCAST_SHM + workers * RESPONSE_SHM
+    text = f"/dev/shm has {facts.shm_bytes // _MIB} MiB; queues of {workers} workers may take {needed // _MIB} MiB"
+    fix = "start the container with --shm-size=16g, or mount a memory-backed emptyDir on /dev/shm"
+    if facts.shm_bytes < BROADCAST_SHM:
+        return fail(text, fix)
+    return ok(f"/dev/shm has {facts.shm_bytes // _MIB} MiB") if facts.shm_bytes >= needed else warn(text, fix)
+
+
+def check_model(probe: NodeProbe, facts: NodeFacts, situation: Situation) -> Finding:
+    """The model folder on this node."""
+    model = facts.model
+    if model is None:
+        return ok("no configuration given")
+    if model.digest is None:
+        return fail(
+            f"{model.path} is not a readable folder here", "mount or copy the model to the same path on every node"
+        )
+    if "config.json" not in model.files:
+        return fail(f"{model.path} has no config.json", "copy the whole model folder")
+    return ok(f"{model.path}: {len(model.files)} files, {sum(model.files.values()) / 1e9:.1f} GB")
+
+
+def check_ports(probe: NodeProbe, facts: NodeFacts, situation: Situation) -> Finding:
+    """The HTTP port on this machine, and the ports that HCCL takes on every node."""
+    http = situation.config.serving.port if situation.config else None
+    findings = []
+    if http in facts.busy_ports and facts.address == situation.address:
+        findings.append(fail(f"port {http} (serving.port) is taken", "stop what listens there, or set serving.port"))
+    taken = sorted(set(facts.busy_ports) & set(HCCL_PORTS))
+    if taken and not situation.emulated and not any(name in facts.env for name in _HCCL_PORT_VARIABLES):
+        text = f"ports {', '.join(map(str, taken))} are taken, which HCCL uses"
+        findings.append(warn(text, "set HCCL_IF_BASE_PORT on all nodes, or reserve 60000-60031"))
+    return merge(findings, ok("free"))
+
+
+def check_clock(probe: NodeProbe, facts: NodeFacts, situation: Situation) -> Finding:
+    """This node's clock against this machine's."""
+    clock = probe.clock
+    if clock is None:
+        return ok("nothing to compare with")
+    if abs(clock.seconds) - clock.error > MAX_CLOCK_SKEW:
+        return warn(f"clock is {clock.seconds:+.1f} s off", "run chrony or ntpd on all nodes")
+    return ok(f"within {abs(clock.seconds) + clock.error:.2f} s")
+
+
+NODE_CHECKS = (
+    NodeCheck("ray", check_ray),
+    NodeCheck("resource", check_resource),
+    NodeCheck("devices", check_devices, on_device=True),
+    NodeCheck("vnpu", check_vnpu, on_device=True),
+    NodeCheck("links", check_links, on_device=True),
+    NodeCheck("ping", check_pings, on_device=True),
+    NodeCheck("hdk", check_hdk, on_device=True),
+    NodeCheck("cann", check_cann, on_device=True),
+    NodeCheck("packages", check_packages),
+    NodeCheck("xlite", check_xlite, on_device=True),
+    NodeCheck("environment", check_environment),
+    NodeCheck("shared memory", check_shared_memory),
+    NodeCheck("model", check_model),
+    NodeCheck("ports", check_ports),
+    NodeCheck("clock", check_clock),
+)
+"""All checks of a node, in the order of the table."""

@@ -1,0 +1,89 @@
+"""Reading ``hccn_tool``: the network port of each NPU."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from pydantic import BaseModel, ConfigDict
+
+from ascend_serve.cluster.tool import ToolStatus, run_tool
+
+_FIELDS = {
+    "address": (("-ip", "-g"), re.compile(r"ipaddr:\s*(\S+)")),
+    "link": (("-link", "-g"), re.compile(r"link status:\s*(\S+)")),
+    "net_health": (("-net_health", "-g"), re.compile(r"net health status:\s*(.+)")),
+    "netdetect": (("-netdetect", "-g"), re.compile(r"netdetect address:\s*(\S+)")),
+    "gateway": (("-gateway", "-g"), re.compile(r"default gateway:\s*([^,\s]+)")),
+}
+_LOSS = re.compile(r"([\d.]+)% packet loss")
+
+
+class LinkFacts(BaseModel):
+    """The network port of one NPU; ``None`` where the tool named no value.
+
+    Attributes:
+        device: Number of the device, as ``hccn_tool -i`` takes it.
+        address: Address of the port.
+        link: ``UP`` or ``DOWN``.
+        net_health: ``Success``, ``Init`` (nothing to probe yet), ``Fault`` and other failures.
+        netdetect: Address that the health check probes; ``0.0.0.0`` when not configured.
+        gateway: Default gateway of the port.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    device: int
+    address: str | None = None
+    link: str | None = None
+    net_health: str | None = None
+    netdetect: str | None = None
+    gateway: str | None = None
+
+
+class HccnFacts(BaseModel):
+    """What ``hccn_tool`` says on one node."""
+
+    model_config = ConfigDict(frozen=True)
+
+    status: ToolStatus = ToolStatus.MISSING
+    message: str = ""
+    links: tuple[LinkFacts, ...] = ()
+
+
+def parse_field(field: str, text: str) -> str | None:
+    """The value of one field of :class:`LinkFacts` in the output of the query for it."""
+    match = _FIELDS[field][1].search(text)
+    return match.group(1).strip() if match else None
+
+
+def parse_packet_loss(text: str) -> float | None:
+    """Percent of packets lost, in the output of ``hccn_tool -i N -ping -g address A``."""
+    match = _LOSS.search(text)
+    return float(match.group(1)) if match else None
+
+
+def ping(device: int, address: str, timeout: float) -> float | None:
+    """Percent of packets lost from ``device`` to another NPU's ``address``; ``None`` when the tool cannot say."""
+    return parse_packet_loss(
+        run_tool(["hccn_tool", "-i", str(device), "-ping", "-g", "address", address], timeout).text
+    )
+
+
+def query(devices: Sequence[int], timeout: float) -> HccnFacts:
+    """Ask ``hccn_tool`` about the ports of ``devices``; each call of the tool may take ``timeout`` seconds."""
+    probe = run_tool(["hccn_tool", "-i", str(devices[0] if devices else 0), "-link", "-g"], timeout)
+    if probe.status is ToolStatus.MISSING or not devices:
+        return HccnFacts(status=probe.status, message=probe.text.strip()[:300])
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        links = tuple(pool.map(lambda device: _link(device, timeout), devices))
+    return HccnFacts(status=probe.status, message=probe.text.strip()[:300], links=links)
+
+
+def _link(device: int, timeout: float) -> LinkFacts:
+    values = {
+        field: parse_field(field, run_tool(["hccn_tool", "-i", str(device), *options], timeout).text)
+        for field, (options, _) in _FIELDS.items()
+    }
+    return LinkFacts(device=device, **values)
