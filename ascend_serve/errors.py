@@ -73,3 +73,7 @@ class CaptureError(AscendServeError):
 
 class EngineError(AscendServeError):
     """The engine did not start or died."""
+
+
+class AgreementError(CaptureError):
+    """The ranks of one capture group do not run the same thing."""

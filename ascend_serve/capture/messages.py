@@ -1,7 +1,7 @@
 """What ranks tell the driver, and what the driver answers.
 
-A rank asks one question at a time and waits for the verdict. ``incarnation`` counts the worker processes that a rank has
-had; ``epoch`` counts the plans of a session.
+A rank asks one question at a time and waits for the verdict. ``incarnation`` counts the worker processes that a rank had
+before this one, so it starts at 0; ``epoch`` counts the plans of a session, so it starts at 1.
 """
 
 from __future__ import annotations
@@ -45,7 +45,10 @@ class Propose:
 
 @dataclass(frozen=True, slots=True)
 class Arrive:
-    """A rank stands before the warm-up of ``key``. Answered with ``GO`` when all ranks do."""
+    """A rank stands before the warm-up of ``key``. Answered with ``GO`` when all ranks do.
+
+    Answered with ``COMMIT`` at once when all ranks hold the graph already.
+    """
 
     rank: int
     incarnation: int
@@ -125,7 +128,8 @@ class Lost:
     reason: str
 
 
-Message = Join | Propose | Arrive | Leave | Seal | Failed | Lost
+Question = Join | Propose | Arrive | Leave | Seal | Failed
+Message = Question | Lost
 
 
 class VerdictKind(StrEnum):
@@ -135,8 +139,6 @@ class VerdictKind(StrEnum):
     PLAN = "plan"
     GO = "go"
     COMMIT = "commit"
-    SKIP = "skip"
-    DISCARD = "discard"
     SEALED = "sealed"
     REPLACE = "replace"
     ABORT = "abort"
@@ -146,20 +148,23 @@ class VerdictKind(StrEnum):
 class Verdict:
     """The driver's answer at a meeting point.
 
-    ``PLAN`` also answers ``Arrive``, ``Leave`` and ``Seal``: the plan has changed, apply it and walk its keys (graphs that
-    are in it stay). ``REPLACE`` ends this process: fresh workers will join as the next incarnation. ``ABORT`` ends the
-    start-up.
+    ``PLAN`` also answers ``Arrive``, ``Leave`` and ``Seal``: the plan has changed, apply it and walk its keys. Graphs in
+    ``kept`` stay; every other one is released and captured anew if the plan has it, also one that this rank captured
+    but that was never committed. ``REPLACE`` ends this process: fresh workers will join as the next incarnation.
+    ``ABORT`` ends the start-up.
 
     Attributes:
         kind: What to do.
         epoch: The session's epoch when it was given.
         plan: With ``PLAN``, ``SEALED`` and ``REPLACE``: the plan that holds now.
-        reason: With ``ABORT``, ``REPLACE``, ``SKIP`` and ``DISCARD``: why, for a person.
+        kept: With ``PLAN``: graphs of the plan that every rank holds.
+        reason: With ``ABORT`` and ``REPLACE``: why, for a person.
         remedy: With ``ABORT``: what to do next.
     """
 
     kind: VerdictKind
     epoch: int
     plan: CapturePlan | None = None
+    kept: tuple[GraphKey, ...] = ()
     reason: str = ""
     remedy: str = ""

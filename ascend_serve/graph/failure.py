@@ -1,0 +1,240 @@
+"""Failure classes: what an error of the device means for the group, and what a person can do about it.
+
+The codes are those of CANN's ``rt_error_codes.h``; the texts are quoted from torch_npu, HCCL, gloo and Ray.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import IntEnum, StrEnum
+from types import MappingProxyType
+
+from ascend_serve.graph.keys import GraphKey
+
+
+class FailureKind(StrEnum):
+    """What went wrong, as far as the error tells."""
+
+    STREAM_EXHAUSTED = "stream_exhausted"
+    OLD_HDK = "old_hdk"
+    NOT_CAPTURABLE = "not_capturable"
+    OUT_OF_MEMORY = "out_of_memory"
+    COLLECTIVE_TIMEOUT = "collective_timeout"
+    DEVICE_FAULT = "device_fault"
+    LOST = "lost"
+    DEADLINE = "deadline"
+    WRONG_NUMBERS = "wrong_numbers"
+    MISMATCH = "mismatch"
+    UNKNOWN = "unknown"
+
+
+class Step(IntEnum):
+    """How the group goes on, gentlest first."""
+
+    SAME = 0
+    SMALLER = 1
+    CHEAPER = 2
+    EAGER = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Treatment:
+    """What a failure class calls for.
+
+    Attributes:
+        step: How the group goes on.
+        fresh: Whether the processes must be replaced whatever had been recorded.
+        advice: What a person can do.
+    """
+
+    step: Step
+    fresh: bool
+    advice: str
+
+
+_FEWER = (
+    "reduce graph.capture_sizes, or set graph.mode=FULL_DECODE_ONLY, which needs fewer graphs, "
+    "or upgrade the HDK and CANN: newer ones capture more graphs"
+)
+
+TREATMENTS: Mapping[FailureKind, Treatment] = MappingProxyType(
+    {
+        FailureKind.STREAM_EXHAUSTED: Treatment(Step.SMALLER, False, f"The device has no streams left: {_FEWER}."),
+        FailureKind.OLD_HDK: Treatment(
+            Step.EAGER,
+            False,
+            "The HDK is too old to capture graphs (the device calls it a lack of storage): "
+            "upgrade to HDK 25.5.1 or later with the CANN that belongs to it. Fewer sizes do not help.",
+        ),
+        FailureKind.NOT_CAPTURABLE: Treatment(
+            Step.CHEAPER,
+            False,
+            "An operator of the model cannot be captured (it reads back to the host, synchronises or allocates): "
+            "look at the first error inside the graph, later ones follow from it; "
+            "or set graph.mode=PIECEWISE, which keeps attention out of the graphs, or graph.mode=NONE.",
+        ),
+        FailureKind.OUT_OF_MEMORY: Treatment(
+            Step.SMALLER,
+            False,
+            "The device has no memory left: lower vllm.gpu_memory_utilization or the largest of graph.capture_sizes.",
+        ),
+        FailureKind.COLLECTIVE_TIMEOUT: Treatment(
+            Step.EAGER,
+            True,
+            "A collective waited for a rank that never came: look at the other ranks' errors first, "
+            "then check the links with `ascend-serve doctor`.",
+        ),
+        FailureKind.DEVICE_FAULT: Treatment(
+            Step.EAGER,
+            True,
+            "The device reported a fault: check it with `npu-smi info` and its plog before you trust it again.",
+        ),
+        FailureKind.LOST: Treatment(
+            Step.SAME,
+            True,
+            "A worker process ended: see its log and the kernel's (dmesg) for a kill for lack of host memory.",
+        ),
+        FailureKind.DEADLINE: Treatment(
+            Step.EAGER,
+            True,
+            "A rank hangs, or is slower than graph.deadlines allow: raise them if it was only slow.",
+        ),
+        FailureKind.WRONG_NUMBERS: Treatment(
+            Step.EAGER,
+            True,
+            "Graphs gave other numbers than the model without them: report the model, the mode and the versions.",
+        ),
+        FailureKind.MISMATCH: Treatment(
+            Step.EAGER,
+            True,
+            "Ranks hold different graphs: report the plan and the events, this must not happen.",
+        ),
+        FailureKind.UNKNOWN: Treatment(
+            Step.EAGER,
+            False,
+            "An error without a known signature: set graph.mode=NONE to confirm that it comes from the capture.",
+        ),
+    }
+)
+"""The treatment of each class."""
+
+# A class applies when all words of one of its groups are in the error. The first class that applies counts: a device
+# fault outweighs everything, and 1070xx comes last because every failure inside a capture ends in one of these codes.
+_SIGNATURES: tuple[tuple[FailureKind, tuple[tuple[str, ...], ...]], ...] = (
+    (
+        FailureKind.DEVICE_FAULT,
+        (
+            ("507010",),  # heartbeat of the task scheduler lost
+            ("507014",),  # AI core timeout
+            ("507015",),  # AI core exception
+            ("507016",),  # AI core trap
+            ("507034",),  # vector core timeout
+            ("507035",),  # vector core exception
+            ("507036",),  # vector core trap
+            ("507053",),  # device memory error
+            ("507054",),  # HBM multi-bit ECC error
+        ),
+    ),
+    (FailureKind.OLD_HDK, (("alloc sq cq fail",), ("207005", "remaining storage space"))),
+    (
+        FailureKind.STREAM_EXHAUSTED,
+        (
+            ("insufficient_stream_resources",),
+            ("stream resources are insufficient",),
+            ("207008", "stream resource"),
+        ),
+    ),
+    (
+        FailureKind.OUT_OF_MEMORY,
+        (("outofmemoryerror",), ("out of memory",), ("el0004",), ("207001",), ("207018",)),
+    ),
+    (
+        FailureKind.LOST,
+        (
+            ("heartbeat lost occurred",),  # HCCL, in its EI0002
+            ("connection closed by peer",),  # gloo
+            ("connection reset by peer",),  # gloo
+            ("actordiederror",),  # Ray
+        ),
+    ),
+    (
+        FailureKind.COLLECTIVE_TIMEOUT,
+        (
+            ("ei0002",),
+            ("notify register times out",),
+            ("watchdog caught collective operation timeout",),  # torch.distributed
+            ("timed out waiting", "operation to complete"),  # gloo
+        ),
+    ),
+    (
+        FailureKind.NOT_CAPTURABLE,
+        (
+            ("107025",),  # a stream was not joined back
+            ("107027",),  # the stream is being captured
+            ("107030",),  # the operation is not allowed in this capture mode
+            ("107033",),  # state of a task group
+        ),
+    ),
+)
+
+_ERROR_LINE = re.compile(r"error code|errcode|error\b.*:|(?<!\d)[125]07\d{3}(?!\d)|e[a-z]\d{4}", re.IGNORECASE)
+_PROCESS_ID = re.compile(r"pid\W{0,2}\d+", re.IGNORECASE)
+
+
+def classify(error_type: str, error_text: str) -> FailureKind:
+    """Tell the class of an error from its type's name and its text; upper and lower case are equal.
+
+    Numbers count only as a whole, and process ids are not taken for error codes.
+    """
+    error = _PROCESS_ID.sub("", f"{error_type}: {error_text}").lower()
+    for kind, groups in _SIGNATURES:
+        if any(all(_contains(error, word) for word in group) for group in groups):
+            return kind
+    return FailureKind.UNKNOWN
+
+
+def _contains(error: str, word: str) -> bool:
+    return bool(re.search(rf"(?<!\d){word}(?!\d)", error)) if word.isdigit() else word in error
+
+
+def first_error(error_text: str) -> str:
+    """The first line of an error text that names an error: later ones follow from it."""
+    lines = [line.strip() for line in error_text.splitlines() if line.strip()]
+    return next((line for line in lines if _ERROR_LINE.search(line)), lines[0] if lines else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """One failure of one rank.
+
+    Attributes:
+        kind: Its class.
+        where: Rank, node and phase, for a person: ``rank 1 (node-b) in capture of FULL/8``.
+        error: The first error, as the device gave it.
+        key: The graph that failed, if it was one.
+        recorded: Whether something had been recorded, so that the process may be polluted.
+    """
+
+    kind: FailureKind
+    where: str
+    error: str = ""
+    key: GraphKey | None = None
+    recorded: bool = False
+
+    @property
+    def treatment(self) -> Treatment:
+        """What the failure calls for."""
+        return TREATMENTS[self.kind]
+
+    @property
+    def needs_fresh_process(self) -> bool:
+        """Whether the group cannot go on in the processes it has."""
+        return self.recorded or self.treatment.fresh
+
+    @property
+    def reason(self) -> str:
+        """One sentence for a person."""
+        said = f": {self.error}" if self.error else ""
+        return f"{self.where}: {self.kind.value.replace('_', ' ')}{said}"
