@@ -1,0 +1,282 @@
+"""Makes a small language model with deterministic random weights, so that nobody needs a download to try the project.
+
+Run as ``python -m ascend_serve.emulated.demo_model OUT [--architecture qwen3]``.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+from safetensors.torch import save_file
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
+
+from ascend_serve.errors import AscendServeError, ModelError
+
+HEAD_DIM = 64
+EXPERTS = 8
+RECIPE_FILE = "demo_model.json"
+SPECIAL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
+CHAT_TEMPLATE = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+class Architecture(StrEnum):
+    """Architectures that the demo model comes in, by their ``model_type``."""
+
+    QWEN3 = "qwen3"
+    QWEN2 = "qwen2"
+    LLAMA = "llama"
+    QWEN3_MOE = "qwen3_moe"
+
+
+_CLASS_NAMES = {
+    Architecture.QWEN3: "Qwen3ForCausalLM",
+    Architecture.QWEN2: "Qwen2ForCausalLM",
+    Architecture.LLAMA: "LlamaForCausalLM",
+    Architecture.QWEN3_MOE: "Qwen3MoeForCausalLM",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Recipe:
+    """Everything the model's files depend on."""
+
+    architecture: str
+    seed: int
+    hidden_size: int
+    layers: int
+    dtype: str
+    version: int = 1
+
+    @property
+    def heads(self) -> int:
+        return self.hidden_size // HEAD_DIM
+
+    @property
+    def kv_heads(self) -> int:
+        return max(1, self.heads // 2)
+
+    @property
+    def intermediate_size(self) -> int:
+        return 2 * self.hidden_size
+
+
+def make_demo_model(
+    path: str | Path,
+    *,
+    architecture: str = Architecture.QWEN3,
+    seed: int = 0,
+    hidden_size: int = 256,
+    layers: int = 4,
+    dtype: torch.dtype = torch.float32,
+) -> Path:
+    """Write the demo model to ``path``, whole or not at all; do nothing when it is there already.
+
+    The default is float32: bfloat16 kernels of the CPU sum differently for different batch shapes, so that a padded batch
+    may not give the tokens of the same batch without padding.
+
+    Args:
+        path: Folder to write.
+        architecture: One of ``Architecture``.
+        seed: Seed of the weights.
+        hidden_size: A multiple of 64, the head dimension; a multiple of 256 splits over two ranks evenly.
+        layers: Decoder layers.
+        dtype: Type of the weights.
+
+    Returns:
+        ``path``.
+
+    Raises:
+        ModelError: The folder holds something else, or the sizes do not fit.
+    """
+    folder = Path(path)
+    if hidden_size < HEAD_DIM or hidden_size % HEAD_DIM or layers < 1:
+        raise ModelError(
+            f"A demo model with hidden_size={hidden_size} and layers={layers} cannot be made.",
+            f"hidden_size is a multiple of {HEAD_DIM}, layers is 1 or more.",
+        )
+    recipe = _Recipe(Architecture(architecture).value, seed, hidden_size, layers, str(dtype).removeprefix("torch."))
+    if _is_whole(folder, recipe):
+        return folder
+    if folder.exists() and any(folder.iterdir()):
+        raise ModelError(
+            f"{folder} exists and is not this demo model.", "Name another folder, or remove this one to make it anew."
+        )
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as scratch:
+        written = Path(scratch) / folder.name
+        written.mkdir()
+        _write(written, recipe)
+        if folder.exists():
+            folder.rmdir()
+        shutil.move(written, folder)
+    return folder
+
+
+def _is_whole(folder: Path, recipe: _Recipe) -> bool:
+    """Whether ``folder`` holds the files of ``recipe``, all of them at full length."""
+    try:
+        noted = json.loads((folder / RECIPE_FILE).read_text())
+        return noted["recipe"] == asdict(recipe) and all(
+            (folder / name).stat().st_size == size for name, size in noted["files"].items()
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _write(folder: Path, recipe: _Recipe) -> None:
+    tokenizer = _tokenizer()
+    tokenizer.save_pretrained(str(folder))
+    (folder / "config.json").write_text(json.dumps(_config(recipe, tokenizer), indent=2))
+    save_file(dict(_weights(recipe, tokenizer)), folder / "model.safetensors", metadata={"format": "pt"})
+    files = {file.name: file.stat().st_size for file in folder.iterdir()}
+    (folder / RECIPE_FILE).write_text(json.dumps({"recipe": asdict(recipe), "files": files}, indent=2))
+
+
+def _tokenizer() -> PreTrainedTokenizerFast:
+    """A tokenizer of bytes: every text can be said, and every token is one byte or a special token."""
+    vocabulary = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE(vocab={token: index for index, token in enumerate(vocabulary)}, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    end_of_text, im_start, im_end = SPECIAL_TOKENS
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        eos_token=im_end,
+        pad_token=end_of_text,
+        additional_special_tokens=[im_start],
+        model_max_length=2048,
+    )
+    fast.chat_template = CHAT_TEMPLATE
+    return fast
+
+
+def _config(recipe: _Recipe, tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
+    config = {
+        "architectures": [_CLASS_NAMES[Architecture(recipe.architecture)]],
+        "model_type": recipe.architecture,
+        "vocab_size": len(tokenizer),
+        "hidden_size": recipe.hidden_size,
+        "intermediate_size": recipe.intermediate_size,
+        "num_hidden_layers": recipe.layers,
+        "num_attention_heads": recipe.heads,
+        "num_key_value_heads": recipe.kv_heads,
+        "head_dim": HEAD_DIM,
+        "hidden_act": "silu",
+        "max_position_embeddings": 2048,
+        "rms_norm_eps": 1e-6,
+        "rope_theta": 10000.0,
+        "tie_word_embeddings": False,
+        "attention_bias": False,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+        "dtype": recipe.dtype,
+    }
+    if recipe.architecture == Architecture.QWEN3_MOE:
+        config |= {
+            "num_experts": EXPERTS,
+            "num_experts_per_tok": 2,
+            "moe_intermediate_size": recipe.hidden_size,
+            "norm_topk_prob": True,
+            "decoder_sparse_step": 1,
+            "mlp_only_layers": [],
+        }
+    return config
+
+
+def _weights(recipe: _Recipe, tokenizer: PreTrainedTokenizerFast) -> Iterator[tuple[str, torch.Tensor]]:
+    """Weights by name, in an order that the seed relies on.
+
+    Standard deviation 1/sqrt(fan-in) keeps activations of order one, so that every layer has its say and a text does not
+    fall into one repeated token; the usual 0.02 would leave each token a function of the one before.
+    """
+    generator = torch.Generator().manual_seed(recipe.seed)
+    dtype: torch.dtype = getattr(torch, recipe.dtype)
+
+    def normal(rows: int, columns: int, scale: float = 1.0) -> torch.Tensor:
+        return (torch.randn(rows, columns, generator=generator) * scale / columns**0.5).to(dtype)
+
+    hidden = recipe.hidden_size
+    yield "model.embed_tokens.weight", normal(len(tokenizer), hidden, scale=hidden**0.5)
+    for layer in range(recipe.layers):
+        prefix = f"model.layers.{layer}"
+        for norm in ("input_layernorm", "post_attention_layernorm"):
+            yield f"{prefix}.{norm}.weight", torch.ones(hidden, dtype=dtype)
+        for name, rows, columns in _attention_shapes(recipe):
+            yield f"{prefix}.self_attn.{name}.weight", normal(rows, columns)
+            if recipe.architecture == Architecture.QWEN2 and name != "o_proj":
+                yield f"{prefix}.self_attn.{name}.bias", normal(1, rows)[0]
+        if recipe.architecture in (Architecture.QWEN3, Architecture.QWEN3_MOE):
+            for norm in ("q_norm", "k_norm"):
+                yield f"{prefix}.self_attn.{norm}.weight", torch.ones(HEAD_DIM, dtype=dtype)
+        for name, rows, columns in _mlp_shapes(recipe):
+            yield f"{prefix}.mlp.{name}.weight", normal(rows, columns)
+    yield "model.norm.weight", torch.ones(hidden, dtype=dtype)
+    head = normal(len(tokenizer), hidden, scale=4.0)
+    head[_unprintable(tokenizer)] = 0.0
+    yield "lm_head.weight", head
+
+
+def _attention_shapes(recipe: _Recipe) -> list[tuple[str, int, int]]:
+    query, key_value = recipe.heads * HEAD_DIM, recipe.kv_heads * HEAD_DIM
+    return [
+        ("q_proj", query, recipe.hidden_size),
+        ("k_proj", key_value, recipe.hidden_size),
+        ("v_proj", key_value, recipe.hidden_size),
+        ("o_proj", recipe.hidden_size, query),
+    ]
+
+
+def _mlp_shapes(recipe: _Recipe) -> list[tuple[str, int, int]]:
+    hidden = recipe.hidden_size
+    if recipe.architecture != Architecture.QWEN3_MOE:
+        return _gated_mlp("", recipe.intermediate_size, hidden)
+    experts = [shape for index in range(EXPERTS) for shape in _gated_mlp(f"experts.{index}.", hidden, hidden)]
+    return [("gate", EXPERTS, hidden), *experts]
+
+
+def _gated_mlp(prefix: str, inner: int, hidden: int) -> list[tuple[str, int, int]]:
+    return [
+        (f"{prefix}gate_proj", inner, hidden),
+        (f"{prefix}up_proj", inner, hidden),
+        (f"{prefix}down_proj", hidden, inner),
+    ]
+
+
+def _unprintable(tokenizer: PreTrainedTokenizerFast) -> list[int]:
+    """Tokens that greedy decoding shall not choose: control characters and bytes that are no text of their own."""
+    printable = {tokenizer.convert_tokens_to_ids(chr(code)) for code in range(33, 127)}
+    printable |= {tokenizer.convert_tokens_to_ids("\u0120"), tokenizer.eos_token_id}  # the byte alphabet's space
+    return [token for token in range(len(tokenizer)) if token not in printable]
+
+
+def main(
+    out: Annotated[Path, typer.Argument(help="Folder to write.")],
+    architecture: Annotated[Architecture, typer.Option(help="Architecture of the model.")] = Architecture.QWEN3,
+    seed: Annotated[int, typer.Option(help="Seed of the weights.")] = 0,
+    hidden_size: Annotated[int, typer.Option(help="Width of the model, a multiple of 64.")] = 256,
+    layers: Annotated[int, typer.Option(help="Decoder layers.")] = 4,
+) -> None:
+    """Make a small model with random weights; do nothing when it is there already."""
+    try:
+        folder = make_demo_model(out, architecture=architecture, seed=seed, hidden_size=hidden_size, layers=layers)
+    except AscendServeError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(error.exit_code) from None
+    typer.echo(f"{folder}: {architecture} model is ready")
+
+
+if __name__ == "__main__":
+    typer.run(main)

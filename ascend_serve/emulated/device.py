@@ -1,0 +1,67 @@
+"""The emulated device of this process: its streams and its scripted faults."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ascend_serve.emulated.faults import FaultScript
+from ascend_serve.emulated.streams import DEVICE_STREAMS, StreamPool, quota_of_rank, streams_per_graph
+
+
+@dataclass(slots=True)
+class EmulatedDevice:
+    """One NPU made of a CPU.
+
+    Attributes:
+        rank: The rank that owns it.
+        streams: Its stream pool.
+        streams_per_graph: Streams that each captured graph takes.
+        faults: What goes wrong on it.
+    """
+
+    rank: int = 0
+    streams: StreamPool = field(default_factory=StreamPool)
+    streams_per_graph: int = 1
+    faults: FaultScript = field(default_factory=FaultScript)
+
+
+_device = EmulatedDevice()
+
+
+def current_device() -> EmulatedDevice:
+    """The device of this process; a healthy one with all streams until ``initialize_device`` was called."""
+    return _device
+
+
+def initialize_device(device: EmulatedDevice) -> None:
+    """Make ``device`` the device of this process."""
+    global _device  # noqa: PLW0603 - a process has one device, as with torch.npu.set_device
+    _device = device
+
+
+def device_of_config(vllm_config: Any, rank: int) -> EmulatedDevice:
+    """Build the device of ``rank`` from vLLM's configuration.
+
+    Reads ``additional_config["ascend_serve"]``: ``emulated.stream_quota``, ``emulated.faults`` and ``incarnation``.
+    """
+    options = ascend_serve_options(vllm_config)
+    emulated = options.get("emulated", {})
+    parallel = vllm_config.parallel_config
+    return EmulatedDevice(
+        rank=rank,
+        streams=StreamPool(quota_of_rank(emulated.get("stream_quota", DEVICE_STREAMS), rank), rank),
+        streams_per_graph=streams_per_graph(
+            tensor_parallel_size=parallel.tensor_parallel_size,
+            data_parallel_size=parallel.data_parallel_size,
+            enable_expert_parallel=parallel.enable_expert_parallel,
+        ),
+        faults=FaultScript(emulated.get("faults", ()), rank, options.get("incarnation", 0)),
+    )
+
+
+def ascend_serve_options(vllm_config: Any) -> Mapping[str, Any]:
+    """This project's part of vLLM's ``additional_config``; empty when there is none."""
+    additional = vllm_config.additional_config
+    return additional.get("ascend_serve", {}) if isinstance(additional, Mapping) else {}

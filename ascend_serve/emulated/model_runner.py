@@ -1,0 +1,63 @@
+"""vLLM's CPU model runner with capture and replay. Checked against vLLM 0.32.0 (V1 model runner)."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from typing import Any
+
+import psutil
+import torch
+from vllm.compilation.monitor import set_cudagraph_capturing_enabled
+from vllm.config import CUDAGraphMode
+from vllm.forward_context import BatchDescriptor
+from vllm.v1.worker.cpu_model_runner import CPUModelRunner
+
+from ascend_serve.emulated.acl_graph import ACLGraphWrapper
+from ascend_serve.emulated.device import current_device
+
+
+class EmulatedNPUModelRunner(CPUModelRunner):
+    """Captures what the dispatcher lists and replays it, as vllm-ascend's ``NPUModelRunner`` does."""
+
+    def load_model(self, load_dummy_weights: bool = False) -> None:
+        """Load the model and wrap it where full graphs are wanted."""
+        super().load_model(load_dummy_weights)
+        if self.compilation_config.cudagraph_mode.has_full_cudagraphs():
+            self.model = ACLGraphWrapper(self.model, self.vllm_config, CUDAGraphMode.FULL)
+
+    def get_model(self) -> torch.nn.Module:
+        """The model itself: vLLM asks its class what it can do."""
+        return self.model.unwrap() if isinstance(self.model, ACLGraphWrapper) else self.model
+
+    @torch.inference_mode()
+    def capture_model(self) -> int:
+        """Capture every graph that the dispatcher lists now. Graphs that exist already are replayed once.
+
+        Of the contexts that vLLM enters on a GPU, ``graph_capture`` is left out: it makes a CUDA stream.
+
+        Returns:
+            Bytes by which the process grew.
+        """
+        before = psutil.Process().memory_info().rss
+        set_cudagraph_capturing_enabled(True)
+        try:
+            with self._freeze_gc():
+                for mode, descriptors in self.cudagraph_dispatcher.get_capture_descs():
+                    self._capture_cudagraphs(descriptors, cudagraph_runtime_mode=mode)
+        finally:
+            set_cudagraph_capturing_enabled(False)
+        return max(0, psutil.Process().memory_info().rss - before)
+
+    def _warmup_and_capture(
+        self,
+        desc: BatchDescriptor,
+        cudagraph_runtime_mode: CUDAGraphMode,
+        profile_seq_lens: int | None = None,
+        allow_microbatching: bool = False,
+        num_warmups: int | None = None,
+        profiler: AbstractContextManager[Any] | None = None,
+    ) -> None:
+        current_device().faults.strike("warmup", desc.num_tokens)
+        super()._warmup_and_capture(
+            desc, cudagraph_runtime_mode, profile_seq_lens, allow_microbatching, num_warmups, profiler
+        )

@@ -1,0 +1,145 @@
+"""The vLLM platform of the emulated NPU. Checked against vLLM 0.32.0, whose CPU backend it runs on."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from vllm.platforms.cpu import CpuPlatform
+
+from ascend_serve.emulated.device import current_device
+
+if TYPE_CHECKING:
+    from vllm.config import CompilationConfig, CUDAGraphMode, VllmConfig
+
+# Model Runner V2 captures through a graph manager of its own, written for CUDA; vLLM reads this before any hook of a
+# platform is called, but after the platform was imported.
+os.environ.setdefault("VLLM_USE_V2_MODEL_RUNNER", "0")
+
+_CPU_ATTENTION = "vllm.v1.attention.backends.cpu_attn.CPUAttentionBackend"
+
+
+class EmulatedNPUPlatform(CpuPlatform):
+    """An NPU made of a CPU: real vLLM, real Ray resources, real capture and replay."""
+
+    ray_device_key = "NPU"
+    ray_noset_device_env_vars = ("RAY_EXPERIMENTAL_NOSET_ASCEND_RT_VISIBLE_DEVICES",)
+    device_control_env_var = "ASCEND_RT_VISIBLE_DEVICES"
+
+    @classmethod
+    def device_control_id_to_physical_device_id(cls, device_id: str) -> int:
+        """Devices are numbered; there is no other name for one."""
+        return int(device_id)
+
+    @classmethod
+    def support_static_graph_mode(cls) -> bool:
+        """Graphs are what this platform is for."""
+        return True
+
+    @classmethod
+    def get_static_graph_wrapper_cls(cls) -> str:
+        """What vLLM's piecewise backend wraps each piece in."""
+        return "ascend_serve.emulated.acl_graph.ACLGraphWrapper"
+
+    @classmethod
+    def graph_pool_handle(cls) -> Any:
+        """A new memory pool for graphs."""
+        from ascend_serve.emulated.npu_graph import graph_pool_handle
+
+        return graph_pool_handle()
+
+    @classmethod
+    def get_attn_backend_cls(cls, *args: Any, **kwargs: Any) -> str:
+        """vLLM's choice; where that is the plain CPU attention, the same with graph support declared."""
+        backend = super().get_attn_backend_cls(*args, **kwargs)
+        if backend == _CPU_ATTENTION:
+            return "ascend_serve.emulated.attention.EmulatedNPUAttentionBackend"
+        return backend
+
+    @classmethod
+    def check_and_update_config(cls, vllm_config: VllmConfig) -> None:
+        """Let the CPU platform adapt the configuration, then bring back what graph mode needs.
+
+        Raises:
+            ValueError: Model Runner V2 is asked for.
+        """
+        if vllm_config.use_v2_model_runner:
+            raise ValueError(
+                "VLLM_USE_V2_MODEL_RUNNER=1 does not work on the emulated NPU: graphs are captured by the V1 model runner. "
+                "Unset it."
+            )
+        asked = _GraphSettings.of(vllm_config.compilation_config)
+        if vllm_config.parallel_config.worker_cls == "auto":
+            vllm_config.parallel_config.worker_cls = "ascend_serve.emulated.worker.EmulatedNPUWorker"
+        super().check_and_update_config(vllm_config)
+        _spread_threads(vllm_config.parallel_config.local_world_size)
+        if vllm_config.model_config is not None:
+            asked.restore(vllm_config)
+
+    @classmethod
+    def scripted_fault(cls, phase: str, size: int | None = None) -> None:
+        """Let a scripted fault of this rank strike, if one waits for ``phase`` (and capture size ``size``).
+
+        Raises:
+            RuntimeError: As the device would.
+            torch.OutOfMemoryError: As the device would.
+        """
+        current_device().faults.strike(phase, size)
+
+    @classmethod
+    def streams_left(cls) -> int:
+        """Streams that captures can still take on this device."""
+        return current_device().streams.left
+
+    @classmethod
+    def streams_per_graph(cls) -> int:
+        """Streams that one captured graph takes on this device."""
+        return current_device().streams_per_graph
+
+
+@dataclass(frozen=True, slots=True)
+class _GraphSettings:
+    """What ``CpuPlatform`` wipes: a CPU alone has no graphs."""
+
+    cudagraph_mode: CUDAGraphMode
+    capture_sizes: list[int]
+    max_capture_size: int
+    splitting_ops: list[str] | None
+
+    @classmethod
+    def of(cls, config: CompilationConfig) -> _GraphSettings:
+        return cls(
+            cudagraph_mode=config.cudagraph_mode,
+            capture_sizes=list(config.cudagraph_capture_sizes or ()),
+            max_capture_size=config.max_cudagraph_capture_size or 0,
+            splitting_ops=config.splitting_ops,
+        )
+
+    def restore(self, vllm_config: VllmConfig) -> None:
+        from vllm.config import CompilationMode
+
+        config = vllm_config.compilation_config
+        config.cudagraph_mode = self.cudagraph_mode
+        config.cudagraph_capture_sizes = self.capture_sizes
+        config.max_cudagraph_capture_size = self.max_capture_size
+        if self.cudagraph_mode.requires_piecewise_compilation() and vllm_config.lora_config is None:
+            # vLLM splits the model at attention and wraps each piece, as on Ascend. The pieces run as they were traced:
+            # Inductor would fuse operators, and graph and eager would no longer be equal bit for bit.
+            config.mode = CompilationMode.VLLM_COMPILE
+            config.backend = "eager"
+            config.splitting_ops = self.splitting_ops
+        else:
+            config.mode = CompilationMode.NONE
+            config.splitting_ops = []
+        # Without compilation vLLM takes its custom operators, with it native layers: other numbers.
+        config.custom_ops = ["all"]
+
+
+def _spread_threads(local_world_size: int) -> None:
+    """Give each local rank its share of the CPUs: vLLM binds on its own only one rank per NUMA node."""
+    cpus = sorted(os.sched_getaffinity(0))
+    if local_world_size == 1 or os.environ.get("VLLM_CPU_OMP_THREADS_BIND", "auto") != "auto":
+        return
+    shares = [cpus[rank::local_world_size] or cpus for rank in range(local_world_size)]
+    os.environ["VLLM_CPU_OMP_THREADS_BIND"] = "|".join(",".join(map(str, share)) for share in shares)

@@ -1,0 +1,98 @@
+"""Records the operators of one capture."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from ascend_serve.emulated.device import current_device
+from ascend_serve.emulated.device_errors import not_capturable
+
+# Reading a tensor's value on the host does not pass the dispatcher on a CPU, where no copy is needed.
+_HOST_READS = frozenset({torch.Tensor.tolist, torch.Tensor.numpy, torch.Tensor.__array__, torch.Tensor.cpu})
+
+
+@dataclass(frozen=True, slots=True)
+class Operator:
+    """One recorded call.
+
+    Attributes:
+        func: The operator overload.
+        args: Its positional arguments, as they were.
+        kwargs: Its keyword arguments, as they were.
+        result: What it returned.
+    """
+
+    func: Any
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    result: Any
+
+
+class Recorder:
+    """Runs operators and remembers them, from ``start`` to ``stop``.
+
+    Reads back to the host raise what the device raises: the host cannot wait for a stream that is being captured.
+    """
+
+    def __init__(self) -> None:
+        self.operators: list[Operator] = []
+        self._dispatch_mode = _RecordingMode(self.operators)
+        self._function_mode = _HostReadGuard()
+
+    def start(self) -> None:
+        """Record from here on."""
+        self._function_mode.__enter__()
+        self._dispatch_mode.__enter__()
+
+    def stop(self) -> None:
+        """Record no more."""
+        self._dispatch_mode.__exit__(None, None, None)
+        self._function_mode.__exit__(None, None, None)
+
+
+class _RecordingMode(TorchDispatchMode):
+    def __init__(self, operators: list[Operator]) -> None:
+        super().__init__()
+        self._operators = operators
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        _refuse_host_read(func)
+        if _is_composite(func):
+            # Inference mode hands composite operators to the mode whole; their parts have the out-variants that a
+            # static program needs.
+            with self:
+                return func.decompose(*args, **kwargs)
+        if func is torch.ops.aten.lift_fresh.default:
+            # A constant made by the host: later operators may write it, but each replay starts from what it is now.
+            self._operators.append(Operator(func, (args[0].clone(),), kwargs, args[0]))
+            return args[0]
+        with torch._C.DisableTorchFunction():
+            result = func(*args, **kwargs)
+        self._operators.append(Operator(func, args, kwargs, result))
+        return result
+
+
+class _HostReadGuard(TorchFunctionMode):
+    def __torch_function__(self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in _HOST_READS:
+            raise not_capturable(current_device().rank, getattr(func, "__name__", str(func)))
+        return func(*args, **(kwargs or {}))
+
+
+def _refuse_host_read(func: Any) -> None:
+    """Raise where the result, or its shape, depends on values that only the device knows."""
+    if torch.Tag.data_dependent_output in func.tags or torch.Tag.dynamic_output_shape in func.tags:
+        raise not_capturable(current_device().rank, str(func))
+
+
+def _is_composite(func: Any) -> bool:
+    return func.namespace == "aten" and torch._C._dispatch_has_kernel_for_dispatch_key(
+        func.name(), "CompositeImplicitAutograd"
+    )

@@ -1,0 +1,71 @@
+"""The streams of one emulated device, and what a captured graph takes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ascend_serve.emulated.device_errors import stream_exhausted
+
+DEVICE_STREAMS = 2048
+"""Streams of an Atlas A2 / A3 device (Ascend documentation on ACLGraph)."""
+
+
+def streams_per_graph(*, tensor_parallel_size: int, data_parallel_size: int, enable_expert_parallel: bool) -> int:
+    """Streams of one captured graph: one for computation and one per communication group in it.
+
+    This is ``F = 1 + C`` of vllm-ascend's former budget with ``HCCL_OP_EXPANSION_MODE=AIV``, where ``C`` counts the tensor-
+    and data-parallel groups larger than one; expert parallelism adds its own group.
+    """
+    groups = (tensor_parallel_size > 1) + (data_parallel_size > 1) + enable_expert_parallel
+    return 1 + groups
+
+
+def quota_of_rank(quota: int | Sequence[int], rank: int) -> int:
+    """The quota of ``rank``: the one number for all, or its own."""
+    return quota if isinstance(quota, int) else quota[rank]
+
+
+class StreamPool:
+    """Streams of one device.
+
+    Args:
+        quota: Streams that exist.
+        rank: Named in the error text.
+    """
+
+    def __init__(self, quota: int = DEVICE_STREAMS, rank: int = 0) -> None:
+        if quota < 0:
+            raise ValueError(f"a device cannot have {quota} streams")
+        self.quota = quota
+        self._rank = rank
+        self._used = 0
+
+    @property
+    def used(self) -> int:
+        """Streams held by captured graphs."""
+        return self._used
+
+    @property
+    def left(self) -> int:
+        """Streams that the next captures can take."""
+        return self.quota - self._used
+
+    def acquire(self, count: int) -> None:
+        """Take ``count`` streams, or none.
+
+        Raises:
+            RuntimeError: The device's own error (207008), when fewer are left.
+        """
+        if count > self.left:
+            raise stream_exhausted(self._rank)
+        self._used += count
+
+    def release(self, count: int) -> None:
+        """Give ``count`` streams back.
+
+        Raises:
+            ValueError: More would come back than were taken.
+        """
+        if count > self._used:
+            raise ValueError(f"{count} streams given back, but only {self._used} are taken")
+        self._used -= count

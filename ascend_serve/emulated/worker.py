@@ -1,0 +1,60 @@
+"""vLLM's CPU worker as the owner of an emulated NPU. Checked against vLLM 0.32.0."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+from unittest.mock import patch
+
+import torch
+from vllm.config import CUDAGraphMode
+from vllm.distributed.parallel_state import get_pp_group
+from vllm.v1.worker import cpu_worker
+from vllm.v1.worker.cpu_worker import CPUWorker
+from vllm.v1.worker.worker_base import CompilationTimes
+
+from ascend_serve.emulated.device import current_device, device_of_config, initialize_device
+from ascend_serve.emulated.model_runner import EmulatedNPUModelRunner
+
+# vLLM's multiprocessing executor binds threads itself, and says so with one of these.
+_THREAD_BINDINGS = ("OMP_PLACES", "GOMP_CPU_AFFINITY", "KMP_AFFINITY")
+
+
+class EmulatedNPUWorker(CPUWorker):
+    """One rank on one emulated NPU."""
+
+    def init_device(self) -> None:
+        """Open the device and make the model runner."""
+        initialize_device(device_of_config(self.vllm_config, self.rank))
+        if not any(name in os.environ for name in _THREAD_BINDINGS):
+            # Ray gives an actor one thread unless it is told more.
+            cpus = len(os.sched_getaffinity(0))
+            torch.set_num_threads(max(1, cpus // self.parallel_config.local_world_size))
+        # CPUWorker names the class of its model runner in its own module only.
+        with patch.object(cpu_worker, "CPUModelRunner", EmulatedNPUModelRunner):
+            super().init_device()
+
+    def compile_or_warm_up_model(self) -> CompilationTimes:
+        """Capture the graphs, warm the sampler, and reset the seed last, as vLLM's workers do."""
+        if not self.model_config.enforce_eager:
+            self.model_runner.capture_model()
+        self._warm_up_sampler()
+        return super().compile_or_warm_up_model()
+
+    @torch.inference_mode()
+    def execute_model(self, *args: Any, **kwargs: Any) -> Any:
+        """Run one step; a scripted fault of the phase ``serve`` strikes here."""
+        current_device().faults.strike("serve")
+        return super().execute_model(*args, **kwargs)
+
+    def _warm_up_sampler(self) -> None:
+        """Sample once: else the first request that samples waits for seconds until a sampler is compiled."""
+        if not get_pp_group().is_last_rank or self.model_runner.is_pooling_model:
+            return
+        scheduler = self.scheduler_config
+        _, last_hidden_states = self.model_runner._dummy_run(
+            min(scheduler.max_num_seqs, scheduler.max_num_batched_tokens),
+            cudagraph_runtime_mode=CUDAGraphMode.NONE,
+            skip_eplb=True,
+        )
+        self.model_runner._dummy_sampler_run(hidden_states=last_hidden_states)
