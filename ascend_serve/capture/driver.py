@@ -1,0 +1,169 @@
+"""The driver: one Ray actor per capture group, a thin shell around the session.
+
+Ranks ask it questions and wait; executors tell it of lost workers and wait for outcomes; whoever serves reads
+snapshots. It takes no part in any collective, so a group whose ranks disagree never needs one to find out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+import ray
+from ray.actor import ActorHandle
+from ray.exceptions import RayActorError
+
+from ascend_serve.capture.deadlines import Deadlines
+from ascend_serve.capture.messages import Lost, Message, Question, Verdict
+from ascend_serve.capture.outcome import Answer, Outcome
+from ascend_serve.capture.roster import Roster
+from ascend_serve.capture.session import Session
+from ascend_serve.capture.snapshot import snapshot
+from ascend_serve.errors import CaptureError
+from ascend_serve.graph.plan import CapturePlan, GraphRequest
+
+NAMESPACE = "ascend_serve"
+
+
+class CaptureDriver:
+    """Holds the session of one capture group and its waiting questions.
+
+    Args:
+        group: Name of the capture group.
+        ranks: Number of ranks over DP x PP x TP.
+        request: What the configuration asks for.
+        deadlines: How long each meeting point may take.
+        remembered: The plan that worked at the last start, when its fingerprint still holds.
+    """
+
+    def __init__(
+        self,
+        group: str,
+        ranks: int,
+        request: GraphRequest,
+        deadlines: Deadlines,
+        remembered: CapturePlan | None = None,
+    ) -> None:
+        self._group = group
+        self._request = request
+        self._roster = Roster()
+        self._session = Session(ranks, request, deadlines, remembered=remembered)
+        self._questions: dict[int, asyncio.Future[Verdict]] = {}
+        self._outcomes: dict[int, Outcome] = {}
+        self._changed = asyncio.Condition()
+        self._clock: asyncio.Task[None] | None = None
+
+    async def ask(self, question: Question) -> Verdict:
+        """Hand in a rank's question and wait for its verdict."""
+        self._start_clock()
+        verdict: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
+        self._questions[id(question)] = verdict
+        await self._handle(question)
+        return await verdict
+
+    async def tell(self, message: Lost) -> None:
+        """Take note of a lost rank."""
+        await self._handle(message)
+
+    async def outcome(self, incarnation: int) -> Outcome:
+        """Wait until the session of ``incarnation`` has ended, and tell how."""
+        self._start_clock()
+        async with self._changed:
+            await self._changed.wait_for(lambda: incarnation in self._outcomes)
+        return self._outcomes[incarnation]
+
+    def snapshot(self) -> dict[str, Any]:
+        """Everything known about the group as plain JSON types, for reports and progress."""
+        epoch_time = time.time() - time.monotonic()
+        return snapshot(self._group, self._session, self._request, self._roster, epoch_time)
+
+    def _start_clock(self) -> None:
+        # An actor's constructor runs outside of its event loop, so the first call starts the clock.
+        if self._clock is None:
+            self._clock = asyncio.get_running_loop().create_task(self._watch_deadlines())
+
+    async def _handle(self, message: Message) -> None:
+        self._roster.note(message)
+        await self._deliver(self._session.handle(message, time.monotonic()))
+
+    async def _deliver(self, answers: list[Answer]) -> None:
+        for answer in answers:
+            # The caller of ``ask`` may be gone; its question holds on to the id until it is answered.
+            verdict = self._questions.pop(id(answer.question), None)
+            if verdict is not None and not verdict.done():
+                verdict.set_result(answer.verdict)
+        async with self._changed:
+            outcome = self._session.outcome
+            if outcome is not None:
+                self._outcomes[outcome.incarnation] = outcome
+            self._changed.notify_all()
+
+    async def _watch_deadlines(self) -> None:
+        while True:
+            await self._sleep_until_due()
+            await self._deliver(self._session.tick(time.monotonic()))
+
+    async def _sleep_until_due(self) -> None:
+        due = self._session.next_deadline
+        delay = None if due is None else max(0.0, due - time.monotonic())
+        async with self._changed:
+            try:
+                await asyncio.wait_for(self._changed.wait(), delay)
+            except TimeoutError:
+                return
+
+
+def ensure_driver(
+    group: str,
+    ranks: int,
+    request: GraphRequest,
+    deadlines: Deadlines,
+    remembered: CapturePlan | None = None,
+) -> ActorHandle:
+    """Get the driver of ``group``, starting it on this node if no engine of the group has done so yet."""
+    return (
+        ray.remote(CaptureDriver)
+        .options(
+            name=_actor_name(group),
+            namespace=NAMESPACE,
+            get_if_exists=True,
+            num_cpus=0,
+            max_concurrency=4 * ranks + 64,
+        )
+        .remote(group, ranks, request, deadlines, remembered)
+    )
+
+
+def driver_handle(group: str) -> ActorHandle | None:
+    """Get the driver of ``group``, or ``None`` before an engine has started it."""
+    try:
+        return ray.get_actor(_actor_name(group), namespace=NAMESPACE)
+    except ValueError:
+        return None
+
+
+def _actor_name(group: str) -> str:
+    return f"capture-driver-{group}"
+
+
+class RayDriverLink:
+    """A rank's line to its driver."""
+
+    def __init__(self, handle: ActorHandle) -> None:
+        self._handle = handle
+
+    def ask(self, question: Question) -> Verdict:
+        """Ask the driver and wait for the verdict.
+
+        Raises:
+            CaptureError: The driver is gone.
+        """
+        try:
+            verdict: Verdict = ray.get(self._handle.ask.remote(question))
+        except RayActorError as error:
+            raise CaptureError(
+                f"Rank {question.rank} lost the capture driver: {error}",
+                "The node of the driver may be gone: see `ray status`, then start again.",
+            ) from error
+        return verdict

@@ -1,0 +1,67 @@
+"""Who is in the capture group: the processes that joined and what each has captured, for reports and progress."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from typing import Any
+
+from ascend_serve.capture.messages import Join, Leave, Lost, Message
+from ascend_serve.graph.keys import GraphKey
+
+
+@dataclass(slots=True)
+class Member:
+    """One worker process.
+
+    Attributes:
+        node: Name or address of its node.
+        pid: Its process id.
+        incarnation: How many processes this rank had before.
+        state: Where it is in the protocol: the last message it sent.
+        captured: Seconds of warm-up and capture by graph.
+    """
+
+    node: str
+    pid: int
+    incarnation: int
+    state: str = "join"
+    captured: dict[GraphKey, float] = field(default_factory=dict)
+
+
+class Roster:
+    """The latest process of every rank."""
+
+    def __init__(self) -> None:
+        self._members: dict[int, Member] = {}
+
+    def note(self, message: Message) -> None:
+        """Take note of a message; those of processes that have been replaced change nothing."""
+        if isinstance(message, Join):
+            self._members[message.rank] = Member(message.node, message.pid, message.incarnation)
+            return
+        member = self._members.get(message.rank)
+        if member is None or member.incarnation != message.incarnation:
+            return
+        member.state = "lost" if isinstance(message, Lost) else type(message).__name__.lower()
+        if isinstance(message, Leave) and message.result.ok:
+            member.captured[message.key] = message.result.seconds
+
+    def node(self, rank: int) -> str:
+        """Node of a rank, empty when it has not joined."""
+        return self._members[rank].node if rank in self._members else ""
+
+    def rows(self, planned: Collection[GraphKey]) -> list[dict[str, Any]]:
+        """One JSON object per rank; ``planned`` are the graphs that are wanted now."""
+        return [
+            {
+                "rank": rank,
+                "node": member.node,
+                "pid": member.pid,
+                "incarnation": member.incarnation,
+                "graphs": sum(key in planned for key in member.captured),
+                "capture_seconds": round(sum(member.captured.values()), 3),
+                "state": member.state,
+            }
+            for rank, member in sorted(self._members.items())
+        ]

@@ -1,0 +1,66 @@
+"""The canary: the logits of a fixed eager batch, taken before capture, must be reproduced bit for bit before serving.
+
+A failed capture may leave a process that runs on and computes wrong numbers. Dummy runs write no KV cache (vLLM fills
+the slot mapping with -1), so the same batch gives the same bits as long as device, weights and collectives are sound.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from vllm.config import CUDAGraphMode
+from vllm.distributed.parallel_state import get_pp_group
+
+CANARY_TOKENS = 4
+
+
+class Canary:
+    """Runs the fixed batch on one rank. All ranks of the group must run it together: it does collectives.
+
+    Args:
+        runner: vLLM's V1 model runner of this worker (0.23.0 and 0.32.0).
+    """
+
+    def __init__(self, runner: Any) -> None:
+        self._runner = runner
+        self._expected = ""
+
+    def take(self) -> None:
+        """Note what this process computes now."""
+        self._expected = self._run()
+
+    def holds(self) -> bool:
+        """Whether this process still computes the same bits."""
+        return self._run() == self._expected
+
+    @torch.inference_mode()
+    def _run(self) -> str:
+        self._fill_inputs()
+        hidden_states, last = self._runner._dummy_run(
+            CANARY_TOKENS, cudagraph_runtime_mode=CUDAGraphMode.NONE, force_attention=True, skip_eplb=True
+        )
+        if not get_pp_group().is_last_rank:
+            return _digest(hidden_states.tensors.values())
+        logits = self._runner.get_model().compute_logits(last)
+        # Tensor-parallel ranks other than the first may get no logits from the gather.
+        return _digest([last if logits is None else logits])
+
+    def _fill_inputs(self) -> None:
+        """Overwrite what earlier steps left in the runner's persistent input buffers."""
+        positions = self._runner.positions
+        tokens = torch.arange(1, CANARY_TOKENS + 1)
+        self._runner.input_ids.gpu[:CANARY_TOKENS].copy_(tokens)
+        getattr(positions, "gpu", positions)[:CANARY_TOKENS].zero_()
+        if self._runner.intermediate_tensors is not None:
+            for tensor in self._runner.intermediate_tensors.tensors.values():
+                tensor.zero_()
+
+
+def _digest(tensors: Iterable[torch.Tensor]) -> str:
+    digest = hashlib.sha256()
+    for tensor in tensors:
+        digest.update(tensor.detach().contiguous().cpu().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,142 @@
+"""vLLM's Ray executor with the capture session in it: lockstep start-up, fresh workers after a failure.
+
+Built on ``RayExecutorV2`` (0.23.0 and 0.32.0), whose workers are Ray actors and whose control plane is vLLM's
+``MessageQueue``. Serving is untouched; only start-up differs.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import weakref
+from typing import Any
+
+import ray
+from ray.exceptions import RayActorError
+from vllm.v1.executor.ray_executor_v2 import RayExecutorV2
+from vllm.v1.kv_cache_interface import KVCacheConfig
+
+from ascend_serve.capture.driver import ensure_driver
+from ascend_serve.capture.messages import Lost
+from ascend_serve.capture.outcome import Outcome, OutcomeKind
+from ascend_serve.engine.request import capture_deadlines, graph_request
+from ascend_serve.engine.settings import read_settings, write_incarnation
+from ascend_serve.errors import CaptureError, EngineError
+
+logger = logging.getLogger(__name__)
+
+_MONITOR_POLL_SECONDS = 1.0
+
+
+class LockstepRayExecutor(RayExecutorV2):
+    """Runs one tensor-parallel worker per NPU and has them agree before, during and after graph capture."""
+
+    def _init_executor(self) -> None:
+        settings = read_settings(self.vllm_config)
+        self._incarnation = settings.incarnation
+        self._instance_id = self.vllm_config.instance_id
+        self._first_rank = self.parallel_config.data_parallel_index * self.parallel_config.world_size
+        self._calls: list[tuple[Any, tuple[Any, ...], dict[str, Any] | None]] | None = []
+        self._in_session = False
+        super()._init_executor()
+        self._driver = ensure_driver(
+            settings.group,
+            settings.data_parallel_size * self.world_size,
+            graph_request(self.vllm_config, settings),
+            capture_deadlines(self.vllm_config, settings),
+        )
+
+    def collective_rpc(
+        self, method: Any, timeout: Any = None, args: Any = (), kwargs: Any = None, **options: Any
+    ) -> Any:
+        """Call ``method`` on all workers; calls before the session are noted, to lead fresh workers there."""
+        if self._calls is not None and not self._in_session:
+            self._calls.append((method, args, kwargs))
+        return super().collective_rpc(method, timeout, args, kwargs, **options)
+
+    def initialize_from_config(self, kv_cache_configs: list[KVCacheConfig]) -> None:
+        """Allocate the KV caches. vLLM 0.23.0 also warms up here; from 0.32.0 on that is a call of its own."""
+        self.collective_rpc("initialize_from_config", args=(kv_cache_configs,))
+        if not hasattr(RayExecutorV2, "compile_or_warm_up_model"):
+            self.compile_or_warm_up_model()
+
+    def compile_or_warm_up_model(self) -> None:
+        """Run capture sessions until one is sealed, with fresh workers where the driver asks for them.
+
+        Raises:
+            CaptureError: Capture failed, and the ladder or ``graph.on_failure`` leaves no plan to go on with.
+            EngineError: The capture driver died.
+        """
+        while True:
+            outcome, results = self._run_session()
+            if outcome.kind is OutcomeKind.SEALED:
+                break
+            if outcome.kind is OutcomeKind.ABORT:
+                raise CaptureError(outcome.reason, outcome.remedy)
+            logger.warning("Replacing all workers: %s", outcome.reason)
+            self._replace_workers()
+        self._calls = None
+        self._note_compilation_times(results)
+
+    def _run_session(self) -> tuple[Outcome, list[Any]]:
+        self._in_session = True
+        pending = self.collective_rpc("run_capture_session", non_block=True)
+        try:
+            outcome: Outcome = ray.get(self._driver.outcome.remote(self._incarnation))
+        except RayActorError as error:
+            raise EngineError(f"The capture driver died: {error}", "See `ray status`, then start again.") from error
+        finally:
+            self._in_session = False
+        return outcome, pending.result() if outcome.kind is OutcomeKind.SEALED else []
+
+    def _note_compilation_times(self, times: list[Any]) -> None:
+        compilation = self.vllm_config.compilation_config
+        compilation.compilation_time = max(time.language_model for time in times)
+        compilation.encoder_compilation_time = max(time.encoder for time in times)
+
+    def _replace_workers(self) -> None:
+        """End all worker processes, start fresh ones, and lead them to where the capture session begins."""
+        callback: Any = self.failure_callback
+        calls = self._calls or []
+        self.shutdown()
+        self._incarnation += 1
+        write_incarnation(self.vllm_config, self._incarnation)
+        # Ray frees the name of a killed actor only some time after the kill.
+        self.vllm_config.instance_id = f"{self._instance_id}-{self._incarnation}"
+        RayExecutorV2._init_executor(self)
+        self.failure_callback = callback
+        for method, args, kwargs in calls:
+            super().collective_rpc(method, None, args, kwargs)
+
+    def start_worker_monitor(self, inline: bool = False) -> None:
+        """Watch the workers: in a session a death goes to the driver, later it ends the executor as in vLLM."""
+        references = {handle.run_ref: handle.rank for handle in self.ray_worker_handles}
+        executor = weakref.ref(self)
+        self._monitor_thread = threading.Thread(
+            target=_monitor, args=(executor, references, self._incarnation), daemon=True, name="RayWorkerMonitor"
+        )
+        self._monitor_thread.start()
+
+    def _on_worker_death(self, ranks: list[int]) -> None:
+        if self._in_session:
+            for rank in ranks:
+                self._driver.tell.remote(Lost(self._first_rank + rank, self._incarnation, "its worker process ended"))
+            return
+        logger.error("Workers of ranks %s died, shutting the executor down", ranks)
+        self.is_failed = True
+        self.shutdown()
+        callback, self.failure_callback = self.failure_callback, None
+        if callback is not None:
+            callback()
+
+
+def _monitor(executor: weakref.ref[LockstepRayExecutor], references: dict[Any, int], incarnation: int) -> None:
+    # A blocking ray.wait() would crash when Ray is torn down under it, so it polls.
+    while ray.is_initialized():
+        done, _ = ray.wait(list(references), num_returns=1, timeout=_MONITOR_POLL_SECONDS)
+        watched = executor()
+        if watched is None or watched.shutting_down or watched._incarnation != incarnation:
+            return
+        if done:
+            watched._on_worker_death([references[reference] for reference in done])
+            return

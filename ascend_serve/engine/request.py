@@ -1,0 +1,57 @@
+"""What the configuration asks of a capture group, read from vLLM's resolved configuration."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ascend_serve.capture.deadlines import Deadlines, default_deadlines
+from ascend_serve.engine.settings import EngineSettings
+from ascend_serve.graph.modes import GraphMode, RuntimeName
+from ascend_serve.graph.plan import GraphRequest
+
+if TYPE_CHECKING:
+    from vllm.config import VllmConfig
+
+
+def graph_request(vllm_config: VllmConfig, settings: EngineSettings) -> GraphRequest:
+    """Build the request of the whole group; equal in every engine of a data-parallel group."""
+    compilation = vllm_config.compilation_config
+    eager = vllm_config.model_config.enforce_eager
+    return GraphRequest(
+        runtime=RuntimeName.EAGER if eager else settings.runtime,
+        mode=GraphMode.NONE if eager else GraphMode(compilation.cudagraph_mode.name),
+        capture_sizes=tuple(sorted(compilation.cudagraph_capture_sizes or ())),
+        on_failure=settings.on_failure,
+        max_num_seqs=vllm_config.scheduler_config.max_num_seqs,
+        decode_query_len=1 + _speculative_tokens(vllm_config),
+        lora_cases=_lora_cases(vllm_config),
+        weights=settings.weights,
+    )
+
+
+def capture_deadlines(vllm_config: VllmConfig, settings: EngineSettings) -> Deadlines:
+    """Derive the deadlines of the group from the size of the model's weights on disk and the user's settings."""
+    weights = sum(file.stat().st_size for file in Path(vllm_config.model_config.model).glob("*.safetensors"))
+    return default_deadlines(
+        weights // vllm_config.parallel_config.world_size,
+        static_kernel=settings.static_kernel,
+        overrides=settings.deadlines,
+    )
+
+
+def _speculative_tokens(vllm_config: VllmConfig) -> int:
+    speculative = vllm_config.speculative_config
+    return 0 if speculative is None else int(speculative.num_speculative_tokens or 0)
+
+
+def _lora_cases(vllm_config: VllmConfig) -> tuple[int, ...]:
+    """The LoRA cases of ``CudagraphDispatcher._get_lora_cases`` (vLLM 0.23.0 and 0.32.0)."""
+    lora = vllm_config.lora_config
+    if lora is None:
+        return (0,)
+    if not vllm_config.compilation_config.cudagraph_specialize_lora:
+        return (lora.max_loras + 1,)
+    from vllm.lora.utils import get_captured_lora_counts
+
+    return (0, *get_captured_lora_counts(lora.max_loras, lora.specialize_active_lora))

@@ -1,0 +1,152 @@
+"""The seam into the model runner: its dispatcher, its graph wrappers, and the hook at ``_warmup_and_capture``.
+
+Checked against vLLM 0.23.0 and 0.32.0 (``GPUModelRunner``, ``CudagraphDispatcher``, ``CUDAGraphWrapper``) and
+vllm-ascend 0.23.0 (``NPUModelRunner``, ``ACLGraphWrapper``, ``GraphParams``).
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from vllm.config import CUDAGraphMode
+from vllm.forward_context import BatchDescriptor
+from vllm.platforms import current_platform
+from vllm.utils.import_utils import resolve_obj_by_qualname
+
+from ascend_serve.graph.keys import GraphKey
+from ascend_serve.graph.modes import GraphMode
+
+CaptureOne = Callable[[], None]
+
+
+@dataclass
+class CaptureWatch:
+    """Where inside ``_warmup_and_capture`` a rank is."""
+
+    capturing: bool = False
+
+
+class RunnerSeam:
+    """A model runner as graph runtimes and the capture session see it. Implements ``runtime.base.GraphHost``.
+
+    Args:
+        runner: vLLM's V1 model runner of this worker.
+    """
+
+    def __init__(self, runner: Any) -> None:
+        self._runner = runner
+        self._dispatcher = runner.cudagraph_dispatcher
+        self._compilation = runner.compilation_config
+        self._original = runner._warmup_and_capture
+
+    @property
+    def mode(self) -> GraphMode:
+        """The mode that holds on this rank, after vLLM's narrowing."""
+        return GraphMode(self._compilation.cudagraph_mode.name)
+
+    @property
+    def capture_sizes(self) -> tuple[int, ...]:
+        """The sizes that hold on this rank, ascending, in tokens."""
+        return tuple(sorted(self._compilation.cudagraph_capture_sizes or ()))
+
+    @contextmanager
+    def watch_capture(self) -> Iterator[CaptureWatch]:
+        """Tell while it lasts whether vLLM's ``_dummy_run`` is warming up or capturing."""
+        watch = CaptureWatch()
+        dummy_run = self._runner._dummy_run
+
+        def watched(*args: Any, **options: Any) -> Any:
+            watch.capturing = bool(options.get("is_graph_capturing"))
+            return dummy_run(*args, **options)
+
+        self._runner._dummy_run = watched
+        try:
+            yield watch
+        finally:
+            del self._runner._dummy_run
+
+    def hook(self, capture: Callable[[GraphKey, CaptureOne], None]) -> None:
+        """Have vLLM's capture loop call ``capture(key, original)`` for every graph instead of capturing it."""
+
+        def warmup_and_capture(desc: BatchDescriptor, cudagraph_runtime_mode: CUDAGraphMode, **options: Any) -> None:
+            capture(
+                graph_key(desc, cudagraph_runtime_mode),
+                lambda: self._original(desc, cudagraph_runtime_mode=cudagraph_runtime_mode, **options),
+            )
+
+        self._runner._warmup_and_capture = warmup_and_capture
+
+    def capture_model(self) -> None:
+        """Walk vLLM's capture loop over the graphs that are dispatched now."""
+        self._runner.capture_model()
+
+    def dispatch(self, mode: GraphMode, capture_sizes: tuple[int, ...]) -> None:
+        """Make the next steps replay graphs of ``mode``, padded to ``capture_sizes``."""
+        vllm_mode = CUDAGraphMode[mode.name]
+        self._compilation.cudagraph_mode = vllm_mode
+        self._compilation.cudagraph_capture_sizes = list(capture_sizes)
+        self._compilation.max_cudagraph_capture_size = max(capture_sizes, default=0)
+        for keys in self._dispatcher.cudagraph_keys.values():
+            keys.clear()
+        self._dispatcher.initialize_cudagraph_keys(vllm_mode, self._runner.uniform_decode_query_len)
+
+    def held(self) -> frozenset[GraphKey]:
+        """Graphs that every wrapper of their kind can replay."""
+        holders: dict[str, list[set[GraphKey]]] = {}
+        for wrapper in _wrappers():
+            held = {graph_key(desc, wrapper.runtime_mode) for desc, entry in _entries(wrapper).items() if _graph(entry)}
+            holders.setdefault(wrapper.runtime_mode.name, []).append(held)
+        complete = (frozenset.intersection(*map(frozenset, sets)) for sets in holders.values())
+        return frozenset[GraphKey]().union(*complete)
+
+    def release(self, keys: Iterable[GraphKey]) -> None:
+        """Give back graphs, whole or half made, and the streams and memory they hold."""
+        doomed = frozenset(keys)
+        for wrapper in _wrappers():
+            entries = _entries(wrapper)
+            for desc in [desc for desc in entries if graph_key(desc, wrapper.runtime_mode) in doomed]:
+                _reset(entries.pop(desc))
+        _forget_graph_params({key.num_tokens for key in doomed if key.kind is GraphMode.FULL})
+
+
+def graph_key(desc: BatchDescriptor, mode: CUDAGraphMode) -> GraphKey:
+    """Our key of the graph that vLLM calls ``desc`` in the runtime mode ``mode``."""
+    return GraphKey(GraphMode(mode.name), desc.num_tokens, desc.num_reqs, desc.uniform, desc.num_active_loras)
+
+
+def _wrappers() -> Iterator[Any]:
+    wrapper_class = resolve_obj_by_qualname(current_platform.get_static_graph_wrapper_cls())
+    module = sys.modules[wrapper_class.__module__]
+    # vllm-ascend 0.23.0 keeps its wrappers in the module, vLLM's CUDAGraphWrapper in the class.
+    instances: Iterable[Any] = getattr(module, "_acl_graph_wrappers", getattr(wrapper_class, "_all_instances", ()))
+    yield from list(instances)
+
+
+def _entries(wrapper: Any) -> dict[BatchDescriptor, Any]:
+    entries = getattr(wrapper, "concrete_aclgraph_entries", None)
+    return wrapper.concrete_cudagraph_entries if entries is None else entries
+
+
+def _graph(entry: Any) -> Any:
+    return getattr(entry, "aclgraph", None) or getattr(entry, "cudagraph", None)
+
+
+def _reset(entry: Any) -> None:
+    graph = _graph(entry)
+    if graph is not None:
+        graph.reset()
+
+
+def _forget_graph_params(sizes: set[int]) -> None:
+    """Drop what vllm-ascend noted per size during capture: a second capture of the size would append to it."""
+    module = sys.modules.get("vllm_ascend.compilation.acl_graph")
+    params = module.get_graph_params() if module else None
+    if params is None:
+        return
+    for size in sizes & params.attn_params.keys():
+        params.events[size], params.handles[size], params.attn_params[size] = [], [], []
+        params.workspaces[size] = None

@@ -1,0 +1,59 @@
+"""What our executor and workers need to know, carried in vLLM's ``additional_config``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ConfigDict
+
+from ascend_serve.graph.modes import GraphMode, OnFailure, RuntimeName
+
+if TYPE_CHECKING:
+    from vllm.config import VllmConfig
+
+SECTION = "ascend_serve"
+
+
+class EngineSettings(BaseModel):
+    """The section ``ascend_serve`` of ``additional_config``.
+
+    Attributes:
+        group: Name of the capture group; unique per start.
+        incarnation: How many sets of workers the group had before.
+        data_parallel_size: Engines in the capture group.
+        runtime: The runtime asked for.
+        mode: The mode asked for, before vLLM narrows it.
+        on_failure: How far the group may step down.
+        static_kernel: Whether static kernels compile during capture.
+        deadlines: Seconds per meeting point that the user set.
+        weights: Share of decode steps per batch size in tokens, empty when unknown.
+        plan_directory: Where plans that worked are kept, or ``None``.
+    """
+
+    model_config = ConfigDict(extra="ignore")
+
+    group: str
+    incarnation: int = 0
+    data_parallel_size: int = 1
+    runtime: RuntimeName = RuntimeName.ACLGRAPH
+    mode: GraphMode = GraphMode.NONE
+    on_failure: OnFailure = OnFailure.DEGRADE
+    static_kernel: bool = False
+    deadlines: dict[str, float] = {}
+    weights: dict[int, float] = {}
+    plan_directory: str | None = None
+
+
+def read_settings(vllm_config: VllmConfig) -> EngineSettings:
+    """Read our section; without one, the engine is a capture group of its own with default settings."""
+    section: dict[str, Any] = dict(vllm_config.additional_config.get(SECTION, {}))
+    section.setdefault("group", vllm_config.instance_id)
+    section.setdefault("data_parallel_size", vllm_config.parallel_config.data_parallel_size)
+    section.setdefault("mode", vllm_config.compilation_config.cudagraph_mode.name)
+    return EngineSettings(**section)
+
+
+def write_incarnation(vllm_config: VllmConfig, incarnation: int) -> None:
+    """Let the next workers know how many sets of workers there were before them."""
+    section = {**vllm_config.additional_config.get(SECTION, {}), "incarnation": incarnation}
+    vllm_config.additional_config = {**vllm_config.additional_config, SECTION: section}

@@ -1,0 +1,156 @@
+"""The worker's part of the capture session, mixed into the platform's worker by ``worker_extension_cls``.
+
+vLLM mixes the class into ``NPUWorker``, ``XliteWorker`` or the emulated worker and refuses names that the worker
+already has (``WorkerWrapperBase.init_worker``, 0.23.0 and 0.32.0), so there is one public method with a name of ours.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, cast
+
+import ray
+
+from ascend_serve.capture.driver import RayDriverLink, driver_handle
+from ascend_serve.capture.messages import CaptureResult, Phase
+from ascend_serve.capture.participant import Participant
+from ascend_serve.engine.canary import Canary
+from ascend_serve.engine.device import scripted_fault, streams_left
+from ascend_serve.engine.proposal import make_proposal
+from ascend_serve.engine.runner import RunnerSeam
+from ascend_serve.engine.settings import EngineSettings, read_settings
+from ascend_serve.errors import CaptureError
+from ascend_serve.graph.keys import GraphKey
+from ascend_serve.runtime.factory import create_runtime
+
+if TYPE_CHECKING:
+    from vllm.v1.worker.worker_base import WorkerBase
+
+logger = logging.getLogger(__name__)
+
+REFUSED_AT_BEGIN = "capturebegin"
+"""Part of ``c10_npu::acl::AclmdlRICaptureBegin``, which torch_npu 2.10 names when nothing was recorded yet."""
+
+
+class CaptureWorkerExtension:
+    """Adds the capture session to the platform's worker."""
+
+    def run_capture_session(self) -> Any:
+        """Agree with the other ranks on a plan, walk it with them, and seal it.
+
+        Returns:
+            What the worker's own ``compile_or_warm_up_model`` returned, or ``None`` when the session ended without a
+            seal: then the driver has told the executor what comes next.
+        """
+        return WorkerSession(cast("WorkerBase", self)).run()
+
+
+class WorkerSession:
+    """One rank's walk through the session of its capture group.
+
+    Args:
+        worker: The platform's worker, with the model loaded and the KV cache allocated.
+    """
+
+    def __init__(self, worker: WorkerBase) -> None:
+        self._worker = worker
+        self._settings = read_settings(worker.vllm_config)
+        self._seam = RunnerSeam(worker.model_runner)
+        self._canary = Canary(worker.model_runner)
+        self._participant = _participant(worker, self._settings)
+        self._phase = Phase.JOIN
+
+    def run(self) -> Any:
+        """Run the session to its end; errors outside of captures are told to the driver, never raised past it."""
+        try:
+            self._agree()
+            return self._walk()
+        except Exception as error:
+            logger.exception("Rank %d failed in phase %s", self._participant.rank, self._phase.value)
+            if not self._participant.has_ended:
+                self._participant.fail(self._phase, error)
+            return None
+
+    def _agree(self) -> None:
+        self._enter(Phase.JOIN)
+        self._participant.join()
+        if not self._participant.has_ended:
+            self._enter(Phase.PROPOSE)
+            self._participant.propose(make_proposal(self._worker, self._seam, self._settings))
+
+    def _walk(self) -> Any:
+        if self._participant.has_ended:
+            return None
+        self._canary.take()
+        self._seam.hook(self._capture)
+        self._apply_plan()
+        result = self._worker.compile_or_warm_up_model()
+        while not self._participant.has_ended and not self._sealed():
+            self._apply_plan()
+            self._seam.capture_model()
+        return None if self._participant.has_ended else result
+
+    def _apply_plan(self) -> None:
+        plan, kept = self._participant.take_change()
+        self._runtime = create_runtime(plan.runtime, self._seam)
+        self._runtime.apply(plan, kept)
+
+    def _sealed(self) -> bool:
+        """Seal what was captured; not yet, when the plan changed under vLLM's loop."""
+        if self._participant.has_new_plan:
+            return False
+        self._enter(Phase.SEAL)
+        return self._participant.seal(self._runtime.held(), self._canary.holds())
+
+    def _capture(self, key: GraphKey, original: Callable[[], None]) -> None:
+        """Stands in for vLLM's ``_warmup_and_capture``: meet, capture, meet."""
+        if key in self._runtime.held() or not self._participant.wants(key) or not self._participant.arrive(key):
+            return
+        self._phase = Phase.CAPTURE
+        result = self._try_capture(key, original)
+        if not self._participant.leave(key, result):
+            self._seam.release([key])
+
+    def _try_capture(self, key: GraphKey, original: Callable[[], None]) -> CaptureResult:
+        started, streams_before = time.perf_counter(), streams_left()
+        with self._seam.watch_capture() as watch:
+            try:
+                original()
+            except Exception as error:
+                logger.warning("Capture of %s failed on rank %d: %s", key.label, self._participant.rank, error)
+                return _failure(error, watch.capturing, time.perf_counter() - started)
+        return _success(time.perf_counter() - started, streams_before)
+
+    def _enter(self, phase: Phase) -> None:
+        self._phase = phase
+        scripted_fault(phase)
+
+
+def _participant(worker: WorkerBase, settings: EngineSettings) -> Participant:
+    handle = driver_handle(settings.group)
+    if handle is None:
+        raise CaptureError(f"There is no capture driver for the group {settings.group}")
+    rank = worker.vllm_config.parallel_config.data_parallel_index * worker.parallel_config.world_size + worker.rank
+    return Participant(RayDriverLink(handle), rank, settings.incarnation, ray.util.get_node_ip_address(), os.getpid())
+
+
+def _success(seconds: float, streams_before: int | None) -> CaptureResult:
+    left = streams_left()
+    used = None if left is None or streams_before is None else streams_before - left
+    return CaptureResult(ok=True, seconds=seconds, streams_used=used, streams_left=left)
+
+
+def _failure(error: Exception, capturing: bool, seconds: float) -> CaptureResult:
+    text = str(error)
+    return CaptureResult(
+        ok=False,
+        seconds=seconds,
+        phase=Phase.CAPTURE if capturing else Phase.WARMUP,
+        error_type=type(error).__name__,
+        error_text=text,
+        streams_left=streams_left(),
+        recorded=capturing and REFUSED_AT_BEGIN not in text.lower(),
+    )

@@ -1,0 +1,1 @@
+"""Graph runtimes: what a rank replays with."""
