@@ -1,7 +1,7 @@
 """What ranks tell the driver, and what the driver answers.
 
-A rank asks one question at a time and waits for the verdict. ``incarnation`` counts the worker processes that a rank had
-before this one, so it starts at 0; ``epoch`` counts the plans of a session, so it starts at 1.
+A rank asks one question at a time and waits for the verdict. ``incarnation`` counts the worker processes that a rank
+had before this one, so it starts at 0; ``epoch`` counts the plans of a session, so it starts at 1.
 """
 
 from __future__ import annotations
@@ -148,8 +148,8 @@ class VerdictKind(StrEnum):
 class Verdict:
     """The driver's answer at a meeting point.
 
-    ``PLAN`` also answers ``Arrive``, ``Leave`` and ``Seal``: the plan has changed, apply it and walk its keys. Graphs in
-    ``kept`` stay; every other one is released and captured anew if the plan has it, also one that this rank captured
+    ``PLAN`` also answers ``Arrive``, ``Leave`` and ``Seal``: the plan has changed, apply it and walk its keys. Graphs
+    in ``kept`` stay; every other one is released and captured anew if the plan has it, also one that this rank captured
     but that was never committed. ``REPLACE`` ends this process: fresh workers will join as the next incarnation.
     ``ABORT`` ends the start-up.
 

@@ -10,50 +10,56 @@ from ascend_serve.graph.modes import OnFailure
 from ascend_serve.graph.plan import CapturePlan
 
 MAX_REPLACEMENTS = 3
-"""Replacements in one session. The last one starts eager, so that no more than one capture is ever lost to it."""
+"""Replacements in one session. The last one starts eager."""
 
 
 @dataclass(slots=True)
 class Replacements:
     """The budget of replacements of one session.
 
-    Every replacement goes down the ladder, but for one: a loss that says nothing about the plan may be tried again once.
+    Every replacement goes down the ladder, but for one: what a loss, or a failure before the agreement or in eager, was
+    started with may be tried again once.
 
     Attributes:
         on_failure: How far the group may go down.
         used: Replacements so far.
-        retried: Whether a plan has been tried again already.
+        retried: Whether something has been tried again already.
     """
 
     on_failure: OnFailure
     used: int = 0
     retried: bool = False
 
-    def allow(self) -> bool:
-        """Whether workers may be replaced once more."""
-        return self.on_failure is not OnFailure.FAIL and self.used < MAX_REPLACEMENTS
-
-    def start(self, plan: CapturePlan | None, lower: CapturePlan | None, failure: Failure) -> CapturePlan | None:
+    def start(
+        self, failure: Failure, plan: CapturePlan | None, lower: CapturePlan | None, ceiling: CapturePlan | None
+    ) -> CapturePlan | None:
         """The plan that fresh workers start from, counting the replacement.
 
         Args:
-            plan: The plan that failed, or the ceiling when none was agreed on yet.
-            lower: The next plan down the ladder, or ``None`` when the failure says nothing about the plan or there is
-                none lower.
             failure: Why the workers are replaced.
+            plan: The plan that failed, or ``None`` before the agreement.
+            lower: The next plan down the ladder.
+            ceiling: What the agreement could not exceed.
+
+        Returns:
+            The new ceiling; ``None`` when there was none and none is needed.
 
         Raises:
             LookupError: There is nothing left to try.
         """
-        last = self.used == MAX_REPLACEMENTS - 1
+        if self.on_failure is OnFailure.FAIL or self.used == MAX_REPLACEMENTS:
+            raise LookupError(failure.reason)
         self.used += 1
-        if plan is not None and not plan.is_eager and last:
-            return eager_plan(plan, f"{failure.reason}; it is the last replacement of workers")
-        if lower is not None:
-            return lower
-        if not self.retried:
-            self.retried = True
-            return plan
-        if plan is not None and not plan.is_eager and failure.treatment.step is Step.SAME:
+        if plan is None or plan.is_eager:
+            return self._retry(failure, plan or ceiling)
+        if self.used == MAX_REPLACEMENTS:
             return eager_plan(plan, failure.reason)
-        raise LookupError(failure.reason)
+        if failure.treatment.step is Step.SAME and self.on_failure is OnFailure.DEGRADE and not self.retried:
+            return self._retry(failure, plan)
+        return lower or eager_plan(plan, failure.reason)
+
+    def _retry(self, failure: Failure, plan: CapturePlan | None) -> CapturePlan | None:
+        if self.retried:
+            raise LookupError(failure.reason)
+        self.retried = True
+        return plan

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 
 from ascend_serve.errors import AgreementError
 from ascend_serve.graph.budget import StreamBudget
-from ascend_serve.graph.ladder import MODES_UPWARDS, RUNTIMES_UPWARDS, fit_mode, make_plan
+from ascend_serve.graph.ladder import MODES_UPWARDS, RUNTIMES_UPWARDS, describe, fit_mode, make_plan
 from ascend_serve.graph.modes import GraphMode, RuntimeName
 from ascend_serve.graph.plan import Adjustment, CapturePlan, GraphRequest, Proposal
+from ascend_serve.graph.ranks import name_ranks
 
 _ABSENT = "(absent)"
+_NOWHERE: Mapping[int, str] = MappingProxyType({})
 
 
 def agree(
@@ -22,7 +25,7 @@ def agree(
     epoch: int = 1,
     ceiling: CapturePlan | None = None,
     budgets: Collection[StreamBudget] | None = None,
-    nodes: Sequence[str] = (),
+    nodes: Mapping[int, str] = _NOWHERE,
 ) -> CapturePlan:
     """The meet of all proposals, then the best sizes inside it. Linear in the number of ranks.
 
@@ -32,7 +35,7 @@ def agree(
         epoch: The epoch of the plan.
         ceiling: A plan that the result must not exceed: the one a fallback went down to, or one that worked before.
         budgets: Learned budgets, one per rank; the proposed ones when not given.
-        nodes: Node of each rank, for messages.
+        nodes: Node of each rank as far as known, for messages.
 
     Raises:
         AgreementError: Ranks differ in something that must be equal.
@@ -48,7 +51,7 @@ def agree(
         mode = min(mode, ceiling.mode, key=MODES_UPWARDS.index)
         sizes = tuple(size for size in sizes if size in set(ceiling.capture_sizes))
     limits = [StreamBudget.of(proposal) for proposal in proposals] if budgets is None else budgets
-    plan = _fit(request, runtime, mode, sizes, limits, adjustments)
+    plan = _fit(request, make_plan(request, runtime, mode, sizes), limits, adjustments)
     return replace(plan, epoch=epoch, adjustments=_ordered(adjustments))
 
 
@@ -60,7 +63,7 @@ def common_sizes(request: GraphRequest, proposals: Sequence[Proposal]) -> tuple[
     return tuple(sorted(common))
 
 
-def check_fingerprints(proposals: Sequence[Proposal], nodes: Sequence[str] = ()) -> None:
+def check_fingerprints(proposals: Sequence[Proposal], nodes: Mapping[int, str] = _NOWHERE) -> None:
     """Check that all ranks run the same thing.
 
     Raises:
@@ -77,35 +80,17 @@ def check_fingerprints(proposals: Sequence[Proposal], nodes: Sequence[str] = ())
     )
 
 
-def _difference(name: str, proposals: Sequence[Proposal], nodes: Sequence[str]) -> str:
+def _difference(name: str, proposals: Sequence[Proposal], nodes: Mapping[int, str]) -> str:
     ranks_of = defaultdict(list)
     for rank, proposal in enumerate(proposals):
         ranks_of[proposal.fingerprint.get(name, _ABSENT)].append(rank)
     if len(ranks_of) == 1:
         return ""
-    return f"{name} is " + ", ".join(f"{value} on {_who(ranks, nodes)}" for value, ranks in ranks_of.items())
-
-
-def _who(ranks: Sequence[int], nodes: Sequence[str]) -> str:
-    """Ranks in words, for example ``ranks 0-3, 6 (node-a)``."""
-    where = list(dict.fromkeys(nodes[rank] for rank in ranks if rank < len(nodes)))
-    shown = ", ".join(where[:3]) + (f" and {len(where) - 3} more nodes" if len(where) > 3 else "")
-    return f"rank{'s' if len(ranks) > 1 else ''} {rank_ranges(ranks)}" + (f" ({shown})" if shown else "")
-
-
-def rank_ranges(ranks: Iterable[int]) -> str:
-    """Ascending rank numbers as ranges, for example ``0-3, 6``."""
-    ranges: list[list[int]] = []
-    for rank in ranks:
-        if ranges and rank == ranges[-1][-1] + 1:
-            ranges[-1][1:] = [rank]
-        else:
-            ranges.append([rank])
-    return ", ".join("-".join(map(str, ends)) for ends in ranges)
+    return f"{name} is " + ", ".join(f"{value} on {name_ranks(ranks, nodes)}" for value, ranks in ranks_of.items())
 
 
 def _common_runtime(
-    request: GraphRequest, proposals: Sequence[Proposal], nodes: Sequence[str]
+    request: GraphRequest, proposals: Sequence[Proposal], nodes: Mapping[int, str]
 ) -> tuple[RuntimeName, list[Adjustment]]:
     """The best runtime up to the requested one that every rank has, and why better ones are out."""
     wanted = RUNTIMES_UPWARDS[: RUNTIMES_UPWARDS.index(request.runtime) + 1]
@@ -115,7 +100,7 @@ def _common_runtime(
         if not without:
             return wanted[position], adjustments
         refusal = proposals[without[0]].refusals.get(wanted[position], "not available")
-        reason = f"{_who(without, nodes)} cannot run {wanted[position].value}: {refusal}"
+        reason = f"{name_ranks(without, nodes)} cannot run {wanted[position].value}: {refusal}"
         adjustments.append(Adjustment("runtime", wanted[position].value, wanted[position - 1].value, reason))
     return RuntimeName.EAGER, adjustments
 
@@ -124,7 +109,7 @@ def _weakest_mode(
     request: GraphRequest,
     runtime: RuntimeName,
     proposals: Sequence[Proposal],
-    nodes: Sequence[str],
+    nodes: Mapping[int, str],
     adjustments: list[Adjustment],
 ) -> GraphMode:
     """The weakest mode of the ranks that resolved theirs for ``runtime``.
@@ -138,7 +123,7 @@ def _weakest_mode(
     strongest = max((mode for mode, _ in modes), key=MODES_UPWARDS.index)
     if mode is not strongest:
         ranks = [rank for held, rank in modes if held is mode]
-        reason = f"{_who(ranks, nodes)} cannot run more than {mode.value}"
+        reason = f"{name_ranks(ranks, nodes)} cannot run more than {mode.value}"
         adjustments.append(Adjustment("weakest-mode", strongest.value, mode.value, reason))
     elif mode is not request.mode and not any(proposal.notes for proposal in proposals):
         reason = f"every rank's vLLM resolved {request.mode.value} to {mode.value} with {runtime.value}"
@@ -147,46 +132,36 @@ def _weakest_mode(
 
 
 def _common_sizes(
-    request: GraphRequest, proposals: Sequence[Proposal], nodes: Sequence[str], adjustments: list[Adjustment]
+    request: GraphRequest, proposals: Sequence[Proposal], nodes: Mapping[int, str], adjustments: list[Adjustment]
 ) -> tuple[int, ...]:
     sizes = common_sizes(request, proposals)
     lost = sorted(set(request.capture_sizes) - set(sizes))
     if lost:
         ranks = [rank for rank, proposal in enumerate(proposals) if not set(lost) <= set(proposal.capture_sizes)]
-        reason = f"sizes {', '.join(map(str, lost))} are not valid on {_who(ranks, nodes)}"
+        reason = f"sizes {', '.join(map(str, lost))} are not valid on {name_ranks(ranks, nodes)}"
         adjustments.append(Adjustment("common-sizes", _words(request.capture_sizes), _words(sizes), reason))
     return sizes
 
 
 def _fit(
-    request: GraphRequest,
-    runtime: RuntimeName,
-    mode: GraphMode,
-    sizes: Sequence[int],
-    budgets: Collection[StreamBudget],
-    adjustments: list[Adjustment],
+    request: GraphRequest, wanted: CapturePlan, budgets: Collection[StreamBudget], adjustments: list[Adjustment]
 ) -> CapturePlan:
     """The best plan inside the meet; says so when streams force it below."""
-    wanted = make_plan(request, runtime, mode, sizes)
-    if wanted.is_eager or runtime is RuntimeName.XLITE:
+    if wanted.runtime is not RuntimeName.ACLGRAPH:
         return wanted
-    plan = fit_mode(request, runtime, mode, sizes, budgets)
+    plan = fit_mode(request, wanted.runtime, wanted.mode, wanted.capture_sizes, budgets)
     if plan != wanted:
         tightest = min((budget for budget in set(budgets) if not budget.fits(wanted.keys)), key=_total)
         reason = (
             f"{len(wanted.keys)} graphs take {tightest.cost(wanted.keys)} streams on the rank that has least room, "
             f"{tightest.total} are left there"
         )
-        adjustments.append(Adjustment("stream-budget", _plan_words(wanted), _plan_words(plan), reason))
+        adjustments.append(Adjustment("stream-budget", describe(wanted), describe(plan), reason))
     return plan
 
 
 def _total(budget: StreamBudget) -> int:
     return budget.total or 0
-
-
-def _plan_words(plan: CapturePlan) -> str:
-    return f"{plan.mode.value} at {_words(plan.capture_sizes)}"
 
 
 def _words(sizes: Sequence[int]) -> str:

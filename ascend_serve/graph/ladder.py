@@ -96,6 +96,11 @@ def step_down(
     return replace(lower, epoch=plan.epoch + 1, adjustments=(*plan.adjustments, adjustment))
 
 
+def changes_runtime(plan: CapturePlan, lower: CapturePlan) -> bool:
+    """Whether going down needs another runtime to be built, which a worker does once, when it loads the model."""
+    return lower.runtime is not plan.runtime and not lower.is_eager
+
+
 def eager_plan(plan: CapturePlan, reason: str) -> CapturePlan:
     """The end of the ladder, whatever stands between."""
     if plan.is_eager:

@@ -1,0 +1,60 @@
+"""The diagnosis: from what a rank said to a failure that the ladder understands."""
+
+from __future__ import annotations
+
+from ascend_serve.capture.messages import Arrive, Failed, Leave, Lost, Phase, Question
+from ascend_serve.graph.failure import Failure, FailureKind, classify, first_error
+
+
+def failed_capture(question: Leave, who: str, ranks: int) -> Failure:
+    """A graph that could not be captured.
+
+    A rank that fails in a warm-up leaves its peers inside a collective that it will never join, so nobody can go on in
+    place.
+    """
+    result = question.result
+    phase = result.phase or Phase.CAPTURE
+    return Failure(
+        classify(result.error_type, result.error_text),
+        f"{who} in {phase.value} of {question.key.label}",
+        _error(result.error_type, result.error_text),
+        question.key,
+        recorded=result.recorded or (phase is Phase.WARMUP and ranks > 1),
+    )
+
+
+def failed_rank(question: Failed, who: str) -> Failure:
+    """A rank that cannot go on outside of a graph, so that nothing is known about its process."""
+    kind = classify(question.error_type, question.error_text)
+    error = _error(question.error_type, question.error_text)
+    return Failure(kind, f"{who} in {question.phase.value}", error, recorded=True)
+
+
+def lost_rank(message: Lost, where: str) -> Failure:
+    """A rank whose process ended."""
+    return Failure(FailureKind.LOST, where, message.reason)
+
+
+def hanging_ranks(where: str, seconds: float) -> Failure:
+    """Ranks that did not come to a meeting in time."""
+    return Failure(FailureKind.DEADLINE, where, f"no answer within {seconds:g} s")
+
+
+def out_of_step(question: Question, where: str) -> Failure:
+    """A rank that is where it cannot be if it holds what the others hold."""
+    at = f" at {question.key.label}" if isinstance(question, Arrive | Leave) else ""
+    return Failure(FailureKind.MISMATCH, where, f"unexpected {type(question).__name__}{at}")
+
+
+def changed_numbers(who: str) -> Failure:
+    """A rank whose canary does not hold."""
+    return Failure(FailureKind.WRONG_NUMBERS, f"{who} in {Phase.SEAL.value}", "the canary's logits changed")
+
+
+def different_graphs(who: str) -> Failure:
+    """Ranks whose digests differ."""
+    return Failure(FailureKind.MISMATCH, f"{who} in {Phase.SEAL.value}", "they hold different graphs")
+
+
+def _error(error_type: str, error_text: str) -> str:
+    return f"{error_type}: {first_error(error_text)}"

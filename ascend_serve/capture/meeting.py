@@ -1,0 +1,41 @@
+"""A meeting point: the questions that wait until all ranks are there."""
+
+from __future__ import annotations
+
+from ascend_serve.capture.messages import Question
+from ascend_serve.graph.failure import Failure
+from ascend_serve.graph.keys import GraphKey
+
+
+class Meeting:
+    """Who waits at one meeting point, and what they brought.
+
+    Attributes:
+        waiting: Questions by rank; a rank that repeats itself waits with each of them.
+        failures: Failures told at this meeting, oldest first.
+        refusals: By rank: the graph that was refused streams, and the streams left where the device told.
+        digests: By digest: the first rank that holds it.
+    """
+
+    def __init__(self, ranks: int) -> None:
+        self._ranks = ranks
+        self.waiting: dict[int, list[Question]] = {}
+        self.failures: list[Failure] = []
+        self.refusals: dict[int, tuple[GraphKey, int | None]] = {}
+        self.digests: dict[str, int] = {}
+
+    def __contains__(self, rank: int) -> bool:
+        return rank in self.waiting
+
+    def add(self, question: Question) -> None:
+        """Let a question wait."""
+        self.waiting.setdefault(question.rank, []).append(question)
+
+    @property
+    def complete(self) -> bool:
+        """Whether all ranks are there."""
+        return len(self.waiting) == self._ranks
+
+    def missing(self) -> list[int]:
+        """Ranks that are not there, ascending."""
+        return [rank for rank in range(self._ranks) if rank not in self.waiting]

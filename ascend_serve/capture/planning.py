@@ -1,0 +1,60 @@
+"""Which plan comes next: what the session carries from one agreement and one failure to the next."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ascend_serve.capture.ledger import StreamLedger
+from ascend_serve.capture.replacement import Replacements
+from ascend_serve.graph.agreement import agree, common_sizes
+from ascend_serve.graph.failure import Failure
+from ascend_serve.graph.keys import GraphKey
+from ascend_serve.graph.ladder import step_down
+from ascend_serve.graph.plan import CapturePlan, GraphRequest, Proposal
+
+
+class Planning:
+    """Agreements and steps down, with all that was learned on the way.
+
+    Args:
+        ranks: Number of ranks.
+        request: What the configuration asks for.
+        remembered: The plan that worked before: the first ceiling.
+    """
+
+    def __init__(self, ranks: int, request: GraphRequest, remembered: CapturePlan | None) -> None:
+        self._request = request
+        self._replacements = Replacements(request.on_failure)
+        self._candidates: tuple[int, ...] = ()
+        self.ledger = StreamLedger(ranks)
+        self.ceiling = remembered
+
+    def agree(self, proposals: Mapping[int, Proposal], nodes: Mapping[int, str], epoch: int) -> CapturePlan:
+        """The plan of a new incarnation, not above the ceiling.
+
+        Raises:
+            AgreementError: The ranks do not run the same thing.
+        """
+        told = [proposals[rank] for rank in range(len(proposals))]
+        plan = agree(self._request, told, epoch=epoch, ceiling=self.ceiling, budgets=self.ledger.budgets, nodes=nodes)
+        self._candidates = common_sizes(self._request, told)
+        return plan
+
+    def learn(self, refusals: Mapping[int, tuple[GraphKey, int | None]]) -> None:
+        """Let refusals, by rank with the graph and the streams left, teach the budget."""
+        if refusals:
+            self.ledger.learn(refusals)
+
+    def step_down(self, plan: CapturePlan, failure: Failure) -> CapturePlan | None:
+        """The next lower plan, or ``None`` when there is none or none is allowed."""
+        return step_down(plan, failure, self._request, self._candidates, self.ledger.budgets)
+
+    def start_over(self, plan: CapturePlan | None, failure: Failure) -> CapturePlan | None:
+        """The plan that fresh workers start from; it becomes the ceiling.
+
+        Raises:
+            LookupError: There is nothing left to try.
+        """
+        lower = None if plan is None else self.step_down(plan, failure)
+        self.ceiling = self._replacements.start(failure, plan, lower, self.ceiling)
+        return self.ceiling

@@ -1,0 +1,42 @@
+"""The walk through a plan: which graph the group stands at, and which ones all ranks hold."""
+
+from __future__ import annotations
+
+from ascend_serve.graph.keys import GraphKey
+from ascend_serve.graph.plan import CapturePlan
+
+
+class Walk:
+    """How far the group is in its plan. Graphs that all ranks hold stay when a new plan has them."""
+
+    def __init__(self) -> None:
+        self.plan: CapturePlan | None = None
+        self._todo: list[GraphKey] = []
+        self._held: dict[GraphKey, None] = {}
+
+    @property
+    def key(self) -> GraphKey | None:
+        """The graph that the group stands at, or ``None`` when there is none left."""
+        return self._todo[-1] if self._todo else None
+
+    @property
+    def kept(self) -> tuple[GraphKey, ...]:
+        """Graphs of the plan that every rank holds, in the order of their capture."""
+        return tuple(self._held)
+
+    def holds(self, key: GraphKey) -> bool:
+        """Whether every rank holds the graph ``key``."""
+        return key in self._held
+
+    def start(self, plan: CapturePlan) -> None:
+        """Go on with ``plan``."""
+        wanted = set(plan.keys)
+        self.plan = plan
+        self._held = {key: None for key in self._held if key in wanted}
+        self._todo = [key for key in reversed(plan.keys) if key not in self._held]
+
+    def commit(self) -> GraphKey:
+        """Every rank holds the graph that the group stood at: step on. Returns that graph."""
+        key = self._todo.pop()
+        self._held[key] = None
+        return key
