@@ -13,7 +13,7 @@ ARGS ?=
 PYTEST_ARGS ?=
 
 BIN := .venv/bin
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check
 RUNTIME := .venv/.runtime
 DEVELOPMENT := .venv/.development
 DEMO_MODEL := .cache/models/demo
@@ -65,6 +65,6 @@ $(DEMO_MODEL)/config.json: ascend_serve/emulated/demo_model.py | $(RUNTIME)
 # uv must find the CPU build of torch too: UV_TORCH_BACKEND=cpu, or UV_FIND_LINKS=<folder with the wheel>.
 lock:
 	@$(PYTHON) -m venv .cache/lock
-	@.cache/lock/bin/python -m pip install --quiet --disable-pip-version-check uv
+	@.cache/lock/bin/python -m pip install -qq --disable-pip-version-check uv
 	$(COMPILE) $(LEFT_OUT:%=--no-emit-package %) requirements/cpu.in --output-file requirements/cpu.lock
 	$(COMPILE) --constraints requirements/cpu.lock requirements/dev.in --output-file requirements/dev.lock

@@ -35,15 +35,20 @@ def section_of(field: FieldInfo) -> type[BaseModel] | None:
 
 
 def nearest(key: str) -> str | None:
-    """The valid key that is spelled most like ``key``, by its full name first, then by its last part alone.
+    """The valid key that is most likely meant.
 
-    The second look finds a right name in the wrong section: ``tensor_parallel_size`` is
-    ``parallel.tensor_parallel_size``.
+    First a key of that very name in another section (``tensor_parallel_size`` is ``parallel.tensor_parallel_size``), then
+    the one with the most similar full name, then the one with the most similar last part.
     """
     known = [name for name, _ in fields()]
+    by_last_part = {_last_part(name): name for name in reversed(known)}
+    last_part = _last_part(key)
+    if last_part in by_last_part:
+        return by_last_part[last_part]
     by_name = difflib.get_close_matches(key, known, n=1, cutoff=0.8)
-    if by_name:
-        return by_name[0]
-    by_last_part = {name.rpartition(".")[2]: name for name in reversed(known)}
-    matches = difflib.get_close_matches(key.rpartition(".")[2], by_last_part, n=1, cutoff=0.75)
-    return by_last_part[matches[0]] if matches else None
+    by_part = difflib.get_close_matches(last_part, by_last_part, n=1, cutoff=0.75)
+    return by_name[0] if by_name else by_last_part[by_part[0]] if by_part else None
+
+
+def _last_part(key: str) -> str:
+    return key.rpartition(".")[2]

@@ -6,9 +6,11 @@ from enum import StrEnum
 from pathlib import PurePath
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from ascend_serve.graph.hardware import Soc
 from ascend_serve.graph.modes import GraphMode, OnFailure, RuntimeName
+from ascend_serve.graph.streams import ExpansionMode
 
 
 class Section(BaseModel):
@@ -69,6 +71,22 @@ class DeadlinesConfig(Section):
     seal: float | None = Field(None, gt=0, description="All ranks verified their graphs.")
 
 
+class WorkloadConfig(Section):
+    """What the deployment will be asked to do, for the choice of capture sizes. At most one of the first three."""
+
+    histogram: str | None = Field(None, description="JSON file: steps per decode batch size in tokens.")
+    trace: str | None = Field(None, description="CSV file: arrival, input_tokens, output_tokens of each request.")
+    concurrency: int | None = Field(None, ge=1, description="Number of clients that wait for their answers.")
+    step_ms: float = Field(30.0, gt=0, description="Milliseconds of a decode step, for the simulation of a trace.")
+
+    @model_validator(mode="after")
+    def _one_source(self) -> WorkloadConfig:
+        given = [name for name in ("histogram", "trace", "concurrency") if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise ValueError(f"{' and '.join(given)} contradict each other: give one of them")
+        return self
+
+
 class GraphConfig(Section):
     """Graph mode of the whole capture group."""
 
@@ -81,6 +99,7 @@ class GraphConfig(Section):
     xlite: XliteConfig = Field(default_factory=XliteConfig)
     npugraph_ex: NpugraphExConfig = Field(default_factory=NpugraphExConfig)
     deadlines: DeadlinesConfig = Field(default_factory=DeadlinesConfig)
+    workload: WorkloadConfig = Field(default_factory=WorkloadConfig)
 
     @field_validator("capture_sizes")
     @classmethod
@@ -88,6 +107,20 @@ class GraphConfig(Section):
         if sizes is not None and any(size < 1 for size in sizes):
             raise ValueError("capture sizes are numbers of tokens, 1 or more")
         return None if sizes is None else tuple(sorted(set(sizes)))
+
+
+class HardwareConfig(Section):
+    """The machines. On the emulated NPU only ``hccl_op_expansion_mode`` counts."""
+
+    soc: Soc = Field(Soc.ATLAS_A2, description="Kind of NPU.")
+    nodes: int = Field(1, ge=1, description="Machines of the cluster.")
+    npus_per_node: int = Field(8, ge=1, description="NPUs of each machine.")
+    stream_quota: int | None = Field(
+        None, ge=1, description="Streams of the container on a soft-partitioned NPU (vNPU); unset on a whole one."
+    )
+    hccl_op_expansion_mode: ExpansionMode | None = Field(
+        None, description="HCCL_OP_EXPANSION_MODE of every rank; unset is FFTS+."
+    )
 
 
 class FaultError(StrEnum):
@@ -134,6 +167,7 @@ class AscendServeConfig(Section):
     model: ModelConfig
     parallel: ParallelConfig = Field(default_factory=ParallelConfig)
     graph: GraphConfig = Field(default_factory=GraphConfig)
+    hardware: HardwareConfig = Field(default_factory=HardwareConfig)
     emulated: EmulatedConfig = Field(default_factory=EmulatedConfig)
     serving: ServingConfig = Field(default_factory=ServingConfig)
     vllm: dict[str, Any] = Field(default_factory=dict, description="Any vLLM engine argument, spelled as vLLM does.")

@@ -1,0 +1,21 @@
+"""What all tests share: nothing phones home, and no test depends on the shell it was started from."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+# Before any test imports vLLM or Ray: both read these at import.
+os.environ.update(
+    DO_NOT_TRACK="1",
+    HF_HUB_OFFLINE="1",
+    RAY_USAGE_STATS_ENABLED="0",
+    VLLM_NO_USAGE_STATS="1",
+)
+
+
+@pytest.fixture(autouse=True)
+def no_outer_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep a Ray cluster that the developer is connected to out of the tests."""
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)

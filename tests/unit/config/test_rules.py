@@ -1,0 +1,178 @@
+"""Combinations that cannot work, and options that have no effect."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ascend_serve.config import AscendServeConfig, ineffective_options
+from ascend_serve.config.rules import check, effective_npugraph_ex
+from ascend_serve.errors import ConfigError
+from ascend_serve.graph.modes import GraphMode
+
+JOIN_FAULT = {"rank": 0, "phase": "join", "error": "hang"}
+
+
+def configuration(**sections: Any) -> AscendServeConfig:
+    return AscendServeConfig.model_validate({"model": {"path": "models/tiny"}, **sections})
+
+
+@pytest.mark.parametrize(
+    ("sections", "problem", "remedy"),
+    [
+        pytest.param(
+            {"graph": {"npugraph_ex": {"enabled": False, "static_kernel": True}}},
+            "graph.npugraph_ex.static_kernel: true with graph.npugraph_ex.enabled: false",
+            "graph.npugraph_ex.enabled=true",
+            id="static-kernel-without-npugraph-ex",
+        ),
+        pytest.param(
+            {"graph": {"runtime": "xlite"}, "parallel": {"pipeline_parallel_size": 2}},
+            "graph.runtime: xlite with parallel.pipeline_parallel_size: 2",
+            "graph.runtime=aclgraph",
+            id="xlite-with-pipeline",
+        ),
+        pytest.param(
+            {"parallel": {"tensor_parallel_size": 2, "data_parallel_size": 2}, "emulated": {"npus": 2}},
+            "tensor_parallel_size 2 x pipeline_parallel_size 1 x data_parallel_size 2 = 4 NPUs",
+            "emulated.npus=4",
+            id="more-ranks-than-emulated-npus",
+        ),
+        pytest.param(
+            {"parallel": {"tensor_parallel_size": 2}, "emulated": {"npus": 2, "stream_quota": [1, 2, 3]}},
+            "emulated.stream_quota: [1, 2, 3] has 3 numbers for 2 ranks",
+            "one per rank",
+            id="quota-of-other-length",
+        ),
+        pytest.param(
+            {"parallel": {"tensor_parallel_size": 2}, "emulated": {"npus": 2, "faults": [{**JOIN_FAULT, "rank": 2}]}},
+            "emulated.faults[0].rank: 2, but the ranks are 0 to 1",
+            "rank from 0 to 1",
+            id="fault-on-a-rank-that-does-not-exist",
+        ),
+        pytest.param(
+            {"vllm": {"tensor_parallel_size": 2}},
+            "vllm.tensor_parallel_size: decided by another section",
+            "parallel.tensor_parallel_size",
+            id="pass-through-of-a-key-of-ours",
+        ),
+        pytest.param(
+            {"vllm": {"compilation_config": {"cudagraph_mode": "FULL"}}},
+            "vllm.compilation_config.cudagraph_mode",
+            "graph.mode",
+            id="pass-through-of-a-nested-key-of-ours",
+        ),
+        pytest.param(
+            {"vllm": {"compilation_config": 3}},
+            "vllm.compilation_config: 3 is not a mapping",
+            "keys below it",
+            id="pass-through-number-for-a-mapping",
+        ),
+        pytest.param({"vllm": {"api_key": "secret"}}, "vllm.api_key", "VLLM_API_KEY", id="api-key-in-a-file"),
+    ],
+)
+def test_impossible_combination(sections: dict[str, Any], problem: str, remedy: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        check(configuration(**sections))
+    assert problem in caught.value.problem
+    assert remedy in caught.value.remedy
+
+
+def test_api_key_is_not_repeated_in_the_error() -> None:
+    with pytest.raises(ConfigError) as caught:
+        check(configuration(vllm={"api_key": "hunter2"}))
+    assert "hunter2" not in str(caught.value)
+
+
+def test_all_impossible_combinations_at_once() -> None:
+    with pytest.raises(ConfigError, match="2 problems"):
+        check(configuration(vllm={"enforce_eager": True, "port": 1}))
+
+
+def test_a_given_cluster_may_have_more_npus_than_are_emulated_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    check(configuration(parallel={"tensor_parallel_size": 4}, emulated={"npus": 2}))
+
+
+@pytest.mark.parametrize(
+    ("sections", "warnings"),
+    [
+        pytest.param({}, [], id="defaults"),
+        pytest.param(
+            {"graph": {"xlite": {"full_mode": True}}},
+            ["graph.xlite.full_mode has no effect with graph.runtime: aclgraph"],
+            id="xlite-option-without-xlite",
+        ),
+        pytest.param({"graph": {"runtime": "xlite", "xlite": {"full_mode": True}}}, [], id="xlite-option-with-xlite"),
+        pytest.param({"graph": {"xlite": {"full_mode": False}}}, [], id="default-said-aloud"),
+        pytest.param(
+            {"graph": {"mode": "NONE", "capture_sizes": [1], "deadlines": {"join": 5}}},
+            [
+                "graph.capture_sizes has no effect with graph.mode: NONE",
+                "graph.deadlines.join has no effect with graph.mode: NONE",
+            ],
+            id="sizes-without-graphs",
+        ),
+        pytest.param(
+            {"graph": {"runtime": "eager", "mode": "FULL", "on_failure": "fail"}},
+            [
+                "graph.mode: FULL has no effect with graph.runtime: eager",
+                "graph.on_failure has no effect with graph.runtime: eager",
+            ],
+            id="mode-without-graphs",
+        ),
+        pytest.param({"graph": {"runtime": "eager"}}, [], id="eager-with-the-default-mode"),
+        pytest.param(
+            {"graph": {"mode": "PIECEWISE", "npugraph_ex": {"enabled": True}}},
+            [
+                "graph.npugraph_ex.enabled: true has no effect with graph.mode: PIECEWISE; "
+                "npugraph_ex works in FULL and FULL_DECODE_ONLY"
+            ],
+            id="npugraph-ex-in-piecewise",
+        ),
+        pytest.param(
+            {"graph": {"mode": "FULL", "npugraph_ex": {"static_kernel": True}}}, [], id="static-kernel-in-full"
+        ),
+        pytest.param(
+            {"emulated": {"npus": 0, "faults": [JOIN_FAULT]}},
+            ["emulated.faults has no effect with emulated.npus: 0"],
+            id="faults-without-emulation",
+        ),
+        pytest.param(
+            {
+                "graph": {"capture_sizes": [1, 2]},
+                "emulated": {"npus": 1, "faults": [{"rank": 0, "phase": "capture", "error": "hang", "size": 8}]},
+            },
+            ["emulated.faults[0] never strikes: size 8 is not in graph.capture_sizes: [1, 2]"],
+            id="fault-at-a-size-that-is-not-captured",
+        ),
+        pytest.param(
+            {"emulated": {"npus": 1, "faults": [{**JOIN_FAULT, "size": 8}]}},
+            ["emulated.faults[0] never strikes: phase join has no capture size"],
+            id="fault-with-a-size-outside-capture",
+        ),
+        pytest.param(
+            {
+                "graph": {"mode": "NONE"},
+                "emulated": {"npus": 1, "faults": [{"rank": 0, "phase": "warmup", "error": "hang"}]},
+            },
+            ["emulated.faults[0] never strikes: nothing is captured with graph.runtime: aclgraph and graph.mode: NONE"],
+            id="fault-in-a-capture-that-does-not-happen",
+        ),
+        pytest.param({"emulated": {"npus": 1, "faults": [JOIN_FAULT]}}, [], id="fault-that-strikes"),
+    ],
+)
+def test_options_without_effect(sections: dict[str, Any], warnings: list[str]) -> None:
+    assert list(ineffective_options(configuration(**sections))) == warnings
+
+
+@pytest.mark.parametrize("mode", GraphMode, ids=str)
+def test_npugraph_ex_is_on_exactly_in_full_and_full_decode_only(mode: GraphMode) -> None:
+    expected = mode in (GraphMode.FULL, GraphMode.FULL_DECODE_ONLY)
+    assert effective_npugraph_ex(configuration(), mode) is expected
+
+
+def test_npugraph_ex_can_be_turned_off() -> None:
+    off = configuration(graph={"npugraph_ex": {"enabled": False}})
+    assert not effective_npugraph_ex(off, GraphMode.FULL)

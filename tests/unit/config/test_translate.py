@@ -1,0 +1,187 @@
+"""Translation to vLLM's engine arguments."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from ascend_serve.config import AscendServeConfig, engine_args
+from ascend_serve.config.passthrough import DECIDED_ELSEWHERE, check_argument_names
+from ascend_serve.errors import ConfigError
+from ascend_serve.graph.modes import GraphMode, RuntimeName
+
+
+def configuration(**sections: Any) -> AscendServeConfig:
+    return AscendServeConfig.model_validate({"model": {"path": "models/tiny"}, **sections})
+
+
+def at(arguments: Any, key: str) -> Any:
+    for part in key.split("."):
+        arguments = arguments[part]
+    return arguments
+
+
+@pytest.mark.parametrize(
+    ("sections", "key", "value"),
+    [
+        pytest.param({}, "model", "models/tiny", id="model"),
+        pytest.param({}, "served_model_name", "tiny", id="served-under-the-folders-name"),
+        pytest.param({"model": {"path": "m", "served_name": "n"}}, "served_model_name", "n", id="served-name"),
+        pytest.param({"parallel": {"tensor_parallel_size": 4}}, "tensor_parallel_size", 4, id="tensor-parallel"),
+        pytest.param(
+            {"parallel": {"data_parallel_size": 2}}, "data_parallel_backend", "ray", id="data-parallel-on-ray"
+        ),
+        pytest.param({}, "compilation_config.cudagraph_mode", "FULL_AND_PIECEWISE", id="mode"),
+        pytest.param(
+            {"graph": {"capture_sizes": [4, 1, 2]}},
+            "compilation_config.cudagraph_capture_sizes",
+            [1, 2, 4],
+            id="sizes",
+        ),
+        pytest.param(
+            {"graph": {"capture_sizes": [4, 1, 2]}},
+            "compilation_config.max_cudagraph_capture_size",
+            4,
+            id="largest-size",
+        ),
+        pytest.param({"graph": {"mode": "NONE"}}, "enforce_eager", True, id="mode-none-is-eager"),
+        pytest.param({"graph": {"runtime": "eager"}}, "enforce_eager", True, id="runtime-eager-is-eager"),
+        pytest.param(
+            {"graph": {"runtime": "eager"}}, "compilation_config.cudagraph_mode", "NONE", id="runtime-eager-has-no-mode"
+        ),
+        pytest.param({}, "enforce_eager", False, id="graphs-are-not-eager"),
+        pytest.param(
+            {"graph": {"mode": "FULL"}},
+            "additional_config.ascend_compilation_config",
+            {"enable_npugraph_ex": True, "enable_static_kernel": False},
+            id="npugraph-ex-by-default-in-full",
+        ),
+        pytest.param(
+            {"graph": {"mode": "PIECEWISE", "npugraph_ex": {"static_kernel": True}}},
+            "additional_config.ascend_compilation_config",
+            {"enable_npugraph_ex": False, "enable_static_kernel": False},
+            id="npugraph-ex-off-in-piecewise",
+        ),
+        pytest.param(
+            {"graph": {"runtime": "xlite", "xlite": {"full_mode": True}}},
+            "additional_config.xlite_graph_config",
+            {"enabled": True, "full_mode": True},
+            id="xlite-full",
+        ),
+        pytest.param(
+            {"graph": {"runtime": "xlite", "xlite": {"full_mode": True}}},
+            "compilation_config.cudagraph_mode",
+            "NONE",
+            id="xlite-full-turns-aclgraph-off",
+        ),
+        pytest.param(
+            {"graph": {"runtime": "xlite"}},
+            "compilation_config.cudagraph_mode",
+            "FULL_DECODE_ONLY",
+            id="xlite-decode-only",
+        ),
+        pytest.param(
+            {"graph": {"xlite": {"full_mode": True}}},
+            "additional_config.xlite_graph_config",
+            {"enabled": False, "full_mode": False},
+            id="no-xlite",
+        ),
+        pytest.param(
+            {"emulated": {"npus": 1, "stream_quota": [64]}},
+            "additional_config.ascend_serve.emulated.stream_quota",
+            [64],
+            id="emulated-section-reaches-the-workers",
+        ),
+        pytest.param({"vllm": {"max_num_seqs": 16}}, "max_num_seqs", 16, id="pass-through"),
+        pytest.param(
+            {"vllm": {"compilation_config": {"custom_ops": ["all"]}}},
+            "compilation_config",
+            {"cudagraph_mode": "FULL_AND_PIECEWISE", "custom_ops": ["all"]},
+            id="pass-through-merges",
+        ),
+        pytest.param(
+            {"graph": {"mode": "FULL"}, "vllm": {"additional_config": {"ascend_compilation_config": {"fuse": 1}}}},
+            "additional_config.ascend_compilation_config",
+            {"enable_npugraph_ex": True, "enable_static_kernel": False, "fuse": 1},
+            id="pass-through-merges-deeply",
+        ),
+    ],
+)
+def test_argument(sections: dict[str, Any], key: str, value: object) -> None:
+    assert at(engine_args(configuration(**sections)), key) == value
+
+
+def test_sizes_are_left_to_vllm_when_nobody_chose_them() -> None:
+    assert engine_args(configuration())["compilation_config"] == {"cudagraph_mode": "FULL_AND_PIECEWISE"}
+
+
+def test_sizes_mean_nothing_without_graphs() -> None:
+    arguments = engine_args(configuration(graph={"mode": "NONE", "capture_sizes": [1, 2]}))
+    assert arguments["compilation_config"] == {"cudagraph_mode": "NONE"}
+
+
+def test_what_a_planner_decided_wins() -> None:
+    config = configuration(graph={"runtime": "xlite", "mode": "FULL", "capture_sizes": [1]})
+    arguments = engine_args(
+        config, runtime=RuntimeName.ACLGRAPH, mode=GraphMode.PIECEWISE, capture_sizes=[2, 4], group="tiny-1"
+    )
+    assert arguments["compilation_config"] == {
+        "cudagraph_mode": "PIECEWISE",
+        "cudagraph_capture_sizes": [2, 4],
+        "max_cudagraph_capture_size": 4,
+    }
+    assert arguments["additional_config"]["xlite_graph_config"]["enabled"] is False
+    assert arguments["additional_config"]["ascend_serve"]["group"] == "tiny-1"
+
+
+def test_workers_learn_what_was_asked_for_not_what_it_was_narrowed_to() -> None:
+    arguments = engine_args(configuration(graph={"mode": "FULL"}), mode=GraphMode.PIECEWISE)
+    assert arguments["additional_config"]["ascend_serve"]["mode"] == "FULL"
+
+
+def test_real_devices_get_no_emulated_section() -> None:
+    assert "emulated" not in engine_args(configuration())["additional_config"]["ascend_serve"]
+
+
+def test_arguments_are_plain_json() -> None:
+    config = configuration(
+        graph={"runtime": "xlite", "deadlines": {"join": 5}},
+        emulated={"npus": 1, "faults": [{"rank": 0, "phase": "join", "error": "hang"}]},
+    )
+    arguments = engine_args(config, weights={1: 0.5, 8: 0.5})
+    assert json.loads(json.dumps(arguments)) == arguments
+
+
+def test_impossible_combinations_do_not_reach_vllm() -> None:
+    with pytest.raises(ConfigError, match="xlite"):
+        engine_args(configuration(graph={"runtime": "xlite"}, parallel={"pipeline_parallel_size": 2}))
+
+
+@pytest.mark.parametrize("key", DECIDED_ELSEWHERE)
+def test_keys_of_other_sections_are_refused(key: str) -> None:
+    nested: Any = "value"
+    for part in reversed(key.split(".")):
+        nested = {part: nested}
+    with pytest.raises(ConfigError) as caught:
+        engine_args(configuration(vllm=nested))
+    assert caught.value.problem == f"vllm.{key}: decided by another section"
+    assert caught.value.remedy == DECIDED_ELSEWHERE[key]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "remedy"),
+    [
+        pytest.param({"max_num_seq": 1}, "Did you mean vllm.max_num_seqs?", id="misspelled"),
+        pytest.param({"qqqqqq": 1}, "`vllm serve --help=all` lists them.", id="nothing-near"),
+    ],
+)
+def test_argument_that_vllm_does_not_have(arguments: dict[str, Any], remedy: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        check_argument_names(arguments)
+    assert caught.value.remedy == remedy
+
+
+def test_all_our_arguments_exist_in_the_installed_vllm() -> None:
+    check_argument_names(engine_args(configuration(parallel={"data_parallel_size": 2})))

@@ -1,0 +1,89 @@
+"""Imports run one way: ``cli, serving -> cluster, engine -> capture, runtime -> graph, config -> errors``."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[2] / "ascend_serve"
+
+ALLOWED: dict[str, frozenset[str]] = {
+    "errors": frozenset(),
+    "graph": frozenset({"errors"}),
+    "config": frozenset({"errors", "graph"}),
+    "capture": frozenset({"errors", "graph"}),
+    "runtime": frozenset({"errors", "graph"}),
+    "telemetry": frozenset({"errors", "graph", "capture"}),
+    "emulated": frozenset({"errors", "graph", "config"}),
+    "engine": frozenset({"errors", "graph", "config", "capture", "runtime", "emulated", "telemetry"}),
+    "cluster": frozenset({"errors", "graph", "config", "emulated"}),
+    "serving": frozenset(
+        {"errors", "graph", "config", "capture", "runtime", "telemetry", "emulated", "engine", "cluster"}
+    ),
+    "cli": frozenset({"errors", "graph", "config", "telemetry", "emulated", "cluster", "serving"}),
+}
+"""For each package of ours, the others that it may import; itself always."""
+
+HARDWARE_FREE = ("errors", "graph", "config")
+ENGINES = frozenset({"torch", "torch_npu", "vllm", "vllm_ascend", "ray", "xlite"})
+SANS_IO = ("capture/session.py", "capture/messages.py")
+
+SOURCES = sorted(PACKAGE.rglob("*.py"))
+
+
+def layer(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imported(path: Path, *, at_import: bool = False) -> Iterator[str]:
+    """Dotted names that ``path`` imports; with ``at_import`` only those that importing it imports."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in _at_import(tree) if at_import else ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            assert node.module is not None
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def _at_import(node: ast.AST) -> Iterator[ast.AST]:
+    for child in ast.iter_child_nodes(node):
+        typing_only = isinstance(child, ast.If) and "TYPE_CHECKING" in ast.dump(child.test)
+        if not typing_only and not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            yield child
+            yield from _at_import(child)
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_run_one_way(path: Path) -> None:
+    if path.parent == PACKAGE and path.name == "__init__.py":
+        allowed = frozenset(ALLOWED)
+    else:
+        assert layer(path) in ALLOWED, f"a new package: say in ALLOWED what it may import ({layer(path)})"
+        allowed = ALLOWED[layer(path)] | {layer(path)}
+    ours = {name.split(".")[1] for name in imported(path) if name.startswith("ascend_serve.")}
+    assert ours - {"__version__"} <= allowed
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in SOURCES if layer(path) in HARDWARE_FREE], ids=lambda path: str(path.relative_to(PACKAGE))
+)
+def test_decisions_need_no_hardware(path: Path) -> None:
+    """``graph`` never names an engine; ``config`` asks vLLM for its argument names, but only when told to."""
+    names = {name.split(".")[0] for name in imported(path, at_import=layer(path) == "config")}
+    assert not names & ENGINES
+
+
+@pytest.mark.parametrize("name", SANS_IO)
+def test_protocol_does_no_input_or_output(name: str) -> None:
+    forbidden = ENGINES | {"asyncio", "socket", "threading", "time", "subprocess", "os", "pathlib", "logging"}
+    assert not {imported_name.split(".")[0] for imported_name in imported(PACKAGE / name)} & forbidden
+
+
+def test_layers_have_no_cycle() -> None:
+    for name, below in ALLOWED.items():
+        assert all(name not in ALLOWED[other] for other in below), name
