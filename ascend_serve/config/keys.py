@@ -37,8 +37,9 @@ def section_of(field: FieldInfo) -> type[BaseModel] | None:
 def nearest(key: str) -> str | None:
     """The valid key that is most likely meant.
 
-    First a key of that very name in another section (``tensor_parallel_size`` is ``parallel.tensor_parallel_size``), then
-    the one with the most similar full name, then the one with the most similar last part.
+    First a key of that very name in another section (``tensor_parallel_size`` is
+    ``parallel.tensor_parallel_size``), then the one with the most similar full name, then the one with the most similar
+    last part.
     """
     known = [name for name, _ in fields()]
     by_last_part = {_last_part(name): name for name in reversed(known)}
