@@ -77,3 +77,9 @@ class EngineError(AscendServeError):
 
 class AgreementError(CaptureError):
     """The ranks of one capture group do not run the same thing."""
+
+
+class ProfileError(AscendServeError):
+    """A profiler file that is missing or cannot be read."""
+
+    exit_code = 2
