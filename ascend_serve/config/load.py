@@ -58,7 +58,7 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> AscendServeConfig:
 def load_with_sources(path: str | Path, overrides: Sequence[str] = ()) -> LoadedConfig:
     """As `load`, and tells where each key came from; logs nothing."""
     written = sources.read(path, overrides)
-    config = _validate(written)
+    config = _with_absolute_model(_validate(written))
     check(config, str(written.path))
     return LoadedConfig(config, written, ineffective_options(config))
 
@@ -74,6 +74,15 @@ def _validate(written: Sources) -> AscendServeConfig:
             found.setdefault(_schema_path(detail["loc"]), []).append(detail)
         problems = [_explain(key, details, written) for key, details in found.items()]
         raise ConfigError.of(str(written.path), problems) from None
+
+
+def _with_absolute_model(config: AscendServeConfig) -> AscendServeConfig:
+    """Make a relative folder absolute here: the processes that load it may run in another directory."""
+    folder = Path(config.model.path)
+    if folder.is_absolute() or not folder.is_dir():
+        return config
+    model = config.model.model_copy(update={"path": str(folder.absolute())})
+    return config.model_copy(update={"model": model})
 
 
 def _schema_path(loc: KeyPath) -> KeyPath:

@@ -10,10 +10,8 @@ from pydantic import BaseModel
 from ascend_serve.config.passthrough import collisions
 from ascend_serve.config.schema import AscendServeConfig, FaultConfig
 from ascend_serve.errors import ConfigError
-from ascend_serve.graph.modes import GraphMode, RuntimeName
-
-_STATIC_SHAPE_MODES = (GraphMode.FULL, GraphMode.FULL_DECODE_ONLY)
-
+from ascend_serve.graph.modes import GraphMode, OnFailure, RuntimeName
+from ascend_serve.graph.rules import STATIC_SHAPE_MODES
 
 Problem = tuple[str, str]
 
@@ -43,7 +41,7 @@ def effective_npugraph_ex(config: AscendServeConfig, mode: GraphMode) -> bool:
 
     Source: vllm-ascend 0.23.0, ``platform.py``, which turns it off in all other modes.
     """
-    return config.graph.npugraph_ex.enabled is not False and mode in _STATIC_SHAPE_MODES
+    return config.graph.npugraph_ex.enabled is not False and mode in STATIC_SHAPE_MODES
 
 
 def _static_kernel_needs_npugraph_ex(config: AscendServeConfig) -> Iterator[Problem]:
@@ -56,13 +54,20 @@ def _static_kernel_needs_npugraph_ex(config: AscendServeConfig) -> Iterator[Prob
         )
 
 
-def _xlite_has_no_pipeline(config: AscendServeConfig) -> Iterator[Problem]:
+def xlite_without_pipeline(config: AscendServeConfig) -> Iterator[Problem]:
+    """Xlite beside pipeline parallelism, which it refuses (vllm-ascend 0.23.0, ``XliteGraphConfig``)."""
     stages = config.parallel.pipeline_parallel_size
     if config.graph.runtime is RuntimeName.XLITE and stages > 1:
         yield (
             f"graph.runtime: xlite with parallel.pipeline_parallel_size: {stages}; Xlite refuses pipeline parallelism",
             "Set parallel.pipeline_parallel_size=1, or graph.runtime=aclgraph.",
         )
+
+
+def _no_way_down_from_xlite(config: AscendServeConfig) -> Iterator[Problem]:
+    """A group that may degrade goes on with ACLGraph; one that must not cannot start."""
+    if config.graph.on_failure is OnFailure.FAIL:
+        yield from xlite_without_pipeline(config)
 
 
 def _world_fits_emulated_npus(config: AscendServeConfig) -> Iterator[Problem]:
@@ -107,7 +112,26 @@ def _graph_options_without_graphs(config: AscendServeConfig) -> Iterator[str]:
     if _captures(config):
         return
     reason = "graph.runtime: eager" if graph.runtime is RuntimeName.EAGER else "graph.mode: NONE"
-    yield from _set_keys(graph, "graph.", ("capture_sizes", "on_failure", "npugraph_ex", "deadlines"), reason)
+    yield from _set_keys(
+        graph, "graph.", ("capture_sizes", "on_failure", "npugraph_ex", "deadlines", "workload"), reason
+    )
+
+
+def _workload_that_chooses_nothing(config: AscendServeConfig) -> Iterator[str]:
+    workload = config.graph.workload
+    if not _captures(config):
+        return
+    if config.graph.capture_sizes is not None:
+        yield from _set_keys(config.graph, "graph.", ("workload",), "graph.capture_sizes")
+    elif workload.trace is None:
+        yield from _set_keys(workload, "graph.workload.", ("step_ms",), "no graph.workload.trace")
+
+
+def _hardware_beside_emulation(config: AscendServeConfig) -> Iterator[str]:
+    npus = config.emulated.npus
+    if npus:
+        names = ("soc", "nodes", "npus_per_node", "stream_quota")
+        yield from _set_keys(config.hardware, "hardware.", names, f"emulated.npus: {npus}")
 
 
 def _xlite_options_without_xlite(config: AscendServeConfig) -> Iterator[str]:
@@ -117,7 +141,7 @@ def _xlite_options_without_xlite(config: AscendServeConfig) -> Iterator[str]:
 
 def _npugraph_ex_outside_its_modes(config: AscendServeConfig) -> Iterator[str]:
     graph = config.graph
-    if not _captures(config) or graph.mode in _STATIC_SHAPE_MODES:
+    if not _captures(config) or graph.mode in STATIC_SHAPE_MODES:
         return
     for name in ("enabled", "static_kernel"):
         if getattr(graph.npugraph_ex, name):
@@ -173,7 +197,7 @@ def _set_keys(section: BaseModel, prefix: str, names: tuple[str, ...], reason: s
 
 _CONFLICTS: tuple[Callable[[AscendServeConfig], Iterator[Problem]], ...] = (
     _static_kernel_needs_npugraph_ex,
-    _xlite_has_no_pipeline,
+    _no_way_down_from_xlite,
     _world_fits_emulated_npus,
     _quota_for_each_rank,
     _faults_on_existing_ranks,
@@ -184,6 +208,8 @@ _INEFFECTIVE: tuple[Callable[[AscendServeConfig], Iterator[str]], ...] = (
     _graph_options_without_graphs,
     _xlite_options_without_xlite,
     _npugraph_ex_outside_its_modes,
+    _workload_that_chooses_nothing,
+    _hardware_beside_emulation,
     _emulated_options_without_emulation,
     _faults_that_never_strike,
 )

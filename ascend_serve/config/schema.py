@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from pathlib import PurePath
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -26,10 +26,15 @@ class ModelConfig(Section):
     served_name: str | None = Field(None, description="Name clients use; the folder's name when not set.")
     trust_remote_code: bool = Field(False, description="Run code that the model folder brings.")
 
+    @field_validator("path")
+    @classmethod
+    def _home(cls, path: str) -> str:
+        return str(Path(path).expanduser()) if path.startswith("~") else path
+
     @property
     def name(self) -> str:
         """The name clients use."""
-        return self.served_name or PurePath(self.path).name
+        return self.served_name or Path(self.path).name
 
 
 class ParallelConfig(Section):

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ascend_serve.config.passthrough import merge
-from ascend_serve.config.rules import check, effective_npugraph_ex
+from ascend_serve.config.rules import check, effective_npugraph_ex, xlite_without_pipeline
 from ascend_serve.config.schema import AscendServeConfig
+from ascend_serve.errors import ConfigError
 from ascend_serve.graph.modes import GraphMode, RuntimeName
 
 EXECUTOR = "ascend_serve.engine.executor.LockstepRayExecutor"
@@ -43,6 +44,9 @@ def engine_args(
     """
     check(config)
     runtime = runtime or config.graph.runtime
+    if runtime is RuntimeName.XLITE:
+        for problem in xlite_without_pipeline(config):
+            raise ConfigError(*problem)
     mode = GraphMode.NONE if runtime is RuntimeName.EAGER else mode or _mode(config, runtime)
     sizes = capture_sizes if capture_sizes is not None else config.graph.capture_sizes
     ours = {

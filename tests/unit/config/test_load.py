@@ -96,6 +96,22 @@ def test_override_may_interpolate(base: Path) -> None:
     assert load(base, ["emulated.npus=${parallel.tensor_parallel_size}"]).emulated.npus == 2
 
 
+@pytest.mark.parametrize(
+    ("path", "loaded"),
+    [
+        pytest.param("tiny", "{here}/tiny", id="folder-that-is-there-becomes-absolute"),
+        pytest.param("Qwen3-32B", "Qwen3-32B", id="name-of-a-card-stays"),
+        pytest.param("~/tiny", "{home}/tiny", id="home"),
+    ],
+)
+def test_model_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str, loaded: str) -> None:
+    (tmp_path / "tiny").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", "/home/somebody")
+    config = load(write(tmp_path, f"model: {{path: {path}}}"))
+    assert config.model.path == loaded.format(here=tmp_path, home="/home/somebody")
+
+
 def test_empty_section_means_defaults(tmp_path: Path) -> None:
     assert load(write(tmp_path, BASE + "graph:\nvllm:\n")).graph.mode is GraphMode.FULL_AND_PIECEWISE
 

@@ -28,10 +28,10 @@ def configuration(**sections: Any) -> AscendServeConfig:
             id="static-kernel-without-npugraph-ex",
         ),
         pytest.param(
-            {"graph": {"runtime": "xlite"}, "parallel": {"pipeline_parallel_size": 2}},
+            {"graph": {"runtime": "xlite", "on_failure": "fail"}, "parallel": {"pipeline_parallel_size": 2}},
             "graph.runtime: xlite with parallel.pipeline_parallel_size: 2",
             "graph.runtime=aclgraph",
-            id="xlite-with-pipeline",
+            id="xlite-that-must-not-degrade-with-pipeline",
         ),
         pytest.param(
             {"parallel": {"tensor_parallel_size": 2, "data_parallel_size": 2}, "emulated": {"npus": 2}},
@@ -77,6 +77,10 @@ def test_impossible_combination(sections: dict[str, Any], problem: str, remedy: 
         check(configuration(**sections))
     assert problem in caught.value.problem
     assert remedy in caught.value.remedy
+
+
+def test_xlite_that_may_degrade_is_left_to_the_planner() -> None:
+    check(configuration(graph={"runtime": "xlite"}, parallel={"pipeline_parallel_size": 2}))
 
 
 def test_api_key_is_not_repeated_in_the_error() -> None:
@@ -161,6 +165,22 @@ def test_a_given_cluster_may_have_more_npus_than_are_emulated_here(monkeypatch: 
             id="fault-in-a-capture-that-does-not-happen",
         ),
         pytest.param({"emulated": {"npus": 1, "faults": [JOIN_FAULT]}}, [], id="fault-that-strikes"),
+        pytest.param(
+            {"graph": {"capture_sizes": [1], "workload": {"concurrency": 4}}},
+            ["graph.workload.concurrency has no effect with graph.capture_sizes"],
+            id="workload-beside-sizes",
+        ),
+        pytest.param(
+            {"graph": {"workload": {"step_ms": 5.0}}},
+            ["graph.workload.step_ms has no effect with no graph.workload.trace"],
+            id="step-time-without-a-trace",
+        ),
+        pytest.param({"graph": {"workload": {"concurrency": 4}}}, [], id="workload-that-chooses-sizes"),
+        pytest.param(
+            {"emulated": {"npus": 1}, "hardware": {"soc": "310P", "hccl_op_expansion_mode": "AIV"}},
+            ["hardware.soc has no effect with emulated.npus: 1"],
+            id="hardware-beside-emulation",
+        ),
     ],
 )
 def test_options_without_effect(sections: dict[str, Any], warnings: list[str]) -> None:

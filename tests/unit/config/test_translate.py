@@ -154,6 +154,11 @@ def test_arguments_are_plain_json() -> None:
     assert json.loads(json.dumps(arguments)) == arguments
 
 
+def test_what_a_planner_made_possible_is_translated() -> None:
+    config = configuration(graph={"runtime": "xlite"}, parallel={"pipeline_parallel_size": 2})
+    assert not engine_args(config, runtime=RuntimeName.ACLGRAPH)["additional_config"]["xlite_graph_config"]["enabled"]
+
+
 def test_impossible_combinations_do_not_reach_vllm() -> None:
     with pytest.raises(ConfigError, match="xlite"):
         engine_args(configuration(graph={"runtime": "xlite"}, parallel={"pipeline_parallel_size": 2}))
