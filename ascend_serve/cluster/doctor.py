@@ -78,6 +78,7 @@ def diagnose(config: AscendServeConfig | None, timeout: float) -> Diagnosis:
     """
     request = probe_request(config)
     address = os.environ.get("RAY_ADDRESS") or "auto"
+    said_mode = "RAY_AUTH_MODE" in os.environ
     try:
         with connected_cluster(address, env={}) as cluster:
             probes = probe_cluster(request, timeout)
@@ -87,7 +88,7 @@ def diagnose(config: AscendServeConfig | None, timeout: float) -> Diagnosis:
             ]
     except ClusterError as error:
         probes = [_this_machine(request)]
-        connection = [("connection", _no_cluster(error))]
+        connection = [("connection", _no_cluster(error, said_mode))]
     return examine(probes, connection, config)
 
 
@@ -133,13 +134,15 @@ def authentication(environ: Mapping[str, str], home: Path) -> Finding:
     )
 
 
-def _no_cluster(error: ClusterError) -> Finding:
-    if _NONE_RUNNING not in error.problem:
-        return fail(error.problem, error.remedy)
-    return warn(
-        "no Ray cluster runs here: only this machine is checked",
-        "start one (launch/head.sh), or set RAY_ADDRESS=<head>:6379 and RAY_AUTH_MODE=token",
-    )
+def _no_cluster(error: ClusterError, said_mode: bool) -> Finding:
+    if _NONE_RUNNING in error.problem:
+        return warn(
+            "no Ray cluster runs here: only this machine is checked",
+            "start one (launch/head.sh), or set RAY_ADDRESS=<head>:6379 and RAY_AUTH_MODE=token",
+        )
+    # Ray 2.60 reads the mode when it is imported, so it has to be there before the command starts.
+    hint = "" if said_mode else " Set RAY_AUTH_MODE=token if the cluster uses tokens."
+    return fail(error.problem, error.remedy + hint)
 
 
 def _this_machine(request: ProbeRequest) -> NodeProbe:

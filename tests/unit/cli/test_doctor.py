@@ -14,6 +14,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """This machine with nothing listening where the cluster should be."""
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
     monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
     return monkeypatch
 
 
@@ -32,6 +33,7 @@ def test_a_cluster_that_cannot_be_reached_is_a_finding(app: typer.Typer, machine
     assert (connection["check"], connection["status"]) == ("connection", "fail")
     assert "127.0.0.1:1" in connection["text"]
     assert "ray status" in connection["fix"]
+    assert "RAY_AUTH_MODE=token" in connection["fix"]
 
 
 def test_this_machine_is_checked_all_the_same(app: typer.Typer, machine: pytest.MonkeyPatch) -> None:
