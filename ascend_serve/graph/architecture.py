@@ -77,8 +77,12 @@ class Architecture(BaseModel):
         return AttentionBackend.ATTENTION_V1 if self.kv_lora_rank is None else AttentionBackend.MLA_V1
 
 
-def read_architecture(path: str) -> Architecture:
+def read_architecture(path: str, key: str = "model.path") -> Architecture:
     """Read the architecture of the model in folder ``path``, or the card of its name where the folder is missing.
+
+    Args:
+        path: The model's folder.
+        key: The option it comes from, for messages.
 
     Raises:
         ModelError: There is neither, or what is there cannot be read.
@@ -87,13 +91,11 @@ def read_architecture(path: str) -> Architecture:
     if file.is_file():
         return _parse(_read_json(file), str(file))
     if Path(path).expanduser().exists():
-        raise ModelError(
-            f"model.path: {path} has no config.json", "Give the folder that holds the model's config.json."
-        )
+        raise ModelError(f"{key}: {path} has no config.json", "Give the folder that holds the model's config.json.")
     card = find_card(Path(path).name)
     if card is None:
         raise ModelError(
-            f"model.path: {path} does not exist, and there is no architecture card of that name",
+            f"{key}: {path} does not exist, and there is no architecture card of that name",
             f"Give the model's folder, or one of the cards: {', '.join(card_names()) or 'none found'}.",
         )
     return _parse(yaml.safe_load(card.read_text(encoding="utf-8")), f"card {card.parent.name}/{card.name}")
@@ -142,7 +144,7 @@ def _parse(content: Mapping[str, Any], source: str) -> Architecture:
 
 
 _NAMES = {
-    "num_hidden_layers": ("num_hidden_layers", "n_layer", "num_layers", "decoder_layers"),
+    "num_hidden_layers": ("decoder_layers", "num_hidden_layers", "n_layer", "num_layers"),
     "hidden_size": ("hidden_size", "n_embd", "d_model"),
     "num_attention_heads": ("num_attention_heads", "n_head", "num_heads", "decoder_attention_heads"),
     "num_experts": ("num_experts", "n_routed_experts", "num_local_experts"),

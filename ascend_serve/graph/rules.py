@@ -1,6 +1,7 @@
 """The rules of graph mode on Ascend, as tables that are applied from top to bottom.
 
-Read ``RULES`` as: where *when* holds, *changes* becomes *to*, for that *reason*; without *to* the deployment is refused.
+Read ``RULES`` as: where *when* holds, *changes* becomes *to*, for that *reason*; without *to* the deployment is
+refused.
 """
 
 from __future__ import annotations
@@ -342,8 +343,13 @@ def resolve(situation: Situation) -> tuple[Situation, tuple[Change, ...]]:
     """
     situation, changes = apply_rules((*_ENGINE, *_RUNTIME, *_MODE), situation)
     mode, narrowed = narrow(_backend_situation(situation))
-    situation, after = apply_rules(_OPTIONS, replace(situation, mode=mode))
+    situation, after = resolve_options(replace(situation, mode=mode))
     return situation, (*changes, *narrowed, *after)
+
+
+def resolve_options(situation: Situation) -> tuple[Situation, tuple[Change, ...]]:
+    """Apply the rules that follow from the mode, once it is settled."""
+    return apply_rules(_OPTIONS, situation)
 
 
 def _backend_situation(s: Situation) -> BackendSituation:

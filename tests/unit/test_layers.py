@@ -14,20 +14,21 @@ ALLOWED: dict[str, frozenset[str]] = {
     "errors": frozenset(),
     "graph": frozenset({"errors"}),
     "config": frozenset({"errors", "graph"}),
+    "planning": frozenset({"errors", "graph", "config"}),
     "capture": frozenset({"errors", "graph"}),
     "runtime": frozenset({"errors", "graph"}),
     "telemetry": frozenset({"errors", "graph", "capture"}),
     "emulated": frozenset({"errors", "graph", "config"}),
     "engine": frozenset({"errors", "graph", "config", "capture", "runtime", "emulated", "telemetry"}),
-    "cluster": frozenset({"errors", "graph", "config", "emulated"}),
+    "cluster": frozenset({"errors", "graph", "config", "planning", "emulated"}),
     "serving": frozenset(
-        {"errors", "graph", "config", "capture", "runtime", "telemetry", "emulated", "engine", "cluster"}
+        {"errors", "graph", "config", "capture", "runtime", "telemetry", "emulated", "engine", "cluster", "planning"}
     ),
-    "cli": frozenset({"errors", "graph", "config", "telemetry", "emulated", "cluster", "serving"}),
+    "cli": frozenset({"errors", "graph", "config", "telemetry", "emulated", "cluster", "serving", "planning"}),
 }
 """For each package of ours, the others that it may import; itself always."""
 
-HARDWARE_FREE = ("errors", "graph", "config")
+HARDWARE_FREE = ("errors", "graph", "config", "planning")
 ENGINES = frozenset({"torch", "torch_npu", "vllm", "vllm_ascend", "ray", "xlite"})
 SANS_IO = ("capture/session.py", "capture/messages.py")
 

@@ -1,0 +1,189 @@
+"""The workload: how often a decode step has how many tokens, counted, simulated or guessed."""
+
+from __future__ import annotations
+
+import csv
+import heapq
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from math import exp, isfinite, lgamma, log, sqrt
+from pathlib import Path
+
+from ascend_serve.errors import ConfigError
+from ascend_serve.graph.sizes import prior_weights
+
+DECODE_SHARE = 0.95
+"""Share of its time that a client of a closed loop has a request in decode. An assumption: the rest is prefill, and the
+way of answers and requests between server and client."""
+
+PREFILL_TOKENS_PER_SECOND = 10_000.0
+"""Speed of prefill in the simulation of a trace. An assumption of magnitude: decode steps are what is counted."""
+
+PRIOR_SHARE = 0.02
+"""Share of the prior that is mixed into a counted load, so that sizes it has not shown yet are not left without."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request of a trace: arrival in seconds, lengths in tokens."""
+
+    arrival: float
+    input_tokens: int
+    output_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """A distribution of decode steps.
+
+    Attributes:
+        weights: Steps per batch size in tokens, in any unit.
+        source: Where it comes from, for a person.
+    """
+
+    weights: Mapping[int, float]
+    source: str
+
+    def smoothed(self, candidates: Sequence[int]) -> dict[int, float]:
+        """Shares of the steps per batch size, with a little of the prior over ``candidates``."""
+        total = sum(self.weights.values())
+        prior = prior_weights(candidates)
+        counted = {n: count / total for n, count in self.weights.items()}
+        return {
+            n: (1 - PRIOR_SHARE) * counted.get(n, 0) + PRIOR_SHARE * prior.get(n, 0) for n in sorted({*prior, *counted})
+        }
+
+
+def from_histogram(path: str) -> Workload:
+    """Read a JSON object of steps per decode batch size in tokens, for example ``{"1": 120, "8": 40}``.
+
+    Raises:
+        ConfigError: The file cannot be read, or holds something else.
+    """
+    try:
+        counted = {int(size): float(count) for size, count in json.loads(_read(path)).items()}
+    except (ValueError, AttributeError, TypeError) as error:
+        raise ConfigError(
+            f"{path}: not a histogram: {error}", 'Give a JSON object like {"1": 120, "8": 40}.'
+        ) from error
+    weights = {size: count for size, count in sorted(counted.items()) if count > 0}
+    if not weights or min(weights) < 1 or not all(count >= 0 and isfinite(count) for count in counted.values()):
+        raise ConfigError(f"{path}: holds no steps of 1 or more tokens", 'Give a JSON object like {"1": 120, "8": 40}.')
+    return Workload(weights, f"histogram {path}")
+
+
+def from_trace(path: str, max_num_seqs: int, decode_query_len: int = 1, step_ms: float = 30.0) -> Workload:
+    """Read a trace of requests and simulate the queue in front of one engine.
+
+    Args:
+        path: CSV file with a header; columns as in ``COLUMNS``.
+        max_num_seqs: The scheduler's limit of requests in a batch.
+        decode_query_len: Tokens per request in a decode step.
+        step_ms: Milliseconds of a decode step.
+
+    Raises:
+        ConfigError: The file cannot be read, or holds something else.
+    """
+    steps = simulate(read_trace(path), max_num_seqs, step_ms / 1000)
+    weights = {n * decode_query_len: float(count) for n, count in sorted(steps.items())}
+    return Workload(weights, f"trace {path}, {step_ms:g} ms per step")
+
+
+def from_concurrency(clients: int, max_num_seqs: int, decode_query_len: int = 1) -> Workload:
+    """Clients that wait for their answers: each is in decode with ``DECODE_SHARE``, more than fit wait in the queue."""
+    mean, deviation = clients * DECODE_SHARE, sqrt(clients * DECODE_SHARE * (1 - DECODE_SHARE))
+    weights: defaultdict[int, float] = defaultdict(float)
+    for busy in range(max(1, int(mean - 6 * deviation)), clients + 1):
+        weights[min(busy, max_num_seqs) * decode_query_len] += _binomial(clients, busy, DECODE_SHARE)
+    return Workload({n: share for n, share in weights.items() if share > 1e-9}, f"{clients} concurrent clients")
+
+
+COLUMNS: Mapping[str, tuple[str, ...]] = {
+    "arrival": ("arrival", "timestamp", "arrival_time"),
+    "input_tokens": ("input_tokens", "contexttokens", "request tokens", "prompt_tokens"),
+    "output_tokens": ("output_tokens", "generatedtokens", "response tokens", "completion_tokens"),
+}
+"""Columns of a trace, and what the public Azure and BurstGPT traces call them. Arrival is in seconds, or a date."""
+
+
+def read_trace(path: str) -> list[Request]:
+    """Read the requests of a CSV file, in the order of their arrival.
+
+    Raises:
+        ConfigError: The file cannot be read, or lacks a column, or holds no request.
+    """
+    rows = csv.DictReader(_read(path).splitlines())
+    names = {name.strip().lower(): name for name in rows.fieldnames or ()}
+    found = {
+        column: next((names[alias] for alias in aliases if alias in names), None) for column, aliases in COLUMNS.items()
+    }
+    missing = [column for column, name in found.items() if name is None]
+    if missing:
+        raise ConfigError(f"{path}: column {', '.join(missing)} is missing", f"Give columns {', '.join(COLUMNS)}.")
+    requests = [
+        _request(path, number, [row[str(name)] for name in found.values()]) for number, row in enumerate(rows, 2)
+    ]
+    if not requests:
+        raise ConfigError(f"{path}: holds no request", f"Give rows with {', '.join(COLUMNS)}.")
+    return sorted(requests, key=lambda request: request.arrival)
+
+
+def simulate(requests: Iterable[Request], max_num_seqs: int, step_seconds: float) -> Counter[int]:
+    """Count decode steps per number of running requests: continuous batching, first come first served.
+
+    Prefill stops decode while it lasts. Between two events the batch stays as it is, so its steps are counted at once:
+    the cost is that of the requests, not of the steps.
+
+    Args:
+        requests: In the order of their arrival.
+        max_num_seqs: Requests that run at the same time at most.
+        step_seconds: Seconds of a decode step.
+    """
+    waiting = list(requests)[::-1]
+    running: list[int] = []
+    steps: Counter[int] = Counter()
+    now, step = 0.0, 0
+    while waiting or running:
+        if not running:
+            now = max(now, waiting[-1].arrival)
+        while waiting and len(running) < max_num_seqs and waiting[-1].arrival <= now:
+            request = waiting.pop()
+            now += request.input_tokens / PREFILL_TOKENS_PER_SECOND
+            heapq.heappush(running, step + max(1, request.output_tokens))
+        count = running[0] - step
+        if waiting and len(running) < max_num_seqs:
+            count = min(count, 1 + int((waiting[-1].arrival - now) / step_seconds))
+        steps[len(running)] += count
+        step, now = step + count, now + count * step_seconds
+        while running and running[0] <= step:
+            heapq.heappop(running)
+    return steps
+
+
+def _request(path: str, number: int, values: Sequence[str]) -> Request:
+    try:
+        return Request(_seconds(values[0]), max(0, int(float(values[1]))), int(float(values[2])))
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"{path}: line {number}: {error}", f"Give numbers for {', '.join(COLUMNS)}.") from error
+
+
+def _seconds(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return datetime.fromisoformat(text).timestamp()
+
+
+def _binomial(trials: int, successes: int, share: float) -> float:
+    ways = lgamma(trials + 1) - lgamma(successes + 1) - lgamma(trials - successes + 1)
+    return exp(ways + successes * log(share) + (trials - successes) * log(1 - share))
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}", "Give a file that exists and can be read.") from error
