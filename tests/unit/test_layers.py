@@ -1,4 +1,4 @@
-"""Imports run one way: ``cli, serving -> cluster, engine -> capture, runtime -> graph, config -> errors``."""
+"""Imports run one way: ``cli, serving -> planning -> cluster, engine -> capture, runtime -> graph, config``."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ ALLOWED: dict[str, frozenset[str]] = {
     "errors": frozenset(),
     "graph": frozenset({"errors"}),
     "config": frozenset({"errors", "graph"}),
-    "planning": frozenset({"errors", "graph", "config"}),
+    "planning": frozenset({"errors", "graph", "config", "cluster"}),
     "capture": frozenset({"errors", "graph"}),
     "runtime": frozenset({"errors", "graph"}),
     "telemetry": frozenset({"errors", "graph", "capture"}),
     "emulated": frozenset({"errors", "graph", "config"}),
     "engine": frozenset({"errors", "graph", "config", "capture", "runtime", "emulated", "telemetry"}),
-    "cluster": frozenset({"errors", "graph", "config", "planning", "emulated"}),
+    "cluster": frozenset({"errors", "graph", "config", "emulated"}),
     "serving": frozenset(
         {"errors", "graph", "config", "capture", "runtime", "telemetry", "emulated", "engine", "cluster", "planning"}
     ),
