@@ -8,7 +8,7 @@ from collections.abc import Sequence
 def vllm_sizes(maximum: int) -> tuple[int, ...]:
     """vLLM's default, which vllm-ascend uses: 1, 2, 4, every 8 below 256, every 16 from there.
 
-    Source: ``VllmConfig._set_cudagraph_sizes`` (0.23.0, 0.32.0). It ends at or below ``maximum``, which it need not hold.
+    Source: ``VllmConfig._set_cudagraph_sizes`` (0.23.0, 0.32.0). It need not hold ``maximum`` itself.
     """
     sizes = [1, 2, 4, *range(8, min(maximum + 1, 256), 8), *range(256, maximum + 1, 16)]
     return _up_to(sizes, maximum)
