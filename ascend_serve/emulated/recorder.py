@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch._C._distributed_c10d import FakeWork
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -74,7 +75,7 @@ class _RecordingMode(TorchDispatchMode):
             self._operators.append(Operator(func, (args[0].clone(),), kwargs, args[0]))
             return args[0]
         with torch._C.DisableTorchFunction():
-            result = func(*args, **kwargs)
+            result = _pending(func, args) if _is_collective(func) else func(*args, **kwargs)
         self._operators.append(Operator(func, args, kwargs, result))
         return result
 
@@ -84,6 +85,21 @@ class _HostReadGuard(TorchFunctionMode):
         if func in _HOST_READS:
             raise not_capturable(current_device().rank, getattr(func, "__name__", str(func)))
         return func(*args, **(kwargs or {}))
+
+
+def _is_collective(func: Any) -> bool:
+    """Whether ``func`` waits for other ranks: torch.distributed's operators and vLLM's through shared memory."""
+    return func.namespace == "c10d" or func.name().startswith("_C::shm_")
+
+
+def _pending(func: Any, args: tuple[Any, ...]) -> Any:
+    """What a collective returns, without running it: as on the device, a rank captures without its peers."""
+    returns = len(func._schema.returns)
+    if returns == 0:
+        return None
+    work = FakeWork().boxed()
+    # The operators of torch.distributed 2.13 write into their first argument and return it, or return the work alone.
+    return work if returns == 1 else (args[0], work)
 
 
 def _refuse_host_read(func: Any) -> None:
