@@ -50,6 +50,8 @@ class CaptureFigures(_Part):
 
     Attributes:
         sizes: Capture sizes, ascending, in tokens.
+        multiple_of: What sizes have to be multiples of.
+        largest_batch: Largest decode batch that a graph could serve, in tokens; 0 where there is none.
         graphs: Graphs per rank.
         streams: Streams that they take.
         streams_per_size: Streams of one size, all its graphs together.
@@ -63,6 +65,8 @@ class CaptureFigures(_Part):
     """
 
     sizes: tuple[int, ...]
+    multiple_of: int
+    largest_batch: int
     graphs: int
     streams: int
     streams_per_size: int

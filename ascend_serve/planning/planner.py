@@ -150,16 +150,16 @@ def _capture_figures(
     cases = len(request.lora_cases)
     return CaptureFigures(
         sizes=sizing.sizes,
+        multiple_of=sizing.candidates[0] if sizing.candidates else 1,
+        largest_batch=sizing.candidates[-1] if sizing.candidates else 0,
         graphs=len(keys),
         streams=len(sizing.sizes) * cases * streams_per_size(layout, request.mode),
         streams_per_size=cases * streams_per_size(layout, request.mode),
         stream_budget=sizing.budget,
         budget_source=sizing.budget_source,
-        workload=sizing.workload.source,
-        padding_waste=padding_waste(sizing.sizes, sizing.workload.weights),
-        eager_share=eager_share(sizing.sizes, sizing.workload.weights)
-        if request.runtime is RuntimeName.ACLGRAPH
-        else 0.0,
+        workload=sizing.workload,
+        padding_waste=padding_waste(sizing.sizes, sizing.weights),
+        eager_share=eager_share(sizing.sizes, sizing.weights) if request.runtime is RuntimeName.ACLGRAPH else 0.0,
         seconds=capture_seconds(keys, layout.num_layers) if estimated else None,
         memory_gib=capture_memory_gib(keys, layout.num_layers) if estimated else None,
     )

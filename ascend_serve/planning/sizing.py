@@ -22,7 +22,7 @@ from ascend_serve.graph.streams import (
     sizes_that_fit,
     streams_per_size,
 )
-from ascend_serve.graph.workload import Workload, from_concurrency, from_histogram, from_trace
+from ascend_serve.graph.workload import from_concurrency, from_histogram, from_trace
 from ascend_serve.planning.settings import EngineSettings
 
 SIZE_RULES = {
@@ -39,20 +39,22 @@ class Sizing:
 
     Attributes:
         mode: The mode that holds; cheaper than asked for where not one size fits.
+        candidates: All sizes that a decode batch can be padded to, ascending, in tokens.
         sizes: Capture sizes, ascending, in tokens.
         budget: Streams there are for graphs.
         budget_source: ``prior``, ``container quota`` or ``measured``.
-        workload: The distribution as given; the prior when none was.
+        workload: Where the distribution comes from.
         weights: The distribution by which sizes were chosen.
         adjustments: What was narrowed.
         notes: What else a person should know.
     """
 
     mode: GraphMode
+    candidates: tuple[int, ...]
     sizes: tuple[int, ...]
     budget: int
     budget_source: str
-    workload: Workload
+    workload: str
     weights: dict[int, float]
     adjustments: tuple[Adjustment, ...] = ()
     notes: tuple[str, ...] = ()
@@ -74,7 +76,7 @@ def choose_sizes(
     candidates = reachable_sizes(settings, situation)
     workload, weights = _workload(config, settings, candidates)
     budget, source = _budget(config, layout, measured_budget)
-    sizing = Sizing(situation.mode, (), budget, source, workload, weights)
+    sizing = Sizing(situation.mode, candidates, (), budget, source, workload, weights)
     if situation.mode is GraphMode.NONE:
         return sizing
     if not candidates:
@@ -82,9 +84,9 @@ def choose_sizes(
     sizing = _cheaper_until_one_fits(sizing, config, layout, len(settings.lora_cases))
     if sizing.mode is GraphMode.NONE:
         return sizing
-    wanted, sizing = _wanted(sizing, config, settings, situation, candidates)
+    wanted, sizing = _wanted(sizing, config, settings)
     sizing = _limited(sizing, wanted, situation, layout, len(settings.lora_cases))
-    return _with_notes(sizing, settings, situation, candidates)
+    return _with_notes(sizing, settings.max_num_seqs * situation.decode_query_len)
 
 
 def reachable_sizes(settings: EngineSettings, situation: Situation) -> tuple[int, ...]:
@@ -105,7 +107,7 @@ def default_count(candidates: Sequence[int]) -> int:
 
 def _workload(
     config: AscendServeConfig, settings: EngineSettings, candidates: Sequence[int]
-) -> tuple[Workload, dict[int, float]]:
+) -> tuple[str, dict[int, float]]:
     given, length = config.graph.workload, 1 + settings.num_speculative_tokens
     if given.histogram is not None:
         workload = from_histogram(given.histogram)
@@ -115,8 +117,8 @@ def _workload(
         workload = from_concurrency(given.concurrency, settings.max_num_seqs, length)
     else:
         prior = prior_weights(candidates) if candidates else {}
-        return Workload(prior, "prior: nothing is known of the load"), prior
-    return workload, workload.smoothed(candidates) if candidates else dict(workload.weights)
+        return "prior: nothing is known of the load", prior
+    return workload.source, workload.smoothed(candidates) if candidates else dict(workload.weights)
 
 
 def _budget(config: AscendServeConfig, layout: StreamLayout, measured: int | None) -> tuple[int, str]:
@@ -161,17 +163,13 @@ def _room(sizing: Sizing, layout: StreamLayout, cases: int) -> int:
 
 
 def _wanted(
-    sizing: Sizing,
-    config: AscendServeConfig,
-    settings: EngineSettings,
-    situation: Situation,
-    candidates: tuple[int, ...],
+    sizing: Sizing, config: AscendServeConfig, settings: EngineSettings
 ) -> tuple[tuple[int, ...] | None, Sizing]:
     """The user's sizes as far as they can be reached; ``None`` where the choice is ours."""
     asked = config.graph.capture_sizes
     if asked is None:
-        return None, replace(sizing, sizes=candidates)
-    unit, top = candidates[0], candidates[-1]
+        return None, replace(sizing, sizes=sizing.candidates)
+    unit, top = sizing.candidates[0], sizing.candidates[-1]
     if sizing.mode is not GraphMode.FULL_DECODE_ONLY:
         # Batches with prefill reach beyond the largest decode batch.
         top = max(top, settings.max_num_batched_tokens or asked[-1])
@@ -208,23 +206,24 @@ def _limited(
     return replace(sizing, sizes=chosen, adjustments=tuple(adjustments))
 
 
-def _with_notes(sizing: Sizing, settings: EngineSettings, situation: Situation, candidates: tuple[int, ...]) -> Sizing:
-    notes = []
-    reach = settings.max_num_seqs * situation.decode_query_len
-    above = eager_share(sizing.sizes, sizing.workload.weights)
-    if sizing.sizes[-1] < reach:
-        share = f", {above:.0%} of the expected steps" if above else ""
-        first = sizing.sizes[-1] + 1
-        notes.append(f"Decode batches of {first} to {reach} tokens run eager{share}: {_why(sizing, candidates)}")
-    return replace(sizing, notes=(*sizing.notes, *notes))
+def _with_notes(sizing: Sizing, reach: int) -> Sizing:
+    """Say when the largest decode batches, up to ``reach`` tokens, run eager."""
+    largest = sizing.sizes[-1]
+    if largest >= reach:
+        return sizing
+    above = eager_share(sizing.sizes, sizing.weights)
+    share = f", {above:.0%} of the expected steps" if above else ""
+    note = f"Decode batches of {largest + 1} to {reach} tokens run eager{share}: {_why_eager(sizing)}"
+    return replace(sizing, notes=(*sizing.notes, note))
 
 
-def _why(sizing: Sizing, candidates: tuple[int, ...]) -> str:
-    if sizing.sizes[-1] < candidates[-1]:
-        return f"graph.capture_sizes ends at {sizing.sizes[-1]}; add {candidates[-1]}."
-    if candidates[-1] > MAX_CAPTURE_SIZE - candidates[0]:
-        return f"the largest capture size is {candidates[-1]}; lower vllm.max_num_seqs, or accept it."
-    return f"sizes are multiples of {candidates[0]}; make vllm.max_num_seqs one, too."
+def _why_eager(sizing: Sizing) -> str:
+    largest, unit, top = sizing.sizes[-1], sizing.candidates[0], sizing.candidates[-1]
+    if largest < top:
+        return f"graph.capture_sizes ends at {largest}; add {top}."
+    if top + unit > MAX_CAPTURE_SIZE:
+        return f"{top} is the largest size that vLLM Ascend captures; lower vllm.max_num_seqs, or accept it."
+    return f"sizes are multiples of {unit}; make vllm.max_num_seqs one, too."
 
 
 def _words(sizes: Sequence[int]) -> str:

@@ -1,0 +1,56 @@
+"""``ascend-serve plan``: what a deployment will do and why, without any hardware."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ascend_serve.cli.arguments import ConfigPath, Overrides
+from ascend_serve.cli.output import stdout
+from ascend_serve.config import load_with_sources
+from ascend_serve.planning import plan_deployment
+from ascend_serve.planning.comparison import compare as compare_lists
+
+
+def plan(
+    config: ConfigPath,
+    overrides: Overrides = None,
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the plan as JSON.")] = False,
+    compare: Annotated[bool, typer.Option(help="Put the sizes beside those of vLLM, SGLang and TensorRT-LLM.")] = False,
+    histogram: Annotated[Path | None, typer.Option(help="JSON file: steps per decode batch size.")] = None,
+    trace: Annotated[Path | None, typer.Option(help="CSV file: arrival, input_tokens, output_tokens.")] = None,
+    concurrency: Annotated[int | None, typer.Option(min=1, help="Clients that wait for their answers.")] = None,
+    stream_budget: Annotated[
+        int | None, typer.Option(min=0, help="Streams for graphs that a start on this hardware has measured.")
+    ] = None,
+) -> None:
+    """Plan a deployment: mode, capture sizes, placement, arguments, and every rule that changes what was asked for."""
+    workload = {"histogram": histogram, "trace": trace, "concurrency": concurrency}
+    loaded = load_with_sources(config, [*(overrides or ()), *_workload_overrides(workload)])
+    planned = plan_deployment(loaded.config, measured_budget=stream_budget)
+    lists = compare_lists(planned) if compare else ()
+    if as_json:
+        comparison = {"comparison": [entry.model_dump(mode="json") for entry in lists]} if compare else {}
+        typer.echo(json.dumps(planned.model_dump(mode="json") | comparison, indent=2))
+        return
+    from ascend_serve.cli.plan_tables import arguments_text, comparison_tables, plan_tables
+
+    stdout.print(plan_tables(planned), soft_wrap=False)
+    stdout.print("\nvLLM arguments", style="bold")
+    stdout.print(arguments_text(planned), markup=False)
+    if lists:
+        stdout.print(comparison_tables(lists), soft_wrap=False)
+
+
+def _workload_overrides(workload: dict[str, Path | int | None]) -> list[str]:
+    """The workload of the command line replaces that of the file, whatever kind it is."""
+    if all(value is None for value in workload.values()):
+        return []
+    return [
+        f"graph.workload.{name}={json.dumps(value if isinstance(value, int | None) else str(value))}"
+        for name, value in workload.items()
+    ]

@@ -1,0 +1,164 @@
+"""The plan of a deployment as tables for a terminal."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from ascend_serve.graph.plan import Adjustment
+from ascend_serve.planning.comparison import ComparedList
+from ascend_serve.planning.deployment import DeploymentPlan, Switch
+from ascend_serve.planning.estimate import Range
+from ascend_serve.planning.placement import PlannedRank
+
+_BAR = 16
+"""Width of the longest bar, in characters."""
+
+
+def plan_tables(plan: DeploymentPlan) -> RenderableType:
+    """All of the plan, the effective mode first."""
+    return Group(
+        _pairs("Deployment", _summary(plan)),
+        *_adjustments(plan),
+        _pairs("Capture, per rank", _capture(plan)),
+        _ranks(plan),
+        *_environment(plan),
+        *_list("Steps down if capture fails", (f"{step.text}" for step in plan.ladder)),
+        *_list("Without effect", plan.no_effect),
+        *_list("Notes", plan.notes),
+    )
+
+
+def comparison_tables(lists: Sequence[ComparedList]) -> RenderableType:
+    """The lists side by side, with their waste as bars."""
+    table = _table("Capture sizes compared")
+    table.add_column("list", no_wrap=True)
+    for heading in ("sizes", "graphs", "streams", "eager steps", "padding waste"):
+        table.add_column(heading, justify="right")
+    table.add_column(no_wrap=True)
+    longest = max((entry.padding_waste for entry in lists), default=0.0) or 1.0
+    for entry in lists:
+        bar = "█" * round(_BAR * entry.padding_waste / longest)
+        figures = f"{entry.eager_share:.2%}", f"{entry.padding_waste:.2%}"
+        style = "green" if entry.name.startswith("ours") else "cyan"
+        table.add_row(
+            entry.name, str(len(entry.sizes)), str(entry.graphs), str(entry.streams), *figures, Text(bar, style)
+        )
+    return table
+
+
+def arguments_text(plan: DeploymentPlan) -> str:
+    """The arguments as a JSON object, a line for each; without the weights, which ``--json`` has."""
+    arguments = json.loads(json.dumps(plan.vllm_arguments))
+    arguments["additional_config"]["ascend_serve"].pop("weights", None)
+    lines = (f"  {json.dumps(name)}: {json.dumps(value)}" for name, value in arguments.items())
+    return "{\n" + ",\n".join(lines) + "\n}"
+
+
+def _table(title: str, *headings: str) -> Table:
+    table = Table(title=f"\n{title}", title_justify="left", title_style="bold", box=None, pad_edge=False)
+    for heading in headings:
+        table.add_column(heading, overflow="fold")
+    return table
+
+
+def _pairs(title: str, rows: Iterable[tuple[str, str]]) -> Table:
+    table = Table(
+        title=f"\n{title}", title_justify="left", title_style="bold", box=None, show_header=False, pad_edge=False
+    )
+    table.add_column(style="dim")
+    table.add_column(overflow="fold")
+    for name, value in rows:
+        table.add_row(name, escape(value))
+    return table
+
+
+def _summary(plan: DeploymentPlan) -> Iterator[tuple[str, str]]:
+    model = plan.model
+    size = f", {model.parameters / 1e9:.3g} B parameters" if model.parameters else ""
+    yield "model", f"{model.path} ({model.architecture}, {model.num_hidden_layers} layers{size}; from {model.source})"
+    yield "attention", f"{model.attention_backend} ({model.graph_support})"
+    yield "mode", _narrowed(plan.requested_mode, plan.mode)
+    yield "runtime", _narrowed(plan.requested_runtime, plan.runtime)
+    yield "npugraph_ex", _switch(plan.npugraph_ex)
+    yield "static kernel", _switch(plan.static_kernel)
+    yield "batch", f"at most {plan.max_num_seqs} requests, {plan.decode_query_len} tokens each in a decode step"
+
+
+def _narrowed(requested: str, effective: str) -> str:
+    return requested if requested == effective else f"{effective} (requested: {requested})"
+
+
+def _switch(switch: Switch) -> str:
+    return f"{'on' if switch.on else 'off'}: {switch.reason}"
+
+
+def _adjustments(plan: DeploymentPlan) -> Iterator[Table]:
+    if not plan.adjustments:
+        return
+    table = _table("Adjustments", "rule", "asked", "holds", "reason", "source")
+    for adjustment in plan.adjustments:
+        table.add_row(*(escape(text) for text in _adjustment_row(adjustment, plan.rule_sources[adjustment.rule])))
+    yield table
+
+
+def _adjustment_row(adjustment: Adjustment, source: str) -> tuple[str, ...]:
+    return adjustment.rule, adjustment.before, adjustment.after, adjustment.reason, source
+
+
+def _capture(plan: DeploymentPlan) -> Iterator[tuple[str, str]]:
+    capture = plan.capture
+    yield "sizes", ", ".join(map(str, capture.sizes)) or "none"
+    if not capture.sizes:
+        return
+    yield "graphs", f"{capture.graphs} ({len(capture.sizes)} sizes)"
+    yield "streams", f"{capture.streams} of {capture.stream_budget} ({capture.budget_source})"
+    yield "workload", capture.workload
+    yield "padding waste", f"{capture.padding_waste:.2%} expected"
+    if capture.eager_share:
+        yield "eager steps", f"{capture.eager_share:.2%} expected"
+    yield "capture time", _range(capture.seconds, "s")
+    yield "capture memory", _range(capture.memory_gib, "GiB")
+
+
+def _range(estimate: Range | None, unit: str) -> str:
+    if estimate is None:
+        return "not estimated on the emulated NPU"
+    if not estimate.low:
+        return f"at most {estimate.high:.2g} {unit}, estimated"
+    return f"{estimate.low:.2g} to {estimate.high:.2g} {unit}, estimated"
+
+
+def _ranks(plan: DeploymentPlan) -> Table:
+    placement = plan.placement
+    title = f"Placement: {placement.npus} NPUs on {len(placement.nodes)} node(s), {placement.strategy}"
+    table = _table(title, "node", "ranks", "bundles")
+    for node in placement.nodes:
+        ranks = [rank for rank in placement.ranks if rank.node == node]
+        bundle = placement.bundles[ranks[0].rank]
+        coordinates = ", ".join(_coordinates(rank) for rank in ranks)
+        table.add_row(node, coordinates, f"{len(ranks)} x {escape(json.dumps(bundle))}")
+    return table
+
+
+def _coordinates(rank: PlannedRank) -> str:
+    place = f"dp {rank.data_parallel_rank} pp {rank.pipeline_parallel_rank} tp {rank.tensor_parallel_rank}"
+    return f"{rank.rank} ({place})"
+
+
+def _environment(plan: DeploymentPlan) -> Iterator[Table]:
+    for node, variables in plan.placement.environment.items():
+        if variables:
+            yield _pairs(f"Environment of {node}, before ray start", variables.items())
+
+
+def _list(title: str, lines: Iterable[str]) -> Iterator[Text]:
+    for number, line in enumerate(lines, 1):
+        if number == 1:
+            yield Text(f"\n{title}", style="bold")
+        yield Text(f"  {number}. {line}")
