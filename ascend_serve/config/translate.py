@@ -131,6 +131,7 @@ def _settings(
         "deadlines": graph.deadlines.model_dump(exclude_none=True),
         "weights": {str(size): share for size, share in (weights or {}).items()},
         "plan_directory": plan_directory,
+        "hardware": config.hardware.model_dump(mode="json", exclude_none=True),
         "emulated": config.emulated.model_dump(mode="json") if config.emulated.npus else None,
     }
     return {key: value for key, value in settings.items() if value is not None}

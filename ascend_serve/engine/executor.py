@@ -19,6 +19,7 @@ from vllm.v1.kv_cache_interface import KVCacheConfig
 from ascend_serve.capture.driver import ensure_driver
 from ascend_serve.capture.messages import Lost
 from ascend_serve.capture.outcome import Outcome, OutcomeKind
+from ascend_serve.engine.memory import PlanMemory
 from ascend_serve.engine.request import capture_deadlines, graph_request
 from ascend_serve.engine.settings import read_settings, write_incarnation
 from ascend_serve.errors import CaptureError, EngineError
@@ -31,6 +32,8 @@ _MONITOR_POLL_SECONDS = 1.0
 class LockstepRayExecutor(RayExecutorV2):
     """Runs one tensor-parallel worker per NPU and has them agree before, during and after graph capture."""
 
+    failure_callback: Any
+
     def _init_executor(self) -> None:
         settings = read_settings(self.vllm_config)
         self._incarnation = settings.incarnation
@@ -39,11 +42,14 @@ class LockstepRayExecutor(RayExecutorV2):
         self._calls: list[tuple[Any, tuple[Any, ...], dict[str, Any] | None]] | None = []
         self._in_session = False
         super()._init_executor()
+        request = graph_request(self.vllm_config, settings)
+        self._memory = PlanMemory.of(self.vllm_config, settings, request)
         self._driver = ensure_driver(
             settings.group,
             settings.data_parallel_size * self.world_size,
-            graph_request(self.vllm_config, settings),
+            request,
             capture_deadlines(self.vllm_config, settings),
+            self._memory.recall(),
         )
 
     def collective_rpc(
@@ -76,6 +82,7 @@ class LockstepRayExecutor(RayExecutorV2):
             logger.warning("Replacing all workers: %s", outcome.reason)
             self._replace_workers()
         self._calls = None
+        self._memory.keep(outcome.plan)
         self._note_compilation_times(results)
 
     def _run_session(self) -> tuple[Outcome, list[Any]]:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import vllm
+from vllm.platforms import current_platform
+
+from ascend_serve.engine.settings import EngineSettings
+from ascend_serve.graph.plan import GraphRequest
 
 if TYPE_CHECKING:
     from vllm.config import VllmConfig
@@ -27,6 +32,22 @@ def fingerprint(vllm_config: VllmConfig) -> dict[str, str]:
         "block_size": str(vllm_config.cache_config.block_size),
         "vllm": vllm.__version__,
         **{package: _version(package) for package in PACKAGES},
+    }
+
+
+def plan_fingerprint(vllm_config: VllmConfig, settings: EngineSettings, request: GraphRequest) -> dict[str, str]:
+    """Describe all that a remembered plan depends on: what ranks share, layout, hardware and what was asked for."""
+    parallel = vllm_config.parallel_config
+    return {
+        **fingerprint(vllm_config),
+        "tensor_parallel_size": str(parallel.tensor_parallel_size),
+        "pipeline_parallel_size": str(parallel.pipeline_parallel_size),
+        "data_parallel_size": str(settings.data_parallel_size),
+        "platform": current_platform.device_name,
+        "cann": os.environ.get("ASCEND_TOOLKIT_HOME", ""),
+        "hardware": repr(sorted(settings.hardware.items())),
+        "emulated": repr(sorted(settings.emulated.items())),
+        "request": repr(request),
     }
 
 

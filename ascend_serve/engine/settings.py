@@ -28,6 +28,8 @@ class EngineSettings(BaseModel):
         deadlines: Seconds per meeting point that the user set.
         weights: Share of decode steps per batch size in tokens, empty when unknown.
         plan_directory: Where plans that worked are kept, or ``None``.
+        hardware: What the configuration says of the machines.
+        emulated: What it says of the emulated NPU; with ``hardware`` part of the fingerprint of a plan.
     """
 
     model_config = ConfigDict(extra="ignore")
@@ -42,6 +44,14 @@ class EngineSettings(BaseModel):
     deadlines: dict[str, float] = {}
     weights: dict[int, float] = {}
     plan_directory: str | None = None
+    hardware: dict[str, Any] = {}
+    emulated: dict[str, Any] = {}
+
+    @property
+    def stream_quota(self) -> int | None:
+        """Streams of the container on a soft-partitioned NPU, or ``None`` on a whole one."""
+        quota: int | None = self.hardware.get("stream_quota")
+        return quota
 
 
 def read_settings(vllm_config: VllmConfig) -> EngineSettings:
