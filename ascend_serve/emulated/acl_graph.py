@@ -1,7 +1,8 @@
 """Capture and replay of a runnable, keyed by vLLM's batch descriptor.
 
-The attributes are those of vllm-ascend's ``ACLGraphWrapper`` (checked against 0.23.0), so that one graph runtime serves the
-real device and the emulated one. Called by vLLM's dispatcher through the forward context (checked against vLLM 0.32.0).
+The attributes are those of vllm-ascend's ``ACLGraphWrapper`` (checked against 0.23.0), so that one graph runtime serves
+the real device and the emulated one. vLLM's dispatcher talks to it through the forward context (checked against vLLM
+0.32.0).
 """
 
 from __future__ import annotations
@@ -51,8 +52,8 @@ class ACLGraphWrapper:
         runnable: The model or one piece of it.
         vllm_config: vLLM's configuration.
         runtime_mode: The kind of graph: ``FULL`` around the model, ``PIECEWISE`` around each piece.
-        cudagraph_options: What vLLM's piecewise backend hands over. On a CPU, where outputs are static buffers anyway, only
-            held for whoever reads it.
+        cudagraph_options: What vLLM's piecewise backend hands over. Outputs are static buffers
+            here anyway, so it is only held for whoever reads it.
     """
 
     def __init__(

@@ -24,6 +24,9 @@ from ascend_serve.errors import AscendServeError, ModelError
 
 HEAD_DIM = 64
 EXPERTS = 8
+EMBEDDING_STD = 0.5
+SHARPNESS = 3.0
+VALUE_SCALE = 2.0
 RECIPE_FILE = "demo_model.json"
 SPECIAL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 CHAT_TEMPLATE = (
@@ -61,6 +64,10 @@ class _Recipe:
     version: int = 1
 
     @property
+    def has_qk_norm(self) -> bool:
+        return self.architecture in (Architecture.QWEN3, Architecture.QWEN3_MOE)
+
+    @property
     def heads(self) -> int:
         return self.hidden_size // HEAD_DIM
 
@@ -84,8 +91,9 @@ def make_demo_model(
 ) -> Path:
     """Write the demo model to ``path``, whole or not at all; do nothing when it is there already.
 
-    The default is float32: bfloat16 kernels of the CPU sum differently for different batch shapes, so that a padded batch
-    may not give the tokens of the same batch without padding.
+    The default is float32: bfloat16 kernels of the CPU sum differently for different batch shapes, so that a padded
+    batch may not give the tokens of the same batch without padding. vLLM's ``dtype=auto`` narrows float32 to bfloat16:
+    whoever compares tokens asks for ``dtype=float32``.
 
     Args:
         path: Folder to write.
@@ -152,7 +160,7 @@ def _tokenizer() -> PreTrainedTokenizerFast:
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     end_of_text, im_start, im_end = SPECIAL_TOKENS
-    fast = PreTrainedTokenizerFast(
+    fast = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=tokenizer,
         eos_token=im_end,
         pad_token=end_of_text,
@@ -199,8 +207,9 @@ def _config(recipe: _Recipe, tokenizer: PreTrainedTokenizerFast) -> dict[str, An
 def _weights(recipe: _Recipe, tokenizer: PreTrainedTokenizerFast) -> Iterator[tuple[str, torch.Tensor]]:
     """Weights by name, in an order that the seed relies on.
 
-    Standard deviation 1/sqrt(fan-in) keeps activations of order one, so that every layer has its say and a text does not
-    fall into one repeated token; the usual 0.02 would leave each token a function of the one before.
+    Standard deviation 1/sqrt(fan-in) keeps activations of order one, so that every layer has its say. Sharp attention,
+    large values and small embeddings make a token depend on far ones; the usual 0.02 everywhere would make it depend
+    on the one before alone, and every text would soon repeat one token.
     """
     generator = torch.Generator().manual_seed(recipe.seed)
     dtype: torch.dtype = getattr(torch, recipe.dtype)
@@ -209,24 +218,32 @@ def _weights(recipe: _Recipe, tokenizer: PreTrainedTokenizerFast) -> Iterator[tu
         return (torch.randn(rows, columns, generator=generator) * scale / columns**0.5).to(dtype)
 
     hidden = recipe.hidden_size
-    yield "model.embed_tokens.weight", normal(len(tokenizer), hidden, scale=hidden**0.5)
+    yield "model.embed_tokens.weight", normal(len(tokenizer), hidden, scale=EMBEDDING_STD * hidden**0.5)
     for layer in range(recipe.layers):
         prefix = f"model.layers.{layer}"
         for norm in ("input_layernorm", "post_attention_layernorm"):
             yield f"{prefix}.{norm}.weight", torch.ones(hidden, dtype=dtype)
         for name, rows, columns in _attention_shapes(recipe):
-            yield f"{prefix}.self_attn.{name}.weight", normal(rows, columns)
+            yield f"{prefix}.self_attn.{name}.weight", normal(rows, columns, scale=_attention_scale(recipe, name))
             if recipe.architecture == Architecture.QWEN2 and name != "o_proj":
                 yield f"{prefix}.self_attn.{name}.bias", normal(1, rows)[0]
-        if recipe.architecture in (Architecture.QWEN3, Architecture.QWEN3_MOE):
+        if recipe.has_qk_norm:
             for norm in ("q_norm", "k_norm"):
-                yield f"{prefix}.self_attn.{norm}.weight", torch.ones(HEAD_DIM, dtype=dtype)
+                yield f"{prefix}.self_attn.{norm}.weight", torch.full((HEAD_DIM,), SHARPNESS, dtype=dtype)
         for name, rows, columns in _mlp_shapes(recipe):
             yield f"{prefix}.mlp.{name}.weight", normal(rows, columns)
     yield "model.norm.weight", torch.ones(hidden, dtype=dtype)
     head = normal(len(tokenizer), hidden, scale=4.0)
     head[_unprintable(tokenizer)] = 0.0
+    head[tokenizer.eos_token_id] *= 0.75  # answers shall end, but seldom after a few tokens
     yield "lm_head.weight", head
+
+
+def _attention_scale(recipe: _Recipe, name: str) -> float:
+    if name == "v_proj":
+        return VALUE_SCALE
+    # Where queries and keys are normalised, the norms carry the sharpness.
+    return SHARPNESS if name in ("q_proj", "k_proj") and not recipe.has_qk_norm else 1.0
 
 
 def _attention_shapes(recipe: _Recipe) -> list[tuple[str, int, int]]:

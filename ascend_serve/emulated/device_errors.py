@@ -1,7 +1,8 @@
-"""The texts with which torch_npu and CANN report failures, so that what classifies them sees what it will see on a device.
+"""The texts with which torch_npu and CANN report failures: what classifies them sees what a device would say.
 
 Sources: the capture error of the Ascend documentation on stream resources, error codes of CANN's ``rt_error_codes.h``
-(107027 stream is captured, 207005 / 207008 resources, 507015 aicore exception), and texts that users reported for torch_npu.
+(107027 stream is captured, 207005 and 207008 resources, 507015 aicore exception), and texts that users of torch_npu
+reported.
 """
 
 from __future__ import annotations
@@ -55,8 +56,8 @@ def out_of_memory(rank: int) -> torch.OutOfMemoryError:
     """The device's memory is used up."""
     return torch.OutOfMemoryError(
         f"NPU out of memory. Tried to allocate 52.00 MiB (NPU {rank}; 60.96 GiB total capacity; 59.36 GiB already "
-        "allocated; 59.36 GiB current active; 19.52 MiB free; 60.21 GiB reserved in total by PyTorch) If reserved memory "
-        "is >> allocated memory try setting max_split_size_mb to avoid fragmentation."
+        "allocated; 59.36 GiB current active; 19.52 MiB free; 60.21 GiB reserved in total by PyTorch) If reserved "
+        "memory is >> allocated memory try setting max_split_size_mb to avoid fragmentation."
     )
 
 
@@ -76,7 +77,8 @@ def device_fault(rank: int) -> RuntimeError:
 def unknown(rank: int) -> RuntimeError:
     """A failure that no rule knows."""
     return RuntimeError(
-        f"operator():build/CMakeFiles/torch_npu.dir/OpCommand.cpp:117 {_CALL}AclopCompileAndExecute, error code is 500002\n"
+        f"operator():build/CMakeFiles/torch_npu.dir/OpCommand.cpp:117 {_CALL}"
+        "AclopCompileAndExecute, error code is 500002\n"
         f"{_header(rank)}"
         "[Error]: A GE error occurs in the system.\n"
         "        Rectify the fault based on the error information in the ascend log."

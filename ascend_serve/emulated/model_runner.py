@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
 from typing import Any
 
 import psutil
@@ -18,6 +17,8 @@ from ascend_serve.emulated.device import current_device
 
 class EmulatedNPUModelRunner(CPUModelRunner):
     """Captures what the dispatcher lists and replays it, as vllm-ascend's ``NPUModelRunner`` does."""
+
+    model: Any
 
     def load_model(self, load_dummy_weights: bool = False) -> None:
         """Load the model and wrap it where full graphs are wanted."""
@@ -48,16 +49,6 @@ class EmulatedNPUModelRunner(CPUModelRunner):
             set_cudagraph_capturing_enabled(False)
         return max(0, psutil.Process().memory_info().rss - before)
 
-    def _warmup_and_capture(
-        self,
-        desc: BatchDescriptor,
-        cudagraph_runtime_mode: CUDAGraphMode,
-        profile_seq_lens: int | None = None,
-        allow_microbatching: bool = False,
-        num_warmups: int | None = None,
-        profiler: AbstractContextManager[Any] | None = None,
-    ) -> None:
+    def _warmup_and_capture(self, desc: BatchDescriptor, *args: Any, **kwargs: Any) -> None:
         current_device().faults.strike("warmup", desc.num_tokens)
-        super()._warmup_and_capture(
-            desc, cudagraph_runtime_mode, profile_seq_lens, allow_microbatching, num_warmups, profiler
-        )
+        super()._warmup_and_capture(desc, *args, **kwargs)

@@ -31,8 +31,8 @@ def graph_pool_handle() -> PoolHandle:
 class NPUGraph:
     """A captured program that can be replayed on the tensors it was captured with.
 
-    Replay reads the current contents of every tensor that was there before the capture, and rewrites in place every tensor
-    of the capture that is still alive outside of it. Checked against ``torch_npu.npu.NPUGraph`` 2.10.
+    Replay reads the current contents of every tensor that was there before the capture, and rewrites in place every
+    tensor of the capture that is still alive outside of it. Checked against ``torch_npu.npu.NPUGraph`` 2.10.
     """
 
     def __init__(self) -> None:
@@ -77,8 +77,12 @@ class NPUGraph:
         recorder, memory = self._stop()
         # Without the operators' references, whatever is still alive is alive outside.
         recording = trace(recorder.operators)
-        with torch.inference_mode():
-            self._program = compile_program(recording, memory)
+        try:
+            with torch.inference_mode():
+                self._program = compile_program(recording, memory)
+        except BaseException:
+            self._fail()
+            raise
 
     def abort(self) -> None:
         """End a capture that failed: the graph stays unusable until ``reset``, its streams go back.
@@ -88,8 +92,7 @@ class NPUGraph:
         """
         recorder, _ = self._stop()
         recorder.operators.clear()
-        self._failed = True
-        self._release_streams()
+        self._fail()
 
     def replay(self) -> None:
         """Run the captured program.
@@ -136,6 +139,10 @@ class NPUGraph:
         _capturing = None
         return recorder, memory
 
+    def _fail(self) -> None:
+        self._failed = True
+        self._release_streams()
+
     def _take_streams(self) -> None:
         device = current_device()
         device.streams.acquire(device.streams_per_graph)
@@ -147,7 +154,7 @@ class NPUGraph:
             self._give_back = None
 
 
-class graph:  # noqa: N801 - torch_npu's name
+class graph:
     """Capture the body into ``npu_graph``. When the body raises, the graph is left unusable and the error goes on.
 
     Args:

@@ -13,9 +13,11 @@ from ascend_serve.emulated.device import current_device
 if TYPE_CHECKING:
     from vllm.config import CompilationConfig, CUDAGraphMode, VllmConfig
 
-# Model Runner V2 captures through a graph manager of its own, written for CUDA; vLLM reads this before any hook of a
-# platform is called, but after the platform was imported.
+# vLLM reads these before it calls any hook of a platform, but after it imported the platform.
+# Model Runner V2 captures through a graph manager of its own, written for CUDA.
 os.environ.setdefault("VLLM_USE_V2_MODEL_RUNNER", "0")
+# With the backend "eager" vLLM compiles nothing ahead of time, but would hash its whole configuration before each step.
+os.environ.setdefault("VLLM_USE_AOT_COMPILE", "0")
 
 _CPU_ATTENTION = "vllm.v1.attention.backends.cpu_attn.CPUAttentionBackend"
 
@@ -66,7 +68,7 @@ class EmulatedNPUPlatform(CpuPlatform):
         """
         if vllm_config.use_v2_model_runner:
             raise ValueError(
-                "VLLM_USE_V2_MODEL_RUNNER=1 does not work on the emulated NPU: graphs are captured by the V1 model runner. "
+                "VLLM_USE_V2_MODEL_RUNNER=1 does not work on the emulated NPU: the V1 model runner captures graphs. "
                 "Unset it."
             )
         asked = _GraphSettings.of(vllm_config.compilation_config)

@@ -1,8 +1,8 @@
 """Turns recorded operators into a program over static memory.
 
-Every tensor that the capture created gets an address that never changes: those that are alive outside of the capture keep
-theirs, all others share the memory pool. Views and uninitialised factories then need no work at replay, operators with an
-out-variant write in place, what nobody reads is left out, and the rest becomes one straight-line Python function.
+Every tensor that the capture created gets an address that never changes: those that are alive outside of the capture
+keep theirs, all others share the memory pool. Views and uninitialised factories then need no work at replay, operators
+with an out-variant write in place, what nobody reads is left out, and the rest becomes a straight-line Python function.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ class _Step:
         kwargs: Keyword arguments likewise.
         copies: Results that must be copied to static memory: (path into the result, destination).
         waits: Paths into the result where a collective's ``Work`` stands.
-        reads: Storages of the capture that it reads or writes.
-        creates: Storages that it defines.
+        touches: Storages of the capture that it reads or writes.
+        writes: Storages of the capture that it may write.
         removable: Whether it may be left out when nobody reads what it writes.
     """
 
@@ -243,8 +243,9 @@ def _generate(steps: list[_Step], tensors: _StaticTensors) -> Callable[[], None]
         lines.extend(f"r{_subscript(path)}.wait()" for path in step.waits)
         lines.extend(f"{name(tensors.resolve(to))}.copy_(r{_subscript(path)})" for path, to in step.copies)
     source = f"def replay({', '.join(f'{key}={key}' for key in constants)}):\n    " + "\n    ".join(lines or ["pass"])
-    exec(compile(source, "<captured graph>", "exec"), constants)  # noqa: S102 - the source is made above, of names only
-    return constants["replay"]  # type: ignore[no-any-return]
+    exec(compile(source, "<captured graph>", "exec"), constants)  # the source is made above, of names only
+    replay: Callable[[], None] = constants["replay"]
+    return replay
 
 
 def _subscript(path: tuple[Any, ...]) -> str:

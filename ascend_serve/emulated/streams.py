@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ascend_serve.emulated.device_errors import stream_exhausted
+from ascend_serve.errors import ConfigError
 
 DEVICE_STREAMS = 2048
 """Streams of an Atlas A2 / A3 device (Ascend documentation on ACLGraph)."""
@@ -13,16 +14,27 @@ DEVICE_STREAMS = 2048
 def streams_per_graph(*, tensor_parallel_size: int, data_parallel_size: int, enable_expert_parallel: bool) -> int:
     """Streams of one captured graph: one for computation and one per communication group in it.
 
-    This is ``F = 1 + C`` of vllm-ascend's former budget with ``HCCL_OP_EXPANSION_MODE=AIV``, where ``C`` counts the tensor-
-    and data-parallel groups larger than one; expert parallelism adds its own group.
+    This is ``F = 1 + C`` of vllm-ascend's former budget with ``HCCL_OP_EXPANSION_MODE=AIV``, where ``C`` counts the
+    tensor- and data-parallel groups larger than one; expert parallelism adds its own group.
     """
     groups = (tensor_parallel_size > 1) + (data_parallel_size > 1) + enable_expert_parallel
     return 1 + groups
 
 
 def quota_of_rank(quota: int | Sequence[int], rank: int) -> int:
-    """The quota of ``rank``: the one number for all, or its own."""
-    return quota if isinstance(quota, int) else quota[rank]
+    """The quota of ``rank``: the one number for all, or its own.
+
+    Raises:
+        ConfigError: There are numbers for other ranks, but none for this one.
+    """
+    if isinstance(quota, int):
+        return quota
+    if rank >= len(quota):
+        raise ConfigError(
+            f"emulated.stream_quota lists {len(quota)} numbers, but there is a rank {rank}.",
+            "Give one number for all ranks, or one for each.",
+        )
+    return quota[rank]
 
 
 class StreamPool:

@@ -25,11 +25,13 @@ class EmulatedNPUWorker(CPUWorker):
 
     def init_device(self) -> None:
         """Open the device and make the model runner."""
-        initialize_device(device_of_config(self.vllm_config, self.rank))
+        parallel = self.parallel_config
+        rank = parallel.data_parallel_index * parallel.world_size + self.rank
+        initialize_device(device_of_config(self.vllm_config, rank))
         if not any(name in os.environ for name in _THREAD_BINDINGS):
             # Ray gives an actor one thread unless it is told more.
             cpus = len(os.sched_getaffinity(0))
-            torch.set_num_threads(max(1, cpus // self.parallel_config.local_world_size))
+            torch.set_num_threads(max(1, cpus // parallel.local_world_size))
         # CPUWorker names the class of its model runner in its own module only.
         with patch.object(cpu_worker, "CPUModelRunner", EmulatedNPUModelRunner):
             super().init_device()
