@@ -1,0 +1,105 @@
+"""The phases of a start-up, shown while they run: bars on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+
+_SESSION_PHASES = {
+    "join": "load",
+    "propose": "agree",
+    "warmup": "capture",
+    "capture": "capture",
+    "seal": "capture",
+    "serve": "warm-up",
+}
+"""What a person sees while the capture session is in one of its phases."""
+
+
+class StartupProgress:
+    """Shows one phase after the other with its time.
+
+    Args:
+        console: Where to; plain lines when it is no terminal, as in the log of a Ray job.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._live = console.is_terminal
+        self._progress = Progress(
+            SpinnerColumn(finished_text="[green]✓[/]"),
+            TextColumn("{task.description:<9}"),
+            BarColumn(bar_width=24),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[detail]}"),
+            console=console,
+            disable=not self._live,
+        )
+        self._phase = ""
+        self._detail = ""
+        self._task: TaskID | None = None
+        self._since = time.monotonic()
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if error is None:
+            self._finish()
+        self._progress.stop()
+
+    def enter(self, phase: str, detail: str = "") -> None:
+        """Finish the phase that is shown and begin ``phase``, if it is another one."""
+        if phase != self._phase:
+            self._finish()
+            self._phase, self._since = phase, time.monotonic()
+            self._task = self._progress.add_task(phase, total=None, detail=detail)
+        self._detail = detail
+        if self._task is not None:
+            self._progress.update(self._task, detail=detail)
+
+    def follow(self, snapshot: Mapping[str, Any]) -> None:
+        """Show where a capture session is, as told by its driver's snapshot."""
+        phase = session_phase(snapshot)
+        self.enter(phase, session_detail(snapshot))
+        if phase == "capture" and self._task is not None:
+            done, total = captured(snapshot)
+            self._progress.update(self._task, completed=done, total=total)
+
+    def _finish(self) -> None:
+        if self._task is None:
+            return
+        self._progress.update(self._task, completed=1, total=1)
+        if not self._live:
+            detail = f", {self._detail}" if self._detail else ""
+            self._console.print(f"{self._phase}: {time.monotonic() - self._since:.1f} s{detail}", markup=False)
+        self._task = None
+
+
+def session_phase(snapshot: Mapping[str, Any]) -> str:
+    """The phase that a person sees; ranks load the model before the first of them joins."""
+    return _SESSION_PHASES.get(snapshot.get("phase", ""), "load")
+
+
+def session_detail(snapshot: Mapping[str, Any]) -> str:
+    """What is worth saying about the session beside its phase."""
+    if snapshot.get("outcome") == "replace":
+        return "replacing all workers"
+    if session_phase(snapshot) == "capture":
+        done, total = captured(snapshot)
+        return f"{done} of {total} graphs on {len(snapshot['ranks'])} ranks"
+    return ""
+
+
+def captured(snapshot: Mapping[str, Any]) -> tuple[int, int]:
+    """Graphs that all ranks hold, and graphs in the plan."""
+    plan = snapshot.get("plan") or {}
+    return min((rank["graphs"] for rank in snapshot["ranks"]), default=0), len(plan.get("keys", ()))

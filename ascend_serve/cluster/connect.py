@@ -1,0 +1,94 @@
+"""Connecting to a Ray cluster that is already there."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import socket
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import ray
+
+from ascend_serve.errors import ClusterError
+
+NAMESPACE = "ascend_serve"
+"""Ray namespace of our named actors."""
+
+_REACH_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """The Ray cluster that a command works on.
+
+    Attributes:
+        address: Address of its control service (GCS), ``host:port``.
+        log_directory: Where the processes on this node log.
+        local: Whether the command started it.
+        dashboard: Address of Ray's dashboard, where one runs.
+    """
+
+    address: str
+    log_directory: Path
+    local: bool
+    dashboard: str | None = None
+
+
+@contextlib.contextmanager
+def connected_cluster(address: str, *, env: Mapping[str, str], verbose: bool = False) -> Iterator[Cluster]:
+    """Connect to the Ray cluster at ``address`` and leave it at the end.
+
+    Args:
+        address: As in ``RAY_ADDRESS``: ``host:port`` or ``auto``.
+        env: Variables for the processes that this job starts on the cluster.
+        verbose: Whether logs of this job's processes are shown here.
+
+    Raises:
+        ClusterError: It cannot be reached, or does not let us in.
+    """
+    _check_reachable(address)
+    # Ray enables authentication by itself for the clusters it starts, but not for one at an explicit address.
+    if _has_token():
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+    try:
+        context = ray.init(
+            address=address,
+            namespace=NAMESPACE,
+            runtime_env={"env_vars": dict(env)} if env else None,
+            log_to_driver=verbose,
+            logging_level=logging.INFO if verbose else logging.CRITICAL,
+        )
+    except Exception as error:
+        raise _refused(address, error) from error
+    try:
+        logs = Path(context.address_info["session_dir"]) / "logs"
+        yield Cluster(context.address_info["gcs_address"], logs, local=False)
+    finally:
+        ray.shutdown()
+
+
+def _has_token() -> bool:
+    default = Path.home() / ".ray" / "auth_token"
+    return bool(os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH")) or default.exists()
+
+
+def _check_reachable(address: str) -> None:
+    """Refuse an address where nothing listens; Ray itself would try for a minute."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit() or "://" in address:
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=_REACH_SECONDS).close()
+    except OSError as error:
+        raise _refused(address, error) from error
+
+
+def _refused(address: str, error: Exception) -> ClusterError:
+    return ClusterError(
+        f"The Ray cluster at {address} (RAY_ADDRESS) cannot be used: {error}",
+        "`ray status` on its head node tells whether it runs. A cluster with token authentication needs its token "
+        "here, in ~/.ray/auth_token or RAY_AUTH_TOKEN. Unset RAY_ADDRESS to start a local cluster instead.",
+    )

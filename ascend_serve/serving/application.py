@@ -1,0 +1,104 @@
+"""The Ray Serve application: replicas that each hold one engine and its NPUs in one placement group."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import ray
+from ray import serve
+
+from ascend_serve.cluster.placement import NodeOffer, placement_bundles
+from ascend_serve.config.schema import AscendServeConfig
+from ascend_serve.errors import AscendServeError
+from ascend_serve.planning import DeploymentPlan
+from ascend_serve.serving.environment import engine_environment
+from ascend_serve.serving.start_failure import marked
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+    from ascend_serve.telemetry.report import GraphReport
+
+DEPLOYMENT = "OpenAIReplica"
+
+_UNLIMITED = 2**31 - 1
+"""vLLM's scheduler queues requests itself, by what fits into the KV cache; Serve's own limit (5) would starve it."""
+
+_DRAIN_SECONDS = 10.0
+_HEALTH_PERIOD_SECONDS = 5.0
+
+
+@serve.ingress()
+class OpenAIReplica:
+    """One engine with vLLM's OpenAI application; there is no other way in than HTTP.
+
+    Args:
+        config: What to serve.
+        plan: What was decided about it.
+        group: Name of the deployment's capture groups; each replica adds its own.
+        started: When the user asked for it, in seconds since the epoch.
+    """
+
+    async def __init__(  # type: ignore[misc]  # Serve awaits it.
+        self, config: AscendServeConfig, plan: DeploymentPlan, group: str, started: float
+    ) -> None:
+        from ascend_serve.serving.engine import OpenAIEngine
+
+        try:
+            self._engine = await OpenAIEngine.start(
+                config,
+                plan,
+                f"{group}-{serve.get_replica_context().replica_id.unique_id}",
+                placement_group=ray.util.get_current_placement_group(),
+                seconds={"replica_process": time.time() - started},
+            )
+        except AscendServeError as error:
+            raise marked(error) from error
+        self._engine.seconds["total"] = time.time() - started
+
+    async def __serve_build_asgi_app__(self) -> FastAPI:
+        return self._engine.app
+
+    async def check_health(self) -> None:
+        """Serve's health check: a dead engine makes the replica unhealthy."""
+        await self._engine.check_health()
+
+    async def report(self) -> GraphReport:
+        """What ``GET /graph/report`` answers."""
+        return await self._engine.report()
+
+    def __del__(self) -> None:
+        if hasattr(self, "_engine"):
+            self._engine.shutdown()
+
+
+def build_application(
+    config: AscendServeConfig, plan: DeploymentPlan, nodes: list[NodeOffer], *, group: str, started: float
+) -> serve.Application:
+    """Describe the application for Ray Serve.
+
+    Args:
+        config: What to serve.
+        plan: What was decided about it.
+        nodes: What the nodes of the cluster offer.
+        group: Name of the capture group; unique per deployment.
+        started: When the user asked for it, in seconds since the epoch.
+
+    Raises:
+        ClusterError: The cluster has too few NPUs for one replica.
+    """
+    placement = placement_bundles(config.parallel, nodes)
+    deployment = serve.deployment(
+        OpenAIReplica,
+        name=DEPLOYMENT,
+        num_replicas=1,
+        max_ongoing_requests=_UNLIMITED,
+        max_constructor_retry_count=1,
+        graceful_shutdown_timeout_s=_DRAIN_SECONDS,
+        health_check_period_s=_HEALTH_PERIOD_SECONDS,
+        ray_actor_options={"num_cpus": 1, "runtime_env": {"env_vars": engine_environment(config)}},
+        placement_group_bundles=[{"CPU": 1}, *map(dict, placement.bundles)],
+        placement_group_strategy="PACK",
+    )
+    return deployment.bind(config, plan, group, started)

@@ -1,0 +1,140 @@
+"""Bringing the application up on a cluster, watching it, and taking it down."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+from ray import serve
+from ray.serve.schema import ApplicationStatus, LoggingConfig
+
+from ascend_serve.capture.driver import NAMESPACE
+from ascend_serve.cluster.placement import offers
+from ascend_serve.config.schema import AscendServeConfig
+from ascend_serve.errors import ClusterError
+from ascend_serve.planning import DeploymentPlan
+from ascend_serve.serving.application import DEPLOYMENT, build_application
+from ascend_serve.serving.start_failure import unmarked
+from ascend_serve.telemetry.report import GraphReport
+
+logging.getLogger("ray.serve").setLevel(logging.WARNING)
+
+_POLL_SECONDS = 0.2
+_DRIVER_PREFIX = "capture-driver-"
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a start-up is.
+
+    Attributes:
+        running: Whether the application answers.
+        snapshot: What the driver of the capture group knows; empty before there is one.
+    """
+
+    running: bool
+    snapshot: dict[str, Any]
+
+
+class ServeDeployment:
+    """One application on the Serve of the connected cluster.
+
+    Args:
+        config: What to serve.
+        plan: What was decided about it.
+        started: When the user asked for it, in seconds since the epoch.
+
+    Attributes:
+        name: Name of the application.
+        answered: Whether it has answered so far.
+    """
+
+    def __init__(self, config: AscendServeConfig, plan: DeploymentPlan, started: float) -> None:
+        self._config = config
+        self._plan = plan
+        self._started = started
+        self.name = config.model.name
+        self._group = f"{self.name}-{uuid.uuid4().hex[:8]}"
+        self._owns_serve = False
+        self.answered = False
+
+    def deploy(self) -> None:
+        """Ask Serve for the application; returns before it answers.
+
+        Raises:
+            ClusterError: The cluster has too few NPUs, or another application answers there.
+        """
+        application = build_application(
+            self._config, self._plan, offers(ray.nodes()), group=self._group, started=self._started
+        )
+        self._start_serve()
+        serve.run_many(
+            [serve.RunTarget(application, name=self.name, route_prefix="/")], wait_for_applications_running=False
+        )
+
+    def watch(self) -> Iterator[Progress]:
+        """Yield the progress of the start-up, several times a second, until the application answers.
+
+        Raises:
+            AscendServeError: What the replica failed with.
+        """
+        while True:
+            running = self.check()
+            yield Progress(running, self._snapshot())
+            if running:
+                return
+            time.sleep(_POLL_SECONDS)
+
+    def check(self) -> bool:
+        """Whether the application answers.
+
+        Raises:
+            AscendServeError: What the replica failed with.
+        """
+        application = serve.status().applications[self.name]
+        if application.status == ApplicationStatus.DEPLOY_FAILED:
+            replica = application.deployments.get(DEPLOYMENT)
+            raise unmarked(replica.message if replica else application.message)
+        running = application.status == ApplicationStatus.RUNNING
+        self.answered |= running
+        return running
+
+    def report(self) -> GraphReport:
+        """The report of a replica."""
+        report: GraphReport = serve.get_deployment_handle(DEPLOYMENT, self.name).report.remote().result()
+        return report
+
+    def stop(self) -> None:
+        """Take the application down; requests in flight may finish. Serve goes too if it was started for it."""
+        serve.delete(self.name)
+        if self._owns_serve:
+            serve.shutdown()
+
+    def _start_serve(self) -> None:
+        status = serve.status()
+        if status.applications:
+            raise ClusterError(
+                f"The Ray cluster already serves {', '.join(status.applications)}",
+                "Stop it first (`serve shutdown`), or use another cluster.",
+            )
+        self._owns_serve = not status.proxies
+        serving = self._config.serving
+        serve.start(
+            http_options={"host": serving.host, "port": serving.port},
+            logging_config=LoggingConfig(log_level="WARNING"),
+        )
+
+    def _snapshot(self) -> dict[str, Any]:
+        for actor in ray.util.list_named_actors(all_namespaces=True):
+            if actor["namespace"] == NAMESPACE and actor["name"].startswith(_DRIVER_PREFIX + self._group):
+                with contextlib.suppress(ValueError, ray.exceptions.RayError):
+                    driver = ray.get_actor(actor["name"], namespace=NAMESPACE)
+                    snapshot: dict[str, Any] = ray.get(driver.snapshot.remote(), timeout=_POLL_SECONDS * 10)
+                    return snapshot
+        return {}

@@ -1,0 +1,52 @@
+"""The environment of the processes that run vLLM; none of it is the user's business."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+import ray
+
+from ascend_serve.config.schema import AscendServeConfig
+
+EMULATED_NPU = "ASCEND_SERVE_EMULATED_NPU"
+"""Chooses our emulated platform; vLLM reads it when it is imported."""
+
+THREADS_BIND = "VLLM_CPU_OMP_THREADS_BIND"
+
+
+def engine_environment(config: AscendServeConfig) -> dict[str, str]:
+    """Variables that must be set before vLLM is imported, in every process that imports it.
+
+    They go into Ray's runtime environment, so they hold on other nodes too.
+    """
+    env = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
+    if config.emulated.npus:
+        env[EMULATED_NPU] = "1"
+    # The engine core is a client of the cluster on its own and needs to know how to get in.
+    if mode := os.environ.get("RAY_AUTH_MODE"):
+        env["RAY_AUTH_MODE"] = mode
+    return env
+
+
+def prepare_engine_process(config: AscendServeConfig) -> None:
+    """Set what an engine inherits from the process that starts it, on the node where it starts.
+
+    The engine core is a process of its own that connects to Ray by itself: without an address it would start a cluster
+    of its own. Emulated NPUs get cores of their own, because vLLM's CPU backend refuses two ranks on one NUMA node
+    otherwise; what the user set wins.
+    """
+    os.environ["RAY_ADDRESS"] = ray.get_runtime_context().gcs_address
+    if config.emulated.npus:
+        cores = sorted(os.sched_getaffinity(0))
+        os.environ.setdefault(THREADS_BIND, threads_bind(cores, config.parallel.world_size))
+
+
+def threads_bind(cores: Sequence[int], ranks: int) -> str:
+    """Deal ``cores`` to ``ranks`` as ``VLLM_CPU_OMP_THREADS_BIND`` wants it, for example ``0,1|2,3``.
+
+    With fewer cores than ranks, ranks share cores.
+    """
+    share = max(1, len(cores) // ranks)
+    dealt = [[cores[(rank * share + offset) % len(cores)] for offset in range(share)] for rank in range(ranks)]
+    return "|".join(",".join(map(str, own)) for own in dealt)

@@ -1,0 +1,47 @@
+"""Why an engine did not start: vLLM's engine core tells its parent only that it failed, and logs the rest."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+_ERROR = re.compile(r"(?:^|[\s\]])((?:\w+\.)*[A-Z]\w*(?:Error|Exception)): (.*\S)")
+_WRAPPERS = ("root cause", "ray::", "RayTaskError")
+"""Parts of errors that only say that something else failed."""
+
+
+class OwnLog:
+    """The files that this process and its children write to, from now on.
+
+    Ray sends standard output and standard error of a worker process and of its children to two files.
+
+    Attributes:
+        paths: The files; empty where the streams are no files.
+    """
+
+    def __init__(self) -> None:
+        streams = [Path(os.readlink(f"/proc/self/fd/{number}")) for number in (1, 2)]
+        self._starts = {path: path.stat().st_size for path in streams if path.is_file()}
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        return tuple(self._starts)
+
+    def last_error(self) -> str | None:
+        """The innermost error that was written since, or ``None``."""
+        return last_error(self._lines())
+
+    def _lines(self) -> Iterator[str]:
+        for path, start in self._starts.items():
+            with path.open(errors="replace") as file:
+                file.seek(start)
+                yield from file
+
+
+def last_error(lines: Iterable[str]) -> str | None:
+    """The last error in ``lines`` that names a cause, rather than only that something failed."""
+    found = (match for line in lines if (match := _ERROR.search(line)))
+    causes = [match for match in found if not any(wrapper in match.group(0) for wrapper in _WRAPPERS)]
+    return f"{causes[-1].group(1)}: {causes[-1].group(2)}" if causes else None

@@ -1,0 +1,28 @@
+"""How an error travels from a replica's constructor to the command: Serve passes on text only."""
+
+from __future__ import annotations
+
+import json
+import re
+
+from ascend_serve import errors
+from ascend_serve.errors import AscendServeError, EngineError
+
+_MARK = "ascend_serve_error:"
+_MARKED = re.compile(re.escape(_MARK) + r"(\{.*\})")
+
+
+def marked(error: AscendServeError) -> RuntimeError:
+    """Wrap ``error`` so that `unmarked` finds it again in the text of a traceback."""
+    fields = {"type": type(error).__name__, "problem": error.problem, "remedy": error.remedy}
+    return RuntimeError(_MARK + json.dumps(fields))
+
+
+def unmarked(text: str) -> AscendServeError:
+    """The error that was wrapped by `marked`; an `EngineError` with the last line of ``text`` when there is none."""
+    found = _MARKED.search(text)
+    if found is None:
+        lines = [line.strip() for line in text.splitlines() if line.strip()]
+        return EngineError(f"The replica did not start: {lines[-1] if lines else 'no reason was given'}")
+    fields = json.loads(found.group(1))
+    return getattr(errors, fields["type"])(fields["problem"], fields["remedy"])

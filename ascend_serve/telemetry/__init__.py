@@ -1,0 +1,1 @@
+"""What a deployment tells about itself: events, report, metrics."""
