@@ -1,0 +1,24 @@
+#!/usr/bin/env bash
+# Start the head of a Ray cluster on this node, with its NPUs, its network environment and token authentication.
+#
+#   launch/head.sh [OPTION OF ray start ...]      for example --dashboard-host=0.0.0.0 --block
+#
+# Variables that are set already win (HCCL_IF_IP, GLOO_SOCKET_IFNAME, ASCEND_RT_VISIBLE_DEVICES, ...) and are checked.
+set -euo pipefail
+
+exports=$(python3 -m ascend_serve.cluster.exports)
+eval "$exports"
+
+export RAY_AUTH_MODE=token
+ray get-auth-token --generate >/dev/null
+
+IFS=, read -r -a npus <<<"${ASCEND_RT_VISIBLE_DEVICES:-}"
+if [ "${#npus[@]}" -eq 0 ]; then
+    echo "warning: no NPU on this node; it serves as a head without workers (ascend-serve doctor tells why)" >&2
+    set -- --num-gpus=0 "$@"
+else
+    set -- --num-gpus=0 --resources="{\"NPU\": ${#npus[@]}}" "$@"
+fi
+
+echo "On each worker: copy ~/.ray/auth_token there, then launch/worker.sh ${HCCL_IF_IP:-<address of this node>}:6379" >&2
+exec ray start --head --port=6379 "$@"
