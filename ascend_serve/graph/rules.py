@@ -331,6 +331,9 @@ _OPTIONS: tuple[Rule[Situation], ...] = (
     ),
 )
 
+OPTION_FIELDS = ("npugraph_ex", "static_kernel", "max_sizes")
+"""What is decided last, from the mode that holds."""
+
 RULES: tuple[Rule[Situation], ...] = (*_ENGINE, *_RUNTIME, *_MODE, *_OPTIONS)
 """All rules but upstream's narrowing, which stands in ``narrowing.NARROWING`` and comes after those of the mode."""
 

@@ -17,7 +17,7 @@ from ascend_serve.graph.modes import GraphMode, RuntimeName
 from ascend_serve.graph.narrowing import NARROWING
 from ascend_serve.graph.plan import Adjustment, GraphRequest
 from ascend_serve.graph.rule import Change
-from ascend_serve.graph.rules import RULES, Situation, resolve, resolve_options
+from ascend_serve.graph.rules import OPTION_FIELDS, RULES, Situation, resolve, resolve_options
 from ascend_serve.graph.sizes import eager_share, padding_waste
 from ascend_serve.graph.streams import StreamLayout, streams_per_size
 from ascend_serve.planning.deployment import CaptureFigures, DeploymentPlan, LadderStep, ModelFigures, Switch
@@ -27,8 +27,6 @@ from ascend_serve.planning.placement import plan_placement
 from ascend_serve.planning.settings import EngineSettings, read_settings
 from ascend_serve.planning.situation import situation_of, stream_layout
 from ascend_serve.planning.sizing import SIZE_RULES, Sizing, choose_sizes
-
-_OPTIONS = ("npugraph_ex", "static_kernel")
 
 
 def plan_deployment(
@@ -52,14 +50,15 @@ def plan_deployment(
     environment = os.environ if environment is None else environment
     architecture = read_architecture(config.model.path)
     settings = read_settings(config.vllm)
-    situation, changes = resolve(situation_of(config, architecture, settings, environment))
+    asked = situation_of(config, architecture, settings, environment)
+    situation, changes = resolve(asked)
     layout = stream_layout(config, architecture, settings, environment)
     sizing = choose_sizes(config, settings, situation, layout, measured_budget)
-    situation, later = _after_sizing(situation, sizing)
+    if sizing.mode is not situation.mode:
+        situation, changes = _in_cheaper_mode(asked, situation, sizing.mode, changes)
     placement, placement_notes = plan_placement(config, layout.expansion_mode)
     request = _request(config, settings, situation, sizing)
-    adjustments = (*_adjustments(config, changes), *sizing.adjustments, *_adjustments(config, later))
-    changes = (*changes, *later)
+    adjustments = (*_adjustments(config, changes), *sizing.adjustments)
     return DeploymentPlan(
         model=_model_figures(config, architecture),
         requested_runtime=config.graph.runtime,
@@ -88,12 +87,14 @@ def plan_deployment(
     )
 
 
-def _after_sizing(situation: Situation, sizing: Sizing) -> tuple[Situation, tuple[Change, ...]]:
+def _in_cheaper_mode(
+    asked: Situation, situation: Situation, mode: GraphMode, changes: tuple[Change, ...]
+) -> tuple[Situation, tuple[Change, ...]]:
     """Where streams forced a cheaper mode, what follows from the mode is decided again."""
-    if sizing.mode is situation.mode:
-        return situation, ()
-    runtime = RuntimeName.EAGER if sizing.mode is GraphMode.NONE else situation.runtime
-    return resolve_options(replace(situation, mode=sizing.mode, runtime=runtime))
+    runtime = RuntimeName.EAGER if mode is GraphMode.NONE else situation.runtime
+    again = {field: getattr(asked, field) for field in OPTION_FIELDS}
+    settled, later = resolve_options(replace(situation, mode=mode, runtime=runtime, **again))
+    return settled, (*(change for change in changes if change.field not in OPTION_FIELDS), *later)
 
 
 def _request(config: AscendServeConfig, settings: EngineSettings, situation: Situation, sizing: Sizing) -> GraphRequest:

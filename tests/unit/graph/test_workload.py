@@ -1,0 +1,129 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ascend_serve.errors import ConfigError
+from ascend_serve.graph.workload import (
+    Request,
+    Workload,
+    from_concurrency,
+    from_histogram,
+    from_trace,
+    read_trace,
+    simulate,
+)
+
+
+def written(tmp_path, text):
+    file = tmp_path / "load"
+    file.write_text(text)
+    return str(file)
+
+
+def test_histogram(tmp_path):
+    assert from_histogram(written(tmp_path, '{"8": 40, "1": 120, "4": 0}')).weights == {1: 120, 8: 40}
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "[]", "{}", '{"1": 0}', '{"0": 1}', '{"one": 1}', '{"1": "x"}', '{"1": -1}', '{"1": NaN}', '{"1": Infinity}'],
+)
+def test_not_a_histogram(tmp_path, text):
+    with pytest.raises(ConfigError, match="load"):
+        from_histogram(written(tmp_path, text))
+
+
+def test_a_file_that_is_missing(tmp_path):
+    with pytest.raises(ConfigError, match="cannot be read"):
+        from_histogram(str(tmp_path / "nowhere"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("arrival,input_tokens,output_tokens\n2,30,4\n1,10,2\n", id="our names"),
+        pytest.param("TIMESTAMP,ContextTokens,GeneratedTokens\n2,30,4\n1,10,2\n", id="Azure"),
+        pytest.param("Timestamp,Model,Request tokens,Response tokens\n2,x,30,4\n1,y,10,2\n", id="BurstGPT"),
+    ],
+)
+def test_trace(tmp_path, text):
+    assert read_trace(written(tmp_path, text)) == [Request(1, 10, 2), Request(2, 30, 4)]
+
+
+def test_trace_with_dates(tmp_path):
+    text = "arrival,input_tokens,output_tokens\n2023-11-16 18:15:46.6805900,1,1\n2023-11-16 18:15:47.6805900,1,1\n"
+    first, second = read_trace(written(tmp_path, text))
+    assert second.arrival - first.arrival == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        pytest.param("", "arrival", id="empty"),
+        pytest.param("arrival,input_tokens\n1,2\n", "output_tokens", id="a column is missing"),
+        pytest.param("arrival,input_tokens,output_tokens\n", "no request", id="no rows"),
+        pytest.param("arrival,input_tokens,output_tokens\n1,2,3\n1,x,3\n", "line 3", id="not a number"),
+        pytest.param("arrival,input_tokens,output_tokens\n1,2\n", "line 2", id="a short row"),
+    ],
+)
+def test_not_a_trace(tmp_path, text, part):
+    with pytest.raises(ConfigError, match=part):
+        read_trace(written(tmp_path, text))
+
+
+@pytest.mark.parametrize(
+    ("requests", "steps"),
+    [
+        pytest.param([Request(0, 0, 3)], {1: 3}, id="one request"),
+        pytest.param([Request(0, 0, 3), Request(0, 0, 5)], {2: 3, 1: 2}, id="two at once"),
+        pytest.param([Request(0, 0, 3), Request(100, 0, 2)], {1: 5}, id="one after the other"),
+        pytest.param([Request(0, 0, 4), Request(1.5, 0, 4)], {1: 4, 2: 2}, id="one joins"),
+        pytest.param([Request(0, 0, 2)] * 5, {2: 4, 1: 2}, id="more than fit wait"),
+        pytest.param([Request(0, 0, 4), Request(1, 100_000, 1)], {1: 3, 2: 1}, id="prefill stops decode"),
+    ],
+)
+def test_simulation(requests, steps):
+    assert simulate(requests, max_num_seqs=2, step_seconds=1.0) == steps
+
+
+lengths = st.builds(Request, st.floats(0, 1e4), st.integers(0, 10_000), st.integers(1, 500))
+
+
+@given(requests=st.lists(lengths, max_size=30), most=st.integers(1, 8))
+def test_simulation_makes_every_token_once(requests, most):
+    steps = simulate(sorted(requests, key=lambda request: request.arrival), most, 0.03)
+    assert sum(n * count for n, count in steps.items()) == sum(request.output_tokens for request in requests)
+    assert all(1 <= n <= most and count > 0 for n, count in steps.items())
+
+
+def test_a_trace_counts_tokens(tmp_path):
+    file = written(tmp_path, "arrival,input_tokens,output_tokens\n0,0,3\n0,0,5\n")
+    assert from_trace(file, max_num_seqs=8, decode_query_len=3).weights == {3: 2, 6: 3}
+
+
+@pytest.mark.parametrize(
+    ("clients", "most", "likeliest"),
+    [
+        pytest.param(1, 256, 1, id="one client"),
+        pytest.param(8, 256, 8, id="a few"),
+        pytest.param(40, 256, 38, id="many"),
+        pytest.param(1000, 256, 256, id="more than fit"),
+        pytest.param(100_000, 256, 256, id="far more than fit"),
+    ],
+)
+def test_concurrency(clients, most, likeliest):
+    weights = from_concurrency(clients, most).weights
+    assert max(weights, key=weights.__getitem__) == likeliest
+    assert max(weights) == min(clients, most)
+
+
+def test_concurrency_counts_tokens():
+    assert set(from_concurrency(4, 256, decode_query_len=3).weights) <= {3, 6, 9, 12}
+
+
+def test_smoothing_leaves_no_size_without_weight():
+    shares = Workload({4: 3.0}, "").smoothed(range(1, 9))
+    assert sum(shares.values()) == pytest.approx(1)
+    assert shares[4] > 0.98
+    assert min(shares) == 1
+    assert all(share > 0 for share in shares.values())
