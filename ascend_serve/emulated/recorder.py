@@ -64,7 +64,8 @@ class _RecordingMode(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        _refuse_host_read(func)
+        if _needs_host_read(func, args, kwargs):
+            raise not_capturable(current_device().rank, str(func))
         if _is_composite(func):
             # Inference mode hands composite operators to the mode whole; their parts have the out-variants that a
             # static program needs.
@@ -102,10 +103,14 @@ def _pending(func: Any, args: tuple[Any, ...]) -> Any:
     return work if returns == 1 else (args[0], work)
 
 
-def _refuse_host_read(func: Any) -> None:
-    """Raise where the result, or its shape, depends on values that only the device knows."""
-    if torch.Tag.data_dependent_output in func.tags or torch.Tag.dynamic_output_shape in func.tags:
-        raise not_capturable(current_device().rank, str(func))
+def _needs_host_read(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Whether the result, or its shape, depends on values that only the device knows."""
+    if func is torch.ops.aten.index.Tensor:
+        # Only a mask makes the shape of the result depend on values.
+        return any(index is not None and index.dtype in (torch.bool, torch.uint8) for index in args[1])
+    if func is torch.ops.aten.repeat_interleave.Tensor:
+        return kwargs.get("output_size") is None
+    return torch.Tag.data_dependent_output in func.tags or torch.Tag.dynamic_output_shape in func.tags
 
 
 def _is_composite(func: Any) -> bool:
