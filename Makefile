@@ -1,5 +1,6 @@
 # Everything needs Linux on x86-64 and Python 3.11; nothing needs an NPU.
 #   make serve   set-up, the demo model, then the server; Ctrl-C stops all that it started
+#   make setup   the set-up and the demo model alone
 #   make test    set-up, then the tests
 #   make lint    set-up, then ruff and mypy
 #   make lock    pins the requirements anew
@@ -24,9 +25,9 @@ COMPILE = .cache/lock/bin/uv pip compile --quiet --python-version 3.11 --no-head
 .DEFAULT_GOAL := serve
 .DELETE_ON_ERROR:
 
-setup: $(RUNTIME)
+setup: $(RUNTIME) $(DEMO_MODEL)/config.json
 
-serve: $(RUNTIME) $(DEMO_MODEL)/config.json
+serve: setup
 	@exec $(BIN)/ascend-serve serve $(CONFIG) $(ARGS)
 
 test: $(DEVELOPMENT)
@@ -57,9 +58,8 @@ $(DEVELOPMENT): requirements/dev.lock $(RUNTIME)
 
 $(DEMO_MODEL)/config.json: ascend_serve/emulated/demo_model.py | $(RUNTIME)
 	@echo "install: demo model in $(DEMO_MODEL)"
-	@rm -rf $(DEMO_MODEL) $(DEMO_MODEL).part
-	@$(BIN)/python -m ascend_serve.emulated.demo_model $(DEMO_MODEL).part
-	@mv $(DEMO_MODEL).part $(DEMO_MODEL)
+	@rm -rf $(DEMO_MODEL)
+	@$(BIN)/python -m ascend_serve.emulated.demo_model $(DEMO_MODEL) >/dev/null
 	@touch $@
 
 # uv must find the CPU build of torch too: UV_TORCH_BACKEND=cpu, or UV_FIND_LINKS=<folder with the wheel>.

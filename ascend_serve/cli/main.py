@@ -20,7 +20,6 @@ INTERRUPTED = 130
 COMMANDS: Mapping[str, str] = {
     "config": "ascend_serve.cli.config",
     "doctor": "ascend_serve.cli.doctor",
-    "generate": "ascend_serve.cli.generate",
     "plan": "ascend_serve.cli.plan",
     "serve": "ascend_serve.cli.serve",
     "static-kernels": "ascend_serve.cli.static_kernels",
@@ -30,7 +29,11 @@ COMMANDS: Mapping[str, str] = {
 _EPILOG = """
 Examples:
 
-ascend-serve config configs/demo.yaml graph.mode=FULL
+ascend-serve serve configs/demo.yaml graph.mode=FULL
+
+ascend-serve plan configs/demo.yaml model.path=Qwen3-32B
+
+ascend-serve config configs/demo.yaml serving.port=8001 --origins
 """
 
 
