@@ -10,7 +10,6 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from ascend_serve.graph.plan import Adjustment
 from ascend_serve.planning.comparison import ComparedList
 from ascend_serve.planning.deployment import DeploymentPlan, Switch
 from ascend_serve.planning.estimate import Range
@@ -98,17 +97,13 @@ def _switch(switch: Switch) -> str:
     return f"{'on' if switch.on else 'off'}: {switch.reason}"
 
 
-def _adjustments(plan: DeploymentPlan) -> Iterator[Table]:
-    if not plan.adjustments:
-        return
-    table = _table("Adjustments", "rule", "asked", "holds", "reason", "source")
+def _adjustments(plan: DeploymentPlan) -> Iterator[Text]:
+    if plan.adjustments:
+        yield Text("\nAdjustments", style="bold")
     for adjustment in plan.adjustments:
-        table.add_row(*(escape(text) for text in _adjustment_row(adjustment, plan.rule_sources[adjustment.rule])))
-    yield table
-
-
-def _adjustment_row(adjustment: Adjustment, source: str) -> tuple[str, ...]:
-    return adjustment.rule, adjustment.before, adjustment.after, adjustment.reason, source
+        yield Text(f"  {adjustment.rule}: {adjustment.before} -> {adjustment.after}", style="yellow")
+        yield Text(f"    {adjustment.reason}")
+        yield Text(f"    source: {plan.rule_sources[adjustment.rule]}", style="dim")
 
 
 def _capture(plan: DeploymentPlan) -> Iterator[tuple[str, str]]:

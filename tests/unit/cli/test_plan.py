@@ -1,0 +1,124 @@
+"""``ascend-serve plan``."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from ascend_serve.cli.main import app
+from ascend_serve.errors import AscendServeError
+
+CONFIGS = Path(__file__).parents[3] / "configs"
+SHIPPED = sorted(path.stem for path in CONFIGS.glob("*.yaml"))
+
+
+def run(name, *arguments):
+    return CliRunner().invoke(app, ["plan", str(CONFIGS / f"{name}.yaml"), *arguments], env={"COLUMNS": "120"})
+
+
+def as_json(name, *arguments):
+    result = run(name, *arguments, "--json")
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_tables(name):
+    result = run(name, "--compare")
+    assert result.exit_code == 0
+    for part in ("mode", "npugraph_ex", "padding waste", "Placement", "Steps down", '"cudagraph_mode"', "ours"):
+        assert part in result.stdout
+
+
+def test_the_tables_say_what_was_narrowed_and_why():
+    text = " ".join(run("deepseek-v3", "graph.mode=FULL").stdout.split())
+    assert "mode FULL_DECODE_ONLY (requested: FULL)" in text
+    assert "backend-uniform-batches-only: FULL -> FULL_DECODE_ONLY" in text
+    assert "Attention backend mla_v1 declares UNIFORM_BATCH" in text
+    assert "CompilationConfig.resolve_cudagraph_mode_and_sizes" in text
+
+
+def test_json_is_the_plan():
+    plan = as_json("qwen3-32b")
+    assert plan["format"] == 1
+    assert plan["mode"] == "FULL_AND_PIECEWISE"
+    assert plan["capture"]["sizes"][-1] == 256
+    assert "comparison" not in plan
+
+
+def test_the_comparison_is_at_the_same_number_of_sizes():
+    plan = as_json("qwen3-32b", "--compare", "--concurrency", "40")
+    ours, *others = plan["comparison"]
+    assert ours["sizes"] == plan["capture"]["sizes"]
+    subsamples = [entry for entry in others if entry["name"].endswith("subsample")]
+    assert [len(entry["sizes"]) for entry in subsamples] == [len(ours["sizes"])] * 3
+    assert all(ours["padding_waste"] < entry["padding_waste"] for entry in subsamples)
+    default, fewest = others[-2:]
+    assert fewest["padding_waste"] <= default["padding_waste"]
+    assert fewest["graphs"] < default["graphs"]
+
+
+def test_nothing_captured_is_nothing_compared():
+    assert as_json("qwen3-32b", "graph.runtime=eager", "--compare")["comparison"] == []
+
+
+@pytest.mark.parametrize(
+    ("option", "content", "source"),
+    [
+        pytest.param("--histogram", '{"5": 10}', "histogram", id="histogram"),
+        pytest.param("--trace", "arrival,input_tokens,output_tokens\n0,10,5\n", "trace", id="trace"),
+    ],
+)
+def test_a_workload_on_the_command_line_replaces_that_of_the_file(tmp_path, option, content, source):
+    file = tmp_path / "a load"
+    file.write_text(content)
+    plan = as_json("qwen3-32b", "graph.workload.concurrency=9", option, str(file))
+    assert plan["capture"]["workload"].startswith(f"{source} {file}")
+
+
+def test_a_measured_budget_on_the_command_line():
+    plan = as_json("qwen3-32b", "--stream-budget", "660")
+    assert len(plan["capture"]["sizes"]) == 5
+    assert plan["capture"]["budget_source"] == "measured"
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "part"),
+    [
+        pytest.param("qwen3-8b-vnpu", ["graph.mode=PIECEWISE"], "vNPU", id="refused by a rule"),
+        pytest.param("qwen3-32b", ["parallel.tensor_parallel_size=16"], "16", id="does not fit"),
+        pytest.param("qwen3-32b", ["model.path=/nowhere/else"], "/nowhere/else", id="no model"),
+        pytest.param("qwen3-32b", ["--histogram", "/nowhere"], "/nowhere", id="no histogram"),
+    ],
+)
+def test_what_cannot_work(name, arguments, part):
+    result = run(name, *arguments)
+    assert isinstance(result.exception, AscendServeError)
+    assert result.exception.exit_code == 2
+    assert part in result.exception.problem
+    assert result.exception.remedy
+
+
+def test_the_command_exits_with_2_and_no_traceback():
+    command = [sys.executable, "-m", "ascend_serve.cli.main", "plan", str(CONFIGS / "qwen3-8b-vnpu.yaml")]
+    result = subprocess.run([*command, "graph.mode=PIECEWISE"], capture_output=True, text=True, check=False)
+    assert result.returncode == 2
+    assert "vNPU" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["--json"], ["--compare"]], ids=lambda arguments: "".join(arguments) or "table"
+)
+def test_no_engine_is_imported(arguments):
+    script = (
+        "import sys\nfrom ascend_serve.cli.main import app\n"
+        f"app(['plan', {str(CONFIGS / 'deepseek-v3.yaml')!r}, *{arguments!r}], standalone_mode=False)\n"
+        "heavy = {'torch', 'ray', 'vllm', 'transformers', 'numpy'} & set(sys.modules)\n"
+        "sys.exit(f'imported: {heavy}' if heavy else 0)"
+    )
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
