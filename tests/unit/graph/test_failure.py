@@ -6,12 +6,12 @@ from ascend_serve.graph.failure import TREATMENTS, Failure, FailureKind, Step, c
 from ascend_serve.graph.keys import GraphKey
 from ascend_serve.graph.modes import GraphMode
 
-STREAMS = """capture_begin:build/NPUGraph.cpp:230 NPU function error: AclmdlRICaptureBegin(capture_stream_, capture_mode), error code is 207008
+STREAMS = """NPUGraph.cpp:230 NPU function error: AclmdlRICaptureBegin(capture_stream_, mode), error code is 207008
 [ERROR] 2026-02-05-11:23:25 (PID:1802934, Device:0, RankID:-1) ERR00100 PTA call acl api failed
 [Error]: Stream resources are insufficient.
 [PID: 1802934] Insufficient_Stream_Resources(EL0009): The stream resources are insufficient."""
 
-OLD_HDK = """capture_begin:build/NPUGraph.cpp:156 NPU function error: AclmdlRICaptureBegin(capture_stream_, capture_mode), error code is 207005
+OLD_HDK = """NPUGraph.cpp:156 NPU function error: AclmdlRICaptureBegin(capture_stream_, mode), error code is 207005
 [Error]: Failed to apply for memory.
         Check the remaining storage space in the hardware environment.
 EE9999[PID: 1802934] (EE9999):  [SqCqManage]Alloc sq cq fail, stream_id=1984, retCode=0x7020023."""
