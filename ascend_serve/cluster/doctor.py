@@ -80,7 +80,7 @@ def diagnose(config: AscendServeConfig | None, timeout: float) -> Diagnosis:
     address = os.environ.get("RAY_ADDRESS") or "auto"
     said_mode = "RAY_AUTH_MODE" in os.environ
     try:
-        with connected_cluster(address, env={}) as cluster:
+        with connected_cluster(address) as cluster:
             probes = probe_cluster(request, timeout)
             connection = [
                 ("connection", ok(f"{cluster.address}, {len(probes)} node(s)")),
