@@ -41,18 +41,27 @@ def agree(
         AgreementError: Ranks differ in something that must be equal.
     """
     check_fingerprints(proposals, nodes)
+    if ceiling is not None:
+        request = _below(request, ceiling)
     runtime, notes = _common_runtime(request, proposals, nodes)
     adjustments = [*notes, *_ordered(note for proposal in proposals for note in proposal.notes)]
     mode = _weakest_mode(request, runtime, proposals, nodes, adjustments)
     sizes = _common_sizes(request, proposals, nodes, adjustments)
     if ceiling is not None:
         adjustments += ceiling.adjustments
-        runtime = min(runtime, ceiling.runtime, key=RUNTIMES_UPWARDS.index)
-        mode = min(mode, ceiling.mode, key=MODES_UPWARDS.index)
-        sizes = tuple(size for size in sizes if size in set(ceiling.capture_sizes))
     limits = [StreamBudget.of(proposal) for proposal in proposals] if budgets is None else budgets
     plan = _fit(request, make_plan(request, runtime, mode, sizes), limits, adjustments)
     return replace(plan, epoch=epoch, adjustments=_ordered(adjustments))
+
+
+def _below(request: GraphRequest, ceiling: CapturePlan) -> GraphRequest:
+    """The request as far as ``ceiling`` allows it: fresh workers are told, so what they no longer offer is no news."""
+    return replace(
+        request,
+        runtime=min(request.runtime, ceiling.runtime, key=RUNTIMES_UPWARDS.index),
+        mode=min(request.mode, ceiling.mode, key=MODES_UPWARDS.index),
+        capture_sizes=tuple(size for size in request.capture_sizes if size in set(ceiling.capture_sizes)),
+    )
 
 
 def common_sizes(request: GraphRequest, proposals: Sequence[Proposal]) -> tuple[int, ...]:
@@ -116,9 +125,11 @@ def _weakest_mode(
 
     A rank whose best runtime is another one resolved its mode for that one, which says nothing about ``runtime``.
     """
-    modes = [(proposal.mode, rank) for rank, proposal in enumerate(proposals) if proposal.runtimes[0] is runtime] or [
-        (request.mode, 0)
-    ]
+    modes = [
+        (min(proposal.mode, request.mode, key=MODES_UPWARDS.index), rank)
+        for rank, proposal in enumerate(proposals)
+        if proposal.runtimes[0] is runtime
+    ] or [(request.mode, 0)]
     mode = min((mode for mode, _ in modes), key=MODES_UPWARDS.index)
     strongest = max((mode for mode, _ in modes), key=MODES_UPWARDS.index)
     if mode is not strongest:
