@@ -20,6 +20,7 @@ INTERRUPTED = 130
 COMMANDS: Mapping[str, str] = {
     "config": "ascend_serve.cli.config",
     "doctor": "ascend_serve.cli.doctor",
+    "generate": "ascend_serve.cli.generate",
     "plan": "ascend_serve.cli.plan",
     "serve": "ascend_serve.cli.serve",
     "static-kernels": "ascend_serve.cli.static_kernels",

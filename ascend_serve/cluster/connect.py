@@ -6,7 +6,7 @@ import contextlib
 import logging
 import os
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,12 +38,11 @@ class Cluster:
 
 
 @contextlib.contextmanager
-def connected_cluster(address: str, *, env: Mapping[str, str], verbose: bool = False) -> Iterator[Cluster]:
+def connected_cluster(address: str, *, verbose: bool = False) -> Iterator[Cluster]:
     """Connect to the Ray cluster at ``address`` and leave it at the end.
 
     Args:
         address: As in ``RAY_ADDRESS``: ``host:port`` or ``auto``.
-        env: Variables for the processes that this job starts on the cluster.
         verbose: Whether logs of this job's processes are shown here.
 
     Raises:
@@ -54,20 +53,24 @@ def connected_cluster(address: str, *, env: Mapping[str, str], verbose: bool = F
     if _has_token():
         os.environ.setdefault("RAY_AUTH_MODE", "token")
     try:
-        context = ray.init(
+        ray.init(
             address=address,
             namespace=NAMESPACE,
-            runtime_env={"env_vars": dict(env)} if env else None,
             log_to_driver=verbose,
             logging_level=logging.INFO if verbose else logging.CRITICAL,
         )
     except Exception as error:
         raise _refused(address, error) from error
     try:
-        logs = Path(context.address_info["session_dir"]) / "logs"
-        yield Cluster(context.address_info["gcs_address"], logs, local=False)
+        yield current_cluster()
     finally:
         ray.shutdown()
+
+
+def current_cluster() -> Cluster:
+    """The cluster that this process is connected to."""
+    context = ray.get_runtime_context()
+    return Cluster(context.gcs_address, Path(context.get_temp_dir(), context.get_session_name(), "logs"), local=False)
 
 
 def _has_token() -> bool:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 
-from ascend_serve.cluster.connect import Cluster, connected_cluster
+import ray
+
+from ascend_serve.cluster.connect import Cluster, connected_cluster, current_cluster
 from ascend_serve.cluster.local import local_cluster
 
 
 def ray_cluster(
     npus: int, *, env: Mapping[str, str], verbose: bool = False, dashboard: bool = False
 ) -> AbstractContextManager[Cluster]:
-    """Connect to the cluster at ``RAY_ADDRESS``, or start a local one when the variable is not set.
+    """The cluster that this process is connected to, else the one at ``RAY_ADDRESS``, else a local one of its own.
 
     Args:
         npus: Emulated NPUs that a local cluster offers; 0 lets Ray find the real ones.
@@ -24,6 +26,8 @@ def ray_cluster(
     Raises:
         ClusterError: It cannot be reached, or does not start.
     """
+    if ray.is_initialized():
+        return nullcontext(current_cluster())
     if address := os.environ.get("RAY_ADDRESS"):
-        return connected_cluster(address, env=env, verbose=verbose)
+        return connected_cluster(address, verbose=verbose)
     return local_cluster(npus, env=env, verbose=verbose, dashboard=dashboard)

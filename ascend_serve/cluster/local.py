@@ -8,11 +8,12 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import ray
 
-from ascend_serve.cluster.connect import NAMESPACE, Cluster
+from ascend_serve.cluster.connect import NAMESPACE, Cluster, current_cluster
 from ascend_serve.cluster.placement import NPU
 from ascend_serve.errors import ClusterError
 
@@ -74,7 +75,7 @@ def _start(folder: Path, npus: int, *, verbose: bool, dashboard: bool) -> Cluste
             f"A local Ray cluster did not start: {error}", f"Its logs are in {folder}/session_latest/logs."
         ) from error
     url = f"http://{context.dashboard_url}" if context.dashboard_url else None
-    return Cluster(context.address_info["gcs_address"], folder / "session_latest" / "logs", local=True, dashboard=url)
+    return replace(current_cluster(), local=True, dashboard=url)
 
 
 def _stop(folder: Path) -> None:

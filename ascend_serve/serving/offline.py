@@ -1,0 +1,182 @@
+"""Offline generation on the same engine as serving, without a port.
+
+import ascend_serve
+
+with ascend_serve.Engine.from_config("configs/demo.yaml", ["graph.mode=FULL"]) as engine:
+    for answer in engine.generate(["Hello", {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 8}]):
+        print(answer.text)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import uuid
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import ray
+from ray.actor import ActorHandle
+from ray.exceptions import RayActorError, RayError, RayTaskError
+from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+from ascend_serve.cluster.connect import Cluster
+from ascend_serve.cluster.lease import ray_cluster
+from ascend_serve.cluster.placement import offers, placement_bundles
+from ascend_serve.config import AscendServeConfig, load
+from ascend_serve.errors import AscendServeError, ClusterError, EngineError
+from ascend_serve.planning import plan_deployment
+from ascend_serve.serving.environment import engine_environment
+from ascend_serve.serving.offline_replica import Answer, OfflineReplica
+from ascend_serve.serving.preflight import check_model
+from ascend_serve.telemetry.report import GraphReport
+
+Request = str | Mapping[str, Any]
+"""A prompt, or the body of a completions request (``prompt``) or of a chat request (``messages``)."""
+
+_IN_FLIGHT = 1024
+"""Requests handed to the engine at a time: more than its scheduler runs, few enough to keep memory small."""
+
+_PLACEMENT_SECONDS = 60.0
+_SHUTDOWN_SECONDS = 30.0
+
+
+class Engine:
+    """An engine for offline generation. Use it as a context manager, made by `Engine.from_config`.
+
+    It runs on the Ray cluster that this process is connected to, else on the one at ``RAY_ADDRESS``, else on a local
+    one.
+
+    Args:
+        config: What to run.
+        verbose: Whether the logs of all processes are shown.
+
+    Attributes:
+        cluster: The Ray cluster it runs on, inside the context.
+    """
+
+    cluster: Cluster
+
+    def __init__(self, config: AscendServeConfig, *, verbose: bool = False) -> None:
+        self._config = config
+        self._plan = plan_deployment(config)
+        self._group = f"{config.model.name}-{uuid.uuid4().hex[:8]}"
+        self._verbose = verbose
+        self._resources = ExitStack()
+        self._replica: ActorHandle
+
+    @classmethod
+    def from_config(cls, path: str | Path, overrides: Sequence[str] = (), *, verbose: bool = False) -> Self:
+        """Read a configuration as ``ascend-serve`` does; nothing is started yet.
+
+        Raises:
+            ConfigError: The configuration cannot be read or asks for something impossible.
+            PlanError: The deployment cannot work.
+        """
+        return cls(load(path, overrides), verbose=verbose)
+
+    def __enter__(self) -> Self:
+        """Load the model on all ranks and capture its graphs.
+
+        Raises:
+            ModelError: There is no model at ``model.path``.
+            ClusterError: The cluster cannot be reached, or is too small.
+            CaptureError: Capture failed and the configuration does not allow to go on.
+            EngineError: The engine did not start, for another reason.
+        """
+        check_model(self._config.model.path)
+        with ExitStack() as resources:
+            env = engine_environment(self._config)
+            cluster = ray_cluster(self._config.emulated.npus, env=env, verbose=self._verbose)
+            self.cluster = resources.enter_context(cluster)
+            group = resources.enter_context(_placement(self._config))
+            self._replica = _replica(self._config, group)
+            resources.callback(_stop, self._replica)
+            _result(self._replica.start.remote(self._config, self._plan, self._group, group))
+            self._resources = resources.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._resources.close()
+
+    def generate(self, requests: Iterable[Request]) -> list[Answer]:
+        """Answer all requests, in their order. A request that cannot be answered has its reason in `Answer.error`.
+
+        Raises:
+            EngineError: The engine died.
+        """
+        return list(self.answers(requests))
+
+    def answers(self, requests: Iterable[Request]) -> Iterator[Answer]:
+        """As `generate`, one answer after the other; requests are read as there is room for them.
+
+        Raises:
+            EngineError: The engine died.
+        """
+        pending: deque[Any] = deque()
+        for request in requests:
+            body = {"prompt": request} if isinstance(request, str) else dict(request)
+            pending.append(self._replica.answer.remote(body))
+            if len(pending) >= _IN_FLIGHT:
+                yield _result(pending.popleft())
+        while pending:
+            yield _result(pending.popleft())
+
+    def report(self) -> GraphReport:
+        """What was asked of graph mode, what holds, and why they differ."""
+        report: GraphReport = _result(self._replica.report.remote())
+        return report
+
+
+@contextlib.contextmanager
+def _placement(config: AscendServeConfig) -> Iterator[PlacementGroup]:
+    """The NPUs of the ranks, and a core for the replica in the first bundle."""
+    placement = placement_bundles(config.parallel, offers(ray.nodes()))
+    group = placement_group([{"CPU": 1}, *map(dict, placement.bundles)], strategy="PACK")
+    try:
+        if not group.wait(_PLACEMENT_SECONDS):
+            raise ClusterError(
+                f"The cluster has {config.parallel.world_size} NPUs and a CPU for the engine, but they are not free",
+                "`ray status` tells who holds them; stop that, or wait for it.",
+            )
+        yield group
+    finally:
+        remove_placement_group(group)
+
+
+def _replica(config: AscendServeConfig, group: PlacementGroup) -> ActorHandle:
+    strategy = PlacementGroupSchedulingStrategy(placement_group=group, placement_group_bundle_index=0)
+    return (
+        ray.remote(OfflineReplica)
+        .options(
+            num_cpus=1,
+            max_concurrency=2 * _IN_FLIGHT,
+            scheduling_strategy=strategy,
+            runtime_env={"env_vars": engine_environment(config)},
+        )
+        .remote()
+    )
+
+
+def _stop(replica: ActorHandle) -> None:
+    with contextlib.suppress(RayError):
+        ray.get(replica.shutdown.remote(), timeout=_SHUTDOWN_SECONDS)
+    ray.kill(replica)
+
+
+def _result(reference: Any) -> Any:
+    """The result of a call to the replica, or the error that a user can act on."""
+    try:
+        return ray.get(reference)
+    except RayActorError as error:
+        raise EngineError(f"The engine died: {error}", "Its logs are with Ray's; start again.") from error
+    except RayTaskError as error:
+        if isinstance(error.cause, AscendServeError):
+            raise error.cause from None
+        raise
