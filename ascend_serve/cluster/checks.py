@@ -54,7 +54,7 @@ class Situation:
 
 @dataclass(frozen=True, slots=True)
 class NodeCheck:
-    """One check of a node: its name and the function that runs it. ``on_device`` ones need no emulated NPU."""
+    """One check of a node: its name and the function that runs it; ``on_device`` ones are left out on emulated NPUs."""
 
     name: str
     run: Callable[[NodeProbe, NodeFacts, Situation], Finding]
