@@ -22,7 +22,7 @@ way of answers and requests between server and client."""
 PREFILL_TOKENS_PER_SECOND = 10_000.0
 """Speed of prefill in the simulation of a trace. An assumption of magnitude: decode steps are what is counted."""
 
-PRIOR_SHARE = 0.02
+PRIOR_SHARE = 0.01
 """Share of the prior that is mixed into a counted load, so that sizes it has not shown yet are not left without."""
 
 
