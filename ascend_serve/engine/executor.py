@@ -21,8 +21,9 @@ from ascend_serve.capture.messages import Lost
 from ascend_serve.capture.outcome import Outcome, OutcomeKind
 from ascend_serve.engine.memory import PlanMemory
 from ascend_serve.engine.request import capture_deadlines, graph_request
-from ascend_serve.engine.settings import read_settings, write_incarnation
+from ascend_serve.engine.settings import prepare_fresh_workers, read_settings
 from ascend_serve.errors import CaptureError, EngineError
+from ascend_serve.graph.plan import CapturePlan
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +81,7 @@ class LockstepRayExecutor(RayExecutorV2):
             if outcome.kind is OutcomeKind.ABORT:
                 raise CaptureError(outcome.reason, outcome.remedy)
             logger.warning("Replacing all workers: %s", outcome.reason)
-            self._replace_workers()
+            self._replace_workers(outcome.plan)
         self._calls = None
         self._memory.keep(outcome.plan)
         self._note_compilation_times(results)
@@ -101,13 +102,13 @@ class LockstepRayExecutor(RayExecutorV2):
         compilation.compilation_time = max(time.language_model for time in times)
         compilation.encoder_compilation_time = max(time.encoder for time in times)
 
-    def _replace_workers(self) -> None:
-        """End all worker processes, start fresh ones, and lead them to where the capture session begins."""
+    def _replace_workers(self, plan: CapturePlan | None) -> None:
+        """End all worker processes, start fresh ones for ``plan``, and lead them to where the session begins."""
         callback: Any = self.failure_callback
         calls = self._calls or []
         self.shutdown()
         self._incarnation += 1
-        write_incarnation(self.vllm_config, self._incarnation)
+        prepare_fresh_workers(self.vllm_config, self._incarnation, plan)
         # Ray frees the name of a killed actor only some time after the kill.
         self.vllm_config.instance_id = f"{self._instance_id}-{self._incarnation}"
         RayExecutorV2._init_executor(self)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict
 
 from ascend_serve.graph.modes import GraphMode, OnFailure, RuntimeName
+from ascend_serve.graph.plan import CapturePlan
 
 if TYPE_CHECKING:
     from vllm.config import VllmConfig
@@ -63,7 +64,29 @@ def read_settings(vllm_config: VllmConfig) -> EngineSettings:
     return EngineSettings(**section)
 
 
-def write_incarnation(vllm_config: VllmConfig, incarnation: int) -> None:
-    """Let the next workers know how many sets of workers there were before them."""
+def prepare_fresh_workers(vllm_config: VllmConfig, incarnation: int, plan: CapturePlan | None) -> None:
+    """Let the next workers know how many there were before them, and load for the plan they start from.
+
+    Args:
+        vllm_config: The configuration that they get.
+        incarnation: Their incarnation.
+        plan: The most that they will do; ``None`` leaves what was asked for.
+    """
     section = {**vllm_config.additional_config.get(SECTION, {}), "incarnation": incarnation}
+    if plan is not None:
+        section |= {"runtime": plan.runtime.value, "mode": plan.mode.value}
+        _narrow(vllm_config, plan)
     vllm_config.additional_config = {**vllm_config.additional_config, SECTION: section}
+
+
+def _narrow(vllm_config: VllmConfig, plan: CapturePlan) -> None:
+    from vllm.config import CompilationMode, CUDAGraphMode
+
+    compilation = vllm_config.compilation_config
+    compilation.cudagraph_mode = CUDAGraphMode[plan.mode.name]
+    compilation.cudagraph_capture_sizes = list(plan.capture_sizes)
+    compilation.max_cudagraph_capture_size = max(plan.capture_sizes, default=0)
+    if plan.is_eager:
+        # As vLLM does on ``enforce_eager``: nothing is compiled that nobody will replay.
+        vllm_config.model_config.enforce_eager = True
+        compilation.mode = CompilationMode.NONE

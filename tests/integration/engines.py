@@ -1,0 +1,225 @@
+"""Runs engines one after another in a process of its own: real vLLM on its CPU backend, real Ray, emulated NPUs.
+
+``python -m tests.integration.engines SCENARIOS`` reads a JSON list of scenarios and prints one JSON result a line. The
+platform is chosen when vLLM is imported, so the stock CPU backend and the emulated NPU need different processes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+MARK = "RESULT "
+STEP_SECONDS = 240
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One engine to start, and what to generate on it.
+
+    Attributes:
+        name: Names it in results.
+        overrides: ``key=value`` over ``configs/demo.yaml``.
+        batches: Numbers of requests that are decoded together.
+        max_tokens: Tokens of each answer.
+        stock: Whether to run stock vLLM on its plain CPU backend: the reference.
+    """
+
+    name: str
+    overrides: tuple[str, ...] = ()
+    batches: tuple[int, ...] = (1, 3)
+    max_tokens: int = 12
+    stock: bool = False
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came of a scenario.
+
+    Attributes:
+        name: Of the scenario.
+        tokens: Token ids by number of requests; empty when the engine did not start.
+        replays: Replayed graphs on each rank.
+        snapshot: What the capture driver knew at the end.
+        error: Problem and remedy of the error that ended the start-up.
+        seconds: From the start of the engine until it was ready.
+    """
+
+    name: str
+    tokens: dict[str, list[list[int]]] = field(default_factory=dict)
+    replays: list[int] = field(default_factory=list)
+    snapshot: dict[str, Any] = field(default_factory=dict)
+    error: str = ""
+    seconds: float = 0.0
+
+
+def run(scenarios: Sequence[Scenario], npus: int = 4) -> Iterator[Result]:
+    """Start the engines of ``scenarios`` in one fresh process, all stock or none, and yield their results."""
+    stock = {scenario.stock for scenario in scenarios}
+    if len(stock) != 1:
+        raise ValueError("stock and emulated scenarios need different processes")
+    env = {**os.environ, "VLLM_ENABLE_V1_MULTIPROCESSING": str(int(stock.pop())), "RAY_AUTH_MODE": "token"}
+    if env["VLLM_ENABLE_V1_MULTIPROCESSING"] == "0":
+        env["ASCEND_SERVE_EMULATED_NPU"] = "1"
+    command = [sys.executable, "-m", "tests.integration.engines", json.dumps([asdict(s) for s in scenarios]), str(npus)]
+    with subprocess.Popen(command, cwd=ROOT, env=env, text=True, stdout=subprocess.PIPE, stderr=sys.stderr) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.startswith(MARK):
+                yield Result(**json.loads(line.removeprefix(MARK)))
+            else:
+                sys.stderr.write(line)
+    if process.returncode:
+        raise RuntimeError(f"the engine process ended with code {process.returncode}")
+
+
+def main() -> None:
+    """Run the scenarios given on the command line."""
+    scenarios = [
+        Scenario(**{**fields, "overrides": tuple(fields["overrides"]), "batches": tuple(fields["batches"])})
+        for fields in json.loads(sys.argv[1])
+    ]
+    if scenarios[0].stock:
+        results: Iterator[Result] = map(run_stock, scenarios)
+    else:
+        results = run_emulated(scenarios, int(sys.argv[2]))
+    for result in results:
+        print(MARK + json.dumps(asdict(result)), flush=True)
+
+
+def run_stock(scenario: Scenario) -> Result:
+    """Run the configuration's model and numbers on stock vLLM, eager."""
+    from vllm import LLM
+
+    config = _config(scenario)
+    tensor_parallel_size = config.parallel.tensor_parallel_size
+    cores = sorted(os.sched_getaffinity(0))
+    os.environ["VLLM_CPU_OMP_THREADS_BIND"] = "|".join(str(cores[r % len(cores)]) for r in range(tensor_parallel_size))
+    started = time.monotonic()
+    llm = LLM(
+        model=config.model.path, tensor_parallel_size=tensor_parallel_size, enforce_eager=True, **_numbers(config.vllm)
+    )
+    seconds = time.monotonic() - started
+    tokens = {str(batch): _generate(llm.llm_engine, batch, scenario.max_tokens) for batch in scenario.batches}
+    llm.llm_engine.engine_core.shutdown()
+    return Result(scenario.name, tokens=tokens, seconds=seconds)
+
+
+def run_emulated(scenarios: Sequence[Scenario], npus: int) -> Iterator[Result]:
+    """Run scenarios on one local Ray cluster with emulated NPUs."""
+    import ray
+
+    ray.init(
+        address="local",
+        resources={"NPU": npus},
+        num_cpus=16,
+        include_dashboard=False,
+        log_to_driver=False,
+        runtime_env={"env_vars": {"ASCEND_SERVE_EMULATED_NPU": "1"}},
+    )
+    try:
+        for number, scenario in enumerate(scenarios):
+            yield _run_one(scenario, f"scenario-{number}")
+    finally:
+        ray.shutdown()
+
+
+def _run_one(scenario: Scenario, group: str) -> Result:
+    import ray
+    from vllm.v1.engine.llm_engine import LLMEngine
+
+    from ascend_serve.capture.driver import driver_handle
+    from ascend_serve.errors import AscendServeError
+
+    config = _config(scenario)
+    placement_group = ray.util.placement_group([{"NPU": 1}] * config.parallel.world_size)
+    started = time.monotonic()
+    engine = None
+    try:
+        engine = LLMEngine.from_vllm_config(_vllm_config(config, group, placement_group))
+        seconds = time.monotonic() - started
+        engine.collective_rpc(count_replays)
+        tokens = {str(batch): _generate(engine, batch, scenario.max_tokens) for batch in scenario.batches}
+        return Result(
+            scenario.name,
+            tokens=tokens,
+            replays=engine.collective_rpc(count_replays),
+            snapshot=ray.get(driver_handle(group).snapshot.remote()),
+            seconds=seconds,
+        )
+    except AscendServeError as error:
+        driver = driver_handle(group)
+        snapshot = ray.get(driver.snapshot.remote()) if driver else {}
+        return Result(scenario.name, error=str(error), snapshot=snapshot, seconds=time.monotonic() - started)
+    finally:
+        if engine is not None:
+            engine.engine_core.shutdown()
+        ray.util.remove_placement_group(placement_group)
+
+
+def _config(scenario: Scenario) -> Any:
+    from ascend_serve.config import load
+
+    return load(ROOT / "configs" / "demo.yaml", scenario.overrides)
+
+
+def _vllm_config(config: Any, group: str, placement_group: Any) -> Any:
+    from vllm.engine.arg_utils import EngineArgs
+
+    from ascend_serve.config.translate import engine_args
+    from ascend_serve.engine.executor import LockstepRayExecutor
+
+    args = {**engine_args(config, group=group), "distributed_executor_backend": LockstepRayExecutor}
+    vllm_config = EngineArgs(**args).create_engine_config()
+    vllm_config.parallel_config.placement_group = placement_group
+    return vllm_config
+
+
+def _numbers(options: dict[str, Any]) -> dict[str, Any]:
+    return {name: options[name] for name in ("dtype", "max_model_len", "max_num_seqs", "kv_cache_memory_bytes")}
+
+
+def _generate(engine: Any, batch: int, max_tokens: int) -> list[list[int]]:
+    from vllm import SamplingParams
+
+    params = SamplingParams(temperature=0.0, max_tokens=max_tokens, ignore_eos=True)
+    for number in range(batch):
+        engine.add_request(str(number), prompt(number), params)
+    answers: dict[str, list[int]] = {}
+    while engine.has_unfinished_requests():
+        for output in engine.step():
+            if output.finished:
+                answers[output.request_id] = list(output.outputs[0].token_ids)
+    return [answers[str(number)] for number in range(batch)]
+
+
+def prompt(number: int) -> str:
+    """Prompts of different lengths and contents."""
+    return f"request {number}: " + "how are you, world? " * (1 + number % 3)
+
+
+def count_replays(worker: Any) -> int:
+    """Count the replays of this rank: the first call starts to count."""
+    from ascend_serve.emulated.npu_graph import NPUGraph
+
+    if not hasattr(NPUGraph, "replays"):
+        NPUGraph.replays, replay = 0, NPUGraph.replay
+
+        def counted(graph: NPUGraph) -> None:
+            NPUGraph.replays += 1
+            replay(graph)
+
+        NPUGraph.replay = counted
+    return NPUGraph.replays
+
+
+if __name__ == "__main__":
+    main()

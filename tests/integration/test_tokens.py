@@ -1,0 +1,49 @@
+"""The conscience: in every mode graphs give the tokens of eager, and of stock vLLM, two ranks over Ray."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.integration.engines import Result, Scenario, run
+
+SIZES = (1, 2, 4, 8)
+BATCHES = (1, 2, 3, 4, 5, 8, 11, 16)
+"""Each captured size, sizes between, and above the largest."""
+
+# In bfloat16 the CPU's kernels sum differently for different batch shapes, so a padded batch may differ from others.
+BASE = (f"graph.capture_sizes={list(SIZES)}", "vllm.dtype=float32")
+MODES = ("FULL_DECODE_ONLY", "FULL", "PIECEWISE", "FULL_AND_PIECEWISE", "NONE")
+
+
+@pytest.fixture(scope="module")
+def stock() -> Result:
+    return next(iter(run([Scenario("stock", BASE, BATCHES, stock=True)])))
+
+
+@pytest.fixture(scope="module")
+def results() -> dict[str, Result]:
+    scenarios = [Scenario(mode, (*BASE, f"graph.mode={mode}"), BATCHES) for mode in MODES]
+    return {result.name: result for result in run(scenarios)}
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("mode", MODES)
+def test_tokens_equal_stock_vllm_at_every_batch_size(mode: str, results: dict[str, Result], stock: Result) -> None:
+    assert results[mode].error == ""
+    assert results[mode].tokens == stock.tokens
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("mode", MODES)
+def test_both_ranks_replay_the_same_graphs(mode: str, results: dict[str, Result]) -> None:
+    replays = results[mode].replays
+    assert replays[0] == replays[1]
+    assert (replays[0] > 0) == (mode != "NONE")
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("mode", MODES)
+def test_nothing_was_narrowed(mode: str, results: dict[str, Result]) -> None:
+    snapshot = results[mode].snapshot
+    assert snapshot["plan"]["mode"] == mode
+    assert snapshot["adjustments"] == []
