@@ -102,4 +102,6 @@ class CapturePlan:
     @property
     def is_eager(self) -> bool:
         """Whether this plan replays nothing."""
-        return self.runtime is RuntimeName.EAGER or self.mode is GraphMode.NONE and self.runtime is not RuntimeName.XLITE
+        return self.runtime is RuntimeName.EAGER or (
+            self.mode is GraphMode.NONE and self.runtime is not RuntimeName.XLITE
+        )

@@ -1,7 +1,7 @@
 from itertools import combinations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ascend_serve.graph.sizes import (
@@ -57,6 +57,7 @@ def padded_tokens(sizes, weights):
 candidate_lists = st.lists(st.integers(1, 40), min_size=1, max_size=9, unique=True).map(sorted)
 
 
+@settings(deadline=None)
 @given(candidates=candidate_lists, max_graphs=st.integers(1, 9), data=st.data())
 def test_optimum_equals_brute_force(candidates, max_graphs, data):
     weights = data.draw(st.dictionaries(st.integers(1, candidates[-1]), st.integers(1, 1000), min_size=1, max_size=12))
@@ -68,6 +69,7 @@ def test_optimum_equals_brute_force(candidates, max_graphs, data):
     assert padded_tokens(chosen, weights) == min(padded_tokens([*other, candidates[-1]], weights) for other in others)
 
 
+@settings(deadline=None)
 @given(top=st.integers(1, 512), max_graphs=st.integers(1, 64))
 def test_without_a_load_never_worse_than_an_even_spread(top, max_graphs):
     candidates = candidate_sizes(top)

@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ascend_serve.errors import ConfigError
@@ -89,6 +89,7 @@ def test_simulation(requests, steps):
 lengths = st.builds(Request, st.floats(0, 1e4), st.integers(0, 10_000), st.integers(1, 500))
 
 
+@settings(deadline=None)
 @given(requests=st.lists(lengths, max_size=30), most=st.integers(1, 8))
 def test_simulation_makes_every_token_once(requests, most):
     steps = simulate(sorted(requests, key=lambda request: request.arrival), most, 0.03)
