@@ -3,7 +3,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from healthy_nodes import PACKAGES, devices, link, node_facts, node_probe
 
 from ascend_serve.cluster.checks import HCCL_PORTS, NODE_CHECKS, Situation, run_node_checks
 from ascend_serve.cluster.facts import ModelFacts, NodeFacts
@@ -13,6 +12,7 @@ from ascend_serve.cluster.npu_smi import NpuSmiFacts, Vnpu
 from ascend_serve.cluster.probe import ClockOffset, NodeProbe, Ping
 from ascend_serve.cluster.tool import ToolStatus
 from ascend_serve.config.schema import AscendServeConfig
+from tests.unit.cluster.healthy_nodes import PACKAGES, devices, link, node_facts, node_probe
 
 
 def config(**sections: Any) -> AscendServeConfig:
