@@ -14,6 +14,7 @@ from ascend_serve.errors import AscendServeError
 from ascend_serve.planning import DeploymentPlan
 from ascend_serve.serving.environment import engine_environment
 from ascend_serve.serving.start_failure import marked
+from ascend_serve.telemetry.metrics import GraphMetrics
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -56,6 +57,7 @@ class OpenAIReplica:
         except AscendServeError as error:
             raise marked(error) from error
         self._engine.seconds["total"] = time.time() - started
+        GraphMetrics().show(await self._engine.report())
 
     async def __serve_build_asgi_app__(self) -> FastAPI:
         return self._engine.app

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 
@@ -9,13 +10,14 @@ from ascend_serve import errors
 from ascend_serve.errors import AscendServeError, EngineError
 
 _MARK = "ascend_serve_error:"
-_MARKED = re.compile(re.escape(_MARK) + r"(\{.*\})")
+_MARKED = re.compile(re.escape(_MARK) + r"([\w=-]+)")
 
 
 def marked(error: AscendServeError) -> RuntimeError:
     """Wrap ``error`` so that `unmarked` finds it again in the text of a traceback."""
     fields = {"type": type(error).__name__, "problem": error.problem, "remedy": error.remedy}
-    return RuntimeError(_MARK + json.dumps(fields))
+    # Base64, because quoting on the way, as by repr(), would change anything else.
+    return RuntimeError(_MARK + base64.urlsafe_b64encode(json.dumps(fields).encode()).decode())
 
 
 def unmarked(text: str) -> AscendServeError:
@@ -24,5 +26,5 @@ def unmarked(text: str) -> AscendServeError:
     if found is None:
         lines = [line.strip() for line in text.splitlines() if line.strip()]
         return EngineError(f"The replica did not start: {lines[-1] if lines else 'no reason was given'}")
-    fields = json.loads(found.group(1))
+    fields = json.loads(base64.urlsafe_b64decode(found.group(1)))
     return getattr(errors, fields["type"])(fields["problem"], fields["remedy"])

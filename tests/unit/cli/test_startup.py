@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import io
+import shlex
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from ascend_serve.cli.startup import StartupProgress, session_detail, session_phase
+from ascend_serve.cli.summary import curl_line, print_summary
+from ascend_serve.telemetry.report import AdjustmentReport, GraphReport, Outcome, RankReport
+
+
+def known(phase: str, *graphs: int, outcome: str | None = None) -> dict[str, Any]:
+    ranks = [{"rank": rank, "graphs": count} for rank, count in enumerate(graphs)]
+    return {"phase": phase, "outcome": outcome, "plan": {"keys": ["FULL/2", "FULL/1"]}, "ranks": ranks}
+
+
+@pytest.mark.parametrize(
+    ("snapshot", "phase", "detail"),
+    [
+        pytest.param({}, "load", "", id="no driver yet"),
+        pytest.param(known("join"), "load", "", id="workers load the model"),
+        pytest.param(known("propose", 0, 0), "agree", "", id="ranks propose"),
+        pytest.param(known("capture", 2, 1), "capture", "1 of 2 graphs on 2 ranks", id="the slowest rank counts"),
+        pytest.param(known("seal", 2, 2), "capture", "2 of 2 graphs on 2 ranks", id="graphs are verified"),
+        pytest.param(known("capture", 1, 0, outcome="replace"), "capture", "replacing all workers", id="fresh workers"),
+        pytest.param(known("serve", 2, 2), "warm-up", "", id="sealed"),
+    ],
+)
+def test_shows_where_a_session_is(snapshot: dict[str, Any], phase: str, detail: str) -> None:
+    assert (session_phase(snapshot), session_detail(snapshot)) == (phase, detail)
+
+
+def test_each_phase_is_a_plain_line_where_there_is_no_terminal() -> None:
+    out = io.StringIO()
+    with StartupProgress(Console(file=out)) as progress:
+        progress.enter("cluster")
+        for snapshot in (known("join"), known("propose"), known("capture", 1, 1), known("capture", 2, 2)):
+            progress.follow(snapshot)
+    lines = [line.split(":")[0] for line in out.getvalue().splitlines()]
+    assert lines == ["cluster", "load", "agree", "capture"]
+    assert out.getvalue().splitlines()[-1].endswith("2 of 2 graphs on 2 ranks")
+
+
+def test_the_summary_says_what_holds_and_why() -> None:
+    out = io.StringIO()
+    why = AdjustmentReport(rule="stream-budget", before="1 2 4", after="2", reason="Rank 1 has room for one graph.")
+    report = GraphReport(
+        outcome=Outcome.DEGRADED,
+        requested_mode="FULL",
+        effective_mode="FULL_DECODE_ONLY",
+        requested_runtime="aclgraph",
+        runtime="aclgraph",
+        capture_sizes=(2,),
+        adjustments=(why,),
+        ranks=(RankReport(rank=0, node="10.0.0.1", pid=77, graphs=1, capture_seconds=0.4, streams_left=3),),
+    )
+    print_summary(Console(file=out, width=200), report)
+    text = out.getvalue()
+    for part in ("degraded", "FULL_DECODE_ONLY (requested: FULL)", "Rank 1 has room for one graph.", "10.0.0.1", "77"):
+        assert part in text
+
+
+def test_the_curl_line_can_be_pasted() -> None:
+    words = shlex.split(curl_line("http://127.0.0.1:8000", "it's a model"))
+    assert words[:2] == ["curl", "http://127.0.0.1:8000/v1/chat/completions"]
+    assert '"model": "it\'s a model"' in words[-1]

@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import pytest
+
+from ascend_serve import errors
+from ascend_serve.errors import AscendServeError
+from ascend_serve.serving.root_cause import last_error
+from ascend_serve.serving.start_failure import marked, unmarked
+
+VLLM_LOG = """\
+(VllmWorker pid=7) ERROR 11-22 16:09:55 [worker.py:953] Traceback (most recent call last):
+(VllmWorker pid=7) ERROR 11-22 16:09:55 [worker.py:953] ValueError: Available memory (4.67/6.96 GiB) is too small
+(EngineCore pid=1) ERROR 11-22 16:10:03 [core.py:1510] EngineCore failed to start.
+(EngineCore pid=1) ERROR 11-22 16:10:03 [core.py:1510] Exception: Worker failed. See stack trace for root cause.
+"""
+RAY_LOG = """\
+ray.exceptions.RayTaskError(RuntimeError): ray::RayWorkerProc.initialize_worker() (pid=7, ip=10.0.0.1)
+  File "worker.py", line 83, in load_model
+torch.cuda.OutOfMemoryError: NPU out of memory
+RuntimeError: Engine core initialization failed. See root cause above. Failed core proc(s): {}
+"""
+
+
+@pytest.mark.parametrize(
+    ("log", "cause"),
+    [
+        pytest.param(VLLM_LOG, "ValueError: Available memory (4.67/6.96 GiB) is too small", id="worker process"),
+        pytest.param(RAY_LOG, "torch.cuda.OutOfMemoryError: NPU out of memory", id="Ray actor"),
+        pytest.param("INFO all is well\n", None, id="no error"),
+        pytest.param("", None, id="empty"),
+    ],
+)
+def test_finds_the_cause_in_a_log(log: str, cause: str | None) -> None:
+    assert last_error(log.splitlines(keepends=True)) == cause
+
+
+@pytest.mark.parametrize("kind", ["ConfigError", "CaptureError", "EngineError", "ModelError"])
+def test_an_error_survives_serves_text(kind: str) -> None:
+    error: AscendServeError = getattr(errors, kind)('rank 1: "EL0009"\n{streams}', "set graph.mode=FULL")
+    text = f"The deployment failed to start 1 times.\nError:\n  File x, line 3\n{marked(error)!r}\n{marked(error)}\nbye"
+    found = unmarked(text)
+    assert type(found) is type(error)
+    assert (found.problem, found.remedy) == (error.problem, error.remedy)
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        pytest.param("Error:\nray.exceptions.ActorDiedError: killed\n", "ActorDiedError: killed", id="a dead actor"),
+        pytest.param("", "no reason was given", id="nothing at all"),
+    ],
+)
+def test_text_of_others_becomes_an_engine_error(text: str, problem: str) -> None:
+    found = unmarked(text)
+    assert type(found) is errors.EngineError
+    assert problem in found.problem
