@@ -116,9 +116,10 @@ def make_demo_model(
             f"hidden_size is a multiple of {HEAD_DIM}, layers is 1 or more.",
         )
     recipe = _Recipe(Architecture(architecture).value, seed, hidden_size, layers, str(dtype).removeprefix("torch."))
-    if _is_whole(folder, recipe):
+    noted = _noted_files(folder, recipe)
+    if noted and _are_whole(folder, noted):
         return folder
-    if folder.exists() and any(folder.iterdir()):
+    if noted is None and folder.exists() and any(folder.iterdir()):
         raise ModelError(
             f"{folder} exists and is not this demo model.", "Name another folder, or remove this one to make it anew."
         )
@@ -127,21 +128,22 @@ def make_demo_model(
         written = Path(scratch) / folder.name
         written.mkdir()
         _write(written, recipe)
-        if folder.exists():
-            folder.rmdir()
-        shutil.move(written, folder)
+        shutil.rmtree(folder, ignore_errors=True)
+        written.rename(folder)
     return folder
 
 
-def _is_whole(folder: Path, recipe: _Recipe) -> bool:
-    """Whether ``folder`` holds the files of ``recipe``, all of them at full length."""
+def _noted_files(folder: Path, recipe: _Recipe) -> dict[str, int] | None:
+    """Sizes of the files of ``recipe`` as ``folder`` notes them; nothing when it is not a model of this recipe."""
     try:
         noted = json.loads((folder / RECIPE_FILE).read_text())
-        return noted["recipe"] == asdict(recipe) and all(
-            (folder / name).stat().st_size == size for name, size in noted["files"].items()
-        )
+        return dict(noted["files"]) if noted["recipe"] == asdict(recipe) else None
     except (OSError, ValueError, KeyError, TypeError):
-        return False
+        return None
+
+
+def _are_whole(folder: Path, files: dict[str, int]) -> bool:
+    return all((folder / name).is_file() and (folder / name).stat().st_size == size for name, size in files.items())
 
 
 def _write(folder: Path, recipe: _Recipe) -> None:

@@ -1,0 +1,91 @@
+"""The platform: chosen only where it is asked for, and what it reads from the configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from ascend_serve.emulated import ENABLE_ENV_VAR, platform_plugin
+from ascend_serve.emulated.device import current_device, device_of_config, initialize_device
+from ascend_serve.emulated.platform import EmulatedNPUPlatform, _spread_threads
+from ascend_serve.errors import ConfigError
+
+
+@pytest.fixture(autouse=True)
+def same_device_afterwards() -> Iterator[None]:
+    before = current_device()
+    yield
+    initialize_device(before)
+
+
+@pytest.mark.parametrize(
+    ("value", "chosen"),
+    [(None, False), ("0", False), ("", False), ("1", True)],
+    ids=["unset", "zero", "empty", "one"],
+)
+def test_the_platform_is_chosen_by_its_variable(
+    value: str | None, chosen: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(ENABLE_ENV_VAR, raising=False)
+    if value is not None:
+        monkeypatch.setenv(ENABLE_ENV_VAR, value)
+    name = f"{EmulatedNPUPlatform.__module__}.{EmulatedNPUPlatform.__name__}"
+    assert platform_plugin() == (name if chosen else None)
+
+
+def config(additional: Any, **parallel: Any) -> Any:
+    defaults = {"tensor_parallel_size": 1, "data_parallel_size": 1, "enable_expert_parallel": False}
+    return SimpleNamespace(additional_config=additional, parallel_config=SimpleNamespace(**(defaults | parallel)))
+
+
+def test_a_device_as_configured() -> None:
+    options = {"ascend_serve": {"emulated": {"stream_quota": [100, 50]}}}
+    device = device_of_config(config(options, tensor_parallel_size=2), rank=1)
+    assert (device.rank, device.streams.quota, device.streams_per_graph) == (1, 50, 2)
+
+
+@pytest.mark.parametrize("additional", [{}, None, {"ascend_serve": {}}], ids=["empty", "none", "no options"])
+def test_a_device_without_configuration_is_whole_and_healthy(additional: Any) -> None:
+    device = device_of_config(config(additional), rank=0)
+    assert (device.streams.left, device.streams_per_graph) == (2048, 1)
+    device.faults.strike("serve")
+
+
+def test_a_quota_list_that_is_too_short() -> None:
+    options = {"ascend_serve": {"emulated": {"stream_quota": [100]}}}
+    with pytest.raises(ConfigError, match=r"emulated\.stream_quota"):
+        device_of_config(config(options, tensor_parallel_size=2), rank=1)
+
+
+def test_the_platform_speaks_for_the_device() -> None:
+    faults = [{"rank": 0, "phase": "propose", "error": "unknown"}]
+    options = {"ascend_serve": {"emulated": {"stream_quota": 10, "faults": faults}}}
+    initialize_device(device_of_config(config(options), rank=0))
+    assert (EmulatedNPUPlatform.streams_left(), EmulatedNPUPlatform.streams_per_graph()) == (10, 1)
+    EmulatedNPUPlatform.scripted_fault("join")
+    with pytest.raises(RuntimeError, match="NPU function error"):
+        EmulatedNPUPlatform.scripted_fault("propose")
+
+
+@pytest.mark.parametrize(
+    ("cpus", "ranks", "said", "expected"),
+    [
+        pytest.param({0, 1}, 2, None, "0|1", id="one CPU each"),
+        pytest.param({0, 1, 2, 3}, 2, None, "0,2|1,3", id="two CPUs each"),
+        pytest.param({0}, 2, None, "0|0", id="fewer CPUs than ranks"),
+        pytest.param({0, 1}, 1, None, None, id="one rank binds on its own"),
+        pytest.param({0, 1}, 2, "nobind", "nobind", id="as the user said"),
+    ],
+)
+def test_ranks_share_the_cpus(
+    cpus: set[int], ranks: int, said: str | None, expected: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: cpus)
+    monkeypatch.delenv("VLLM_CPU_OMP_THREADS_BIND", raising=False)
+    environment: dict[str, str] = {} if said is None else {"VLLM_CPU_OMP_THREADS_BIND": said}
+    monkeypatch.setattr("ascend_serve.emulated.platform.os.environ", environment)
+    _spread_threads(ranks)
+    assert environment.get("VLLM_CPU_OMP_THREADS_BIND") == expected
