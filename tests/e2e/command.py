@@ -1,0 +1,63 @@
+"""A running command, for tests."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+
+START_SECONDS = 240.0
+"""Far more than a start takes: tests must not fail because a machine is busy."""
+
+
+@dataclass
+class Command:
+    """A running ``ascend-serve`` command with its output so far, and all processes that it ever had below it."""
+
+    process: subprocess.Popen[str]
+    output: Path
+    port: int
+
+    def __post_init__(self) -> None:
+        self._seen: set[psutil.Process] = set()
+
+    def text(self) -> str:
+        return self.output.read_text()
+
+    def wait_for(self, pattern: str) -> str:
+        """Wait until ``pattern`` is in the output, and return the line."""
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline:
+            self.look()
+            if found := re.search(f"^.*{pattern}.*$", self.text(), re.MULTILINE):
+                return found[0]
+            if self.process.poll() is not None:
+                break
+            time.sleep(0.1)
+        pytest.fail(f"no {pattern!r}, exit code {self.process.poll()}, in:\n{self.text()}")
+
+    def look(self) -> None:
+        """Note the processes that there are now."""
+        try:
+            self._seen |= set(psutil.Process(self.process.pid).children(recursive=True))
+        except psutil.NoSuchProcess:
+            return
+
+    def end(self, *signals: signal.Signals) -> int:
+        """Send ``signals`` to all processes that a terminal would send them to, and return the exit code."""
+        self.look()
+        for number in signals:
+            os.killpg(self.process.pid, number)
+            time.sleep(0.5)
+        return self.process.wait(timeout=90)
+
+    def left_behind(self) -> list[str]:
+        """Processes of it that still run."""
+        return [str(process) for process in self._seen if process.is_running()]

@@ -1,0 +1,74 @@
+"""Real ``ascend-serve`` processes on emulated NPUs."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.command import Command
+
+COMMAND = (sys.executable, "-m", "ascend_serve.cli.main")
+
+CONFIG = """\
+model: {{path: {model}, served_name: demo}}
+parallel: {{tensor_parallel_size: 2}}
+graph: {{mode: FULL_DECODE_ONLY, capture_sizes: [1, 2, 4]}}
+emulated: {{npus: 2}}
+serving: {{port: {port}}}
+vllm: {{dtype: float32, max_model_len: 256, max_num_seqs: 4, kv_cache_memory_bytes: 33554432}}
+"""
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="session")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path]:
+    """Writes a configuration for a port, with a small model beside it."""
+    folder = tmp_path_factory.mktemp("demo")
+    model = folder / "model"
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    subprocess.run([sys.executable, "-m", "ascend_serve.emulated.demo_model", model], check=True, env=environment)
+
+    def write(port: int) -> Path:
+        path = folder / f"{port}.yaml"
+        path.write_text(CONFIG.format(model=model, port=port))
+        return path
+
+    return write
+
+
+@pytest.fixture(scope="module")
+def start(config: Callable[[int], Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Command]]:
+    """Starts ``ascend-serve serve`` with overrides, in a process group of its own as a shell does."""
+    started: list[Command] = []
+
+    def run(*overrides: str) -> Command:
+        port = free_port()
+        output = tmp_path_factory.mktemp("serve") / "output"
+        environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
+        with output.open("w") as file:
+            process = subprocess.Popen(
+                [*COMMAND, "serve", config(port), *overrides],
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                process_group=0,
+                text=True,
+                env=environment,
+            )
+        started.append(Command(process, output, port))
+        return started[-1]
+
+    yield run
+    for command in started:
+        if command.process.poll() is None:
+            command.end(signal.SIGTERM)

@@ -1,0 +1,139 @@
+"""A real server on two emulated NPUs, asked by the official client."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx
+import openai
+import pytest
+
+from tests.e2e.command import Command
+
+pytestmark = pytest.mark.timeout(600)
+
+GREETING: list[Any] = [{"role": "user", "content": "Hello"}]
+
+
+@pytest.fixture(scope="module")
+def server(start: Callable[..., Command]) -> Iterator[Command]:
+    command = start()
+    command.wait_for("curl ")
+    yield command
+    assert command.end(signal.SIGINT) == 130
+    assert command.left_behind() == []
+
+
+@pytest.fixture(scope="module")
+def client(server: Command) -> openai.OpenAI:
+    return openai.OpenAI(base_url=f"http://127.0.0.1:{server.port}/v1", api_key="none", max_retries=0)
+
+
+@pytest.fixture(scope="module")
+def http(server: Command) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=f"http://127.0.0.1:{server.port}", timeout=60) as client:
+        yield client
+
+
+def test_chat(client: openai.OpenAI) -> None:
+    answer = client.chat.completions.create(model="demo", messages=GREETING, max_tokens=8, temperature=0)
+    assert answer.choices[0].message.content
+    assert answer.usage is not None
+    assert answer.usage.completion_tokens == 8
+
+
+def test_a_stream_brings_the_same_text_in_pieces(client: openai.OpenAI) -> None:
+    whole = client.chat.completions.create(model="demo", messages=GREETING, max_tokens=8, temperature=0)
+    stream = client.chat.completions.create(model="demo", messages=GREETING, max_tokens=8, temperature=0, stream=True)
+    pieces = [chunk.choices[0].delta.content or "" for chunk in stream]
+    assert len(pieces) > 2
+    assert "".join(pieces) == whole.choices[0].message.content
+
+
+def test_completions_of_several_prompts(client: openai.OpenAI) -> None:
+    answer = client.completions.create(model="demo", prompt=["a", "b", "c"], max_tokens=4, temperature=0, logprobs=1)
+    assert [choice.index for choice in answer.choices] == [0, 1, 2]
+    assert all(choice.logprobs for choice in answer.choices)
+
+
+def test_answers_do_not_depend_on_the_batch(client: openai.OpenAI) -> None:
+    def ask(prompt: str) -> str:
+        return client.completions.create(model="demo", prompt=prompt, max_tokens=12, temperature=0).choices[0].text
+
+    prompts = [f"count {number}" for number in range(8)]
+    alone = [ask(prompt) for prompt in prompts]
+    with ThreadPoolExecutor(len(prompts)) as pool:
+        assert list(pool.map(ask, prompts)) == alone
+
+
+def test_models(client: openai.OpenAI) -> None:
+    assert [model.id for model in client.models.list()] == ["demo"]
+
+
+def test_an_unknown_model_is_refused(client: openai.OpenAI) -> None:
+    with pytest.raises(openai.NotFoundError, match="nobody"):
+        client.chat.completions.create(model="nobody", messages=GREETING)
+
+
+def test_a_prompt_that_is_too_long_is_refused(client: openai.OpenAI) -> None:
+    with pytest.raises(openai.BadRequestError, match="256"):
+        client.completions.create(model="demo", prompt="long " * 1000, max_tokens=4)
+
+
+def test_tokenize_and_detokenize(http: httpx.Client) -> None:
+    tokens = http.post("/tokenize", json={"model": "demo", "prompt": "Hello"}).json()["tokens"]
+    assert http.post("/detokenize", json={"model": "demo", "tokens": tokens}).json()["prompt"] == "Hello"
+
+
+@pytest.mark.parametrize("path", ["/health", "/version", "/openapi.json"])
+def test_answers_what_vllm_serve_answers(http: httpx.Client, path: str) -> None:
+    assert http.get(path).status_code == 200
+
+
+def test_metrics_are_those_of_vllm_and_of_the_capture_group(http: httpx.Client) -> None:
+    text = http.get("/metrics").text
+    assert "vllm:generation_tokens_total" in text
+    assert 'ascend_serve_graph_outcome{outcome="graph"} 1.0' in text
+    assert 'ascend_serve_graphs{rank="1"} 3.0' in text
+
+
+def test_report(http: httpx.Client) -> None:
+    report = http.get("/graph/report").json()
+    assert report["outcome"] == "graph"
+    assert report["requested_mode"] == report["effective_mode"] == "FULL_DECODE_ONLY"
+    assert report["runtime"] == "aclgraph"
+    assert report["capture_sizes"] == [1, 2, 4]
+    assert report["adjustments"] == []
+    assert [(rank["rank"], rank["graphs"]) for rank in report["ranks"]] == [(0, 3), (1, 3)]
+    assert len({rank["pid"] for rank in report["ranks"]}) == 2
+    assert {"replica_process", "engine", "capture", "warm_up", "total"} <= report["seconds"].keys()
+    assert {event["kind"] for event in report["events"]} >= {"joined", "agreed", "captured", "sealed"}
+
+
+def test_the_output_tells_phases_and_result(server: Command) -> None:
+    text = server.text()
+    assert re.findall(r"^(cluster|load|agree|capture|warm-up): [\d.]+ s", text, re.MULTILINE)[:2] == ["cluster", "load"]
+    assert re.search(r"mode +FULL_DECODE_ONLY", text)
+    assert "Traceback" not in text
+
+
+def test_the_curl_line_works_when_pasted(server: Command) -> None:
+    line = server.wait_for("curl ")
+    answer = subprocess.run([*shlex.split(line), "--silent", "--fail"], check=True, capture_output=True, text=True)
+    assert json.loads(answer.stdout)["choices"][0]["message"]["role"] == "assistant"
+
+
+def test_a_second_server_on_the_port_is_refused_before_anything_starts(
+    server: Command, start: Callable[..., Command]
+) -> None:
+    second = start(f"serving.port={server.port}")
+    assert second.process.wait(timeout=60) == 1
+    assert f"serving.port {server.port}: Address already in use" in second.text()
+    assert "logs:" not in second.text()

@@ -1,0 +1,66 @@
+"""However ``ascend-serve serve`` ends, nothing of it is left."""
+
+from __future__ import annotations
+
+import signal
+import socket
+from collections.abc import Callable
+
+import pytest
+
+from tests.e2e.command import Command
+
+pytestmark = pytest.mark.timeout(600)
+
+
+def assert_nothing_is_left(command: Command) -> None:
+    assert command.left_behind() == []
+    socket.create_server(("127.0.0.1", command.port)).close()
+
+
+@pytest.mark.parametrize(
+    ("phase", "signals", "code"),
+    [
+        pytest.param("logs:", (signal.SIGINT,), 130, id="Ctrl-C while Serve starts"),
+        pytest.param("cluster: ", (signal.SIGINT, signal.SIGINT), 130, id="Ctrl-C twice while the model loads"),
+        pytest.param("cluster: ", (signal.SIGTERM,), 143, id="SIGTERM while the model loads"),
+    ],
+)
+def test_interrupted_while_starting(
+    start: Callable[..., Command], phase: str, signals: tuple[signal.Signals, ...], code: int
+) -> None:
+    command = start()
+    command.wait_for(phase)
+    assert command.end(*signals) == code
+    assert_nothing_is_left(command)
+
+
+def test_a_capture_that_may_not_fail_ends_the_start_with_its_reason(start: Callable[..., Command]) -> None:
+    fault = "emulated.faults=[{rank: 1, phase: capture, size: 2, error: unknown}]"
+    command = start("graph.on_failure=fail", fault)
+    command.wait_for("error: ")
+    assert command.process.wait(timeout=90) == 1
+    text = command.text()
+    assert "ank 1" in text
+    assert "FULL/2" in text
+    assert "Traceback" not in text
+    assert_nothing_is_left(command)
+
+
+@pytest.mark.parametrize(
+    ("override", "code", "problem"),
+    [
+        pytest.param("model.path=/no/such/model", 2, "/no/such/model does not exist", id="model path missing"),
+        pytest.param("parallel.tensor_parallel_size=4", 2, "= 4 NPUs", id="more ranks than NPUs"),
+        pytest.param("graph.mdoe=FULL", 2, "graph.mode", id="unknown key"),
+        pytest.param("serving.port=many", 2, "serving.port", id="wrong type"),
+    ],
+)
+def test_what_the_user_did_wrong_is_said_before_anything_starts(
+    start: Callable[..., Command], override: str, code: int, problem: str
+) -> None:
+    command = start(override)
+    assert command.process.wait(timeout=60) == code
+    assert problem in command.text()
+    assert "logs:" not in command.text()
+    assert "Traceback" not in command.text()
