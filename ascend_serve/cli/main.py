@@ -32,6 +32,8 @@ Examples:
 
 ascend-serve serve configs/demo.yaml graph.mode=FULL
 
+ascend-serve generate configs/demo.yaml --input prompts.jsonl --output out.jsonl
+
 ascend-serve plan configs/demo.yaml model.path=Qwen3-32B
 
 ascend-serve config configs/demo.yaml serving.port=8001 --origins
