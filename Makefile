@@ -6,8 +6,8 @@
 #   make lock    pins the requirements anew
 
 PYTHON ?= python3.11
-# The CPU build of torch. It comes from wherever pip is set up to look (README, "Installation").
-TORCH ?= torch==2.13.0+cpu
+# Pip takes the CPU build where it is offered one, else the larger build for GPUs, which works too (README, "Installation").
+TORCH ?= torch==2.13.0
 # What `make serve` serves; ARGS are overrides, for example ARGS="graph.mode=FULL".
 CONFIG ?= configs/demo.yaml
 ARGS ?=
@@ -45,7 +45,7 @@ $(BIN)/python:
 
 $(RUNTIME): requirements/cpu.lock pyproject.toml | $(BIN)/python
 	@echo "install: $(TORCH)"
-	@$(PIP) --no-deps "$(TORCH)" || { echo "error: pip offers no $(TORCH); see README.md, section Installation"; exit 1; }
+	@$(PIP) "$(TORCH)" || { echo "error: pip offers no $(TORCH); see README.md, section Installation"; exit 1; }
 	@echo "install: $$(wc -l < requirements/cpu.lock) packages of requirements/cpu.lock"
 	@$(PIP) --no-deps -r requirements/cpu.lock
 	@$(PIP) --no-deps --no-build-isolation --editable .
