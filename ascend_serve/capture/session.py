@@ -184,7 +184,7 @@ class Session:
     def _opens_next_incarnation(self, message: Message) -> bool:
         return (
             self.state is State.REPLACING
-            and isinstance(message, Join | Lost)
+            and isinstance(message, Join | Failed | Lost)
             and message.incarnation == self.incarnation + 1
         )
 

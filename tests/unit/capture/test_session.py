@@ -8,6 +8,7 @@ import pytest
 from ascend_serve.capture.messages import (
     Arrive,
     CaptureResult,
+    Failed,
     Join,
     Leave,
     Lost,
@@ -306,6 +307,11 @@ class TestQuestions:
         self.ask(Lost(0, 1, "killed again"))
         assert self.session.outcome is not None
         assert (self.session.outcome.kind, self.session.outcome.incarnation) == (OutcomeKind.ABORT, 1)
+
+    def test_a_fresh_worker_that_fails_before_anyone_joined_counts(self) -> None:
+        self.agreed()
+        self.ask(Lost(0, 0, "killed"))
+        assert self.ask(Failed(0, 1, JOIN, "RuntimeError", "no such file")) == [VerdictKind.ABORT]
 
     def test_a_process_that_never_joined_is_told_to_end(self) -> None:
         assert self.ask(Propose(0, 0, able(ASKED))) == [VerdictKind.REPLACE]
