@@ -145,6 +145,28 @@ def test_graphs_that_are_still_wanted_stay() -> None:
     assert len(captures) == 4  # 8, 4, 2 stay; 1 was captured here, refused on the other rank and dropped
 
 
+LEARNED = [
+    pytest.param(DECODE, [Device(10, per_full=4)], id="streams left count"),
+    pytest.param(
+        BOTH,
+        [Device(20, per_full=1, per_piecewise=5), Device(25, per_full=10, per_piecewise=1)],
+        id="what the others have left counts too",
+    ),
+]
+
+
+@pytest.mark.parametrize(("mode", "devices"), LEARNED)
+def test_one_refusal_teaches_enough_for_one_new_plan(mode: GraphMode, devices: list[Device]) -> None:
+    asked = replace(ASKED, mode=mode)
+    proposals = [
+        able(asked, streams_per_full=device.per_full, streams_per_piecewise=device.per_piecewise) for device in devices
+    ]
+    group = Group(asked, ranks=len(devices), prepare=lambda rank: (proposals[rank], devices[rank]))
+    words = sealed(group)
+    assert words.count(",") == 1  # two sizes
+    assert [event.kind for event in group.session.events].count(EventKind.REPLANNED) == 1
+
+
 def test_a_refusal_names_what_was_learned_in_the_plan() -> None:
     group = Group(ASKED, prepare=lambda rank: (able(ASKED), Device(quota=2)))
     sealed(group)
@@ -193,6 +215,21 @@ def test_no_restart_loop(phase: Phase, error: str, end: str, replacements: int) 
     eager = " eager" if outcome.plan is not None and outcome.kind is OutcomeKind.SEALED else ""
     assert f"{outcome.kind.value}{eager}" == end
     assert len(group.outcomes) - 1 == replacements
+
+
+def test_the_last_replacement_starts_eager_and_nothing_comes_after_it() -> None:
+    faults = [Fault(0, CAPTURE, "out_of_memory") for _ in range(3)]  # at the largest, every time
+    group = Group(ASKED, faults=[*faults, Fault(0, SEAL, "crash")])
+    assert group.run().kind is OutcomeKind.ABORT
+    starts = [describe(outcome.plan) for outcome in group.outcomes[:-1] if outcome.plan]
+    assert starts == ["aclgraph FULL_DECODE_ONLY at 1, 2, 4", "aclgraph FULL_DECODE_ONLY at 1, 2", "eager"]
+
+
+def test_peers_that_hang_after_a_refusal_do_not_hide_its_reason() -> None:
+    faults = [Fault(0, CAPTURE, "stream_exhausted", 4, recorded=False), Fault(1, CAPTURE, "hang", 4)]
+    group = Group(ASKED, faults=faults)
+    assert sealed(group) == "aclgraph FULL_DECODE_ONLY at 8"
+    assert "stream exhausted" in group.outcomes[0].reason
 
 
 def test_xlite_that_fails_goes_to_aclgraph_with_fresh_workers() -> None:
