@@ -21,7 +21,6 @@ def engine_args(
     runtime: RuntimeName | None = None,
     mode: GraphMode | None = None,
     capture_sizes: Sequence[int] | None = None,
-    group: str | None = None,
     weights: Mapping[int, float] | None = None,
     plan_directory: str | None = None,
 ) -> dict[str, Any]:
@@ -32,7 +31,6 @@ def engine_args(
         runtime: The graph runtime to start with.
         mode: The graph mode to start with.
         capture_sizes: Sizes to capture, in tokens; vLLM chooses where neither these nor the configuration's are set.
-        group: Name of the capture group, unique per start; the engine's instance id when not given.
         weights: Share of decode steps per batch size in tokens, where known.
         plan_directory: Folder in which plans that worked are kept.
 
@@ -57,7 +55,7 @@ def engine_args(
         "additional_config": {
             "ascend_compilation_config": _ascend_compilation(config, mode),
             "xlite_graph_config": _xlite(config, runtime),
-            "ascend_serve": _settings(config, runtime, group, weights, plan_directory),
+            "ascend_serve": _settings(config, runtime, weights, plan_directory),
         },
     }
     return merge(ours, config.vllm)
@@ -115,14 +113,12 @@ def _xlite(config: AscendServeConfig, runtime: RuntimeName) -> dict[str, bool]:
 def _settings(
     config: AscendServeConfig,
     runtime: RuntimeName,
-    group: str | None,
     weights: Mapping[int, float] | None,
     plan_directory: str | None,
 ) -> dict[str, Any]:
     """What our executor and workers read (``engine/settings.py``) and the emulated NPU, as plain JSON types."""
     graph = config.graph
     settings: dict[str, Any] = {
-        "group": group,
         "data_parallel_size": config.parallel.data_parallel_size,
         "runtime": runtime.value,
         "mode": graph.mode.value,

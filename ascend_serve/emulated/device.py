@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ascend_serve.config.instance_id import InstanceId
 from ascend_serve.emulated.faults import FaultScript
 from ascend_serve.emulated.streams import DEVICE_STREAMS, StreamPool, quota_of_rank, streams_per_graph
 
@@ -44,7 +45,7 @@ def initialize_device(device: EmulatedDevice) -> None:
 def device_of_config(vllm_config: Any, rank: int) -> EmulatedDevice:
     """Build the device of ``rank`` from vLLM's configuration.
 
-    Reads ``additional_config["ascend_serve"]``: ``emulated.stream_quota``, ``emulated.faults`` and ``incarnation``.
+    Reads ``emulated.stream_quota`` and ``emulated.faults`` in ``additional_config["ascend_serve"]``.
     """
     options = ascend_serve_options(vllm_config)
     emulated = options.get("emulated", {})
@@ -57,7 +58,7 @@ def device_of_config(vllm_config: Any, rank: int) -> EmulatedDevice:
             data_parallel_size=parallel.data_parallel_size,
             enable_expert_parallel=parallel.enable_expert_parallel,
         ),
-        faults=FaultScript(emulated.get("faults", ()), rank, options.get("incarnation", 0)),
+        faults=FaultScript(emulated.get("faults", ()), rank, InstanceId.parse(vllm_config.instance_id).incarnation),
     )
 
 

@@ -38,7 +38,6 @@ class LockstepRayExecutor(RayExecutorV2):
     def _init_executor(self) -> None:
         settings = read_settings(self.vllm_config)
         self._incarnation = settings.incarnation
-        self._instance_id = self.vllm_config.instance_id
         self._first_rank = self.parallel_config.data_parallel_index * self.parallel_config.world_size
         self._calls: list[tuple[Any, tuple[Any, ...], dict[str, Any] | None]] | None = []
         self._in_session = False
@@ -109,8 +108,6 @@ class LockstepRayExecutor(RayExecutorV2):
         self.shutdown()
         self._incarnation += 1
         prepare_fresh_workers(self.vllm_config, self._incarnation, plan)
-        # Ray frees the name of a killed actor only some time after the kill.
-        self.vllm_config.instance_id = f"{self._instance_id}-{self._incarnation}"
         RayExecutorV2._init_executor(self)
         self.failure_callback = callback
         for method, args, kwargs in calls:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict
 
+from ascend_serve.config.instance_id import InstanceId
 from ascend_serve.graph.modes import GraphMode, OnFailure, RuntimeName
 from ascend_serve.graph.plan import CapturePlan
 
@@ -16,7 +18,7 @@ SECTION = "ascend_serve"
 
 
 class EngineSettings(BaseModel):
-    """The section ``ascend_serve`` of ``additional_config``.
+    """The section ``ascend_serve`` of ``additional_config``, and what the instance id says.
 
     Attributes:
         group: Name of the capture group; unique per start.
@@ -58,7 +60,8 @@ class EngineSettings(BaseModel):
 def read_settings(vllm_config: VllmConfig) -> EngineSettings:
     """Read our section; without one, the engine is a capture group of its own with default settings."""
     section: dict[str, Any] = dict(vllm_config.additional_config.get(SECTION, {}))
-    section.setdefault("group", vllm_config.instance_id)
+    instance = InstanceId.parse(vllm_config.instance_id)
+    section |= {"group": instance.group, "incarnation": instance.incarnation}
     section.setdefault("data_parallel_size", vllm_config.parallel_config.data_parallel_size)
     section.setdefault("mode", vllm_config.compilation_config.cudagraph_mode.name)
     return EngineSettings(**section)
@@ -72,16 +75,18 @@ def prepare_fresh_workers(vllm_config: VllmConfig, incarnation: int, plan: Captu
         incarnation: Their incarnation.
         plan: The most that they will do; ``None`` leaves what was asked for.
     """
-    section = {**vllm_config.additional_config.get(SECTION, {}), "incarnation": incarnation}
+    # Actor names hold the instance id, and Ray frees the name of a killed actor only some time after the kill.
+    vllm_config.instance_id = str(replace(InstanceId.parse(vllm_config.instance_id), incarnation=incarnation))
     if plan is not None:
-        section |= {"runtime": plan.runtime.value, "mode": plan.mode.value}
         _narrow(vllm_config, plan)
-    vllm_config.additional_config = {**vllm_config.additional_config, SECTION: section}
 
 
 def _narrow(vllm_config: VllmConfig, plan: CapturePlan) -> None:
     from vllm.config import CompilationMode, CUDAGraphMode
 
+    chosen = {"runtime": plan.runtime.value, "mode": plan.mode.value}
+    section = {**vllm_config.additional_config.get(SECTION, {}), **chosen}
+    vllm_config.additional_config = {**vllm_config.additional_config, SECTION: section}
     compilation = vllm_config.compilation_config
     compilation.cudagraph_mode = CUDAGraphMode[plan.mode.name]
     compilation.cudagraph_capture_sizes = list(plan.capture_sizes)

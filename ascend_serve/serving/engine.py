@@ -11,9 +11,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ascend_serve.capture.driver import driver_handle
-from ascend_serve.config.passthrough import check_argument_names, merge
+from ascend_serve.config.passthrough import check_argument_names
 from ascend_serve.config.schema import AscendServeConfig
-from ascend_serve.engine.settings import SECTION
 from ascend_serve.errors import AscendServeError, CaptureError, EngineError
 from ascend_serve.planning import DeploymentPlan
 from ascend_serve.serving.environment import prepare_engine_process
@@ -74,7 +73,7 @@ class OpenAIEngine:
         """
         engine = cls(plan, group, dict(seconds or {}))
         with engine._timed("imports"):
-            args = await asyncio.to_thread(_arguments, config, plan, group)
+            args = await asyncio.to_thread(_arguments, config, plan)
         with engine._timed("engine"):
             engine.llm = await engine._start_llm(args, placement_group)
         with engine._timed("application"):
@@ -107,7 +106,7 @@ class OpenAIEngine:
         log = OwnLog()
         watch = asyncio.create_task(self._watch_session())
         try:
-            return await asyncio.to_thread(_build_llm, args, placement_group)
+            return await asyncio.to_thread(_build_llm, args, self._group, placement_group)
         except AscendServeError:
             raise
         except Exception as error:
@@ -144,21 +143,21 @@ class OpenAIEngine:
         self.seconds[phase] = time.monotonic() - start
 
 
-def _arguments(config: AscendServeConfig, plan: DeploymentPlan, group: str) -> argparse.Namespace:
+def _arguments(config: AscendServeConfig, plan: DeploymentPlan) -> argparse.Namespace:
     from ascend_serve.serving.openai_app import server_arguments
 
     prepare_engine_process(config)
     check_argument_names(config.vllm)
-    ours: dict[str, Any] = {"additional_config": {SECTION: {"group": group}}}
-    return server_arguments(merge(plan.vllm_arguments, ours))
+    return server_arguments(plan.vllm_arguments)
 
 
-def _build_llm(args: argparse.Namespace, placement_group: PlacementGroup | None) -> AsyncLLM:
+def _build_llm(args: argparse.Namespace, group: str, placement_group: PlacementGroup | None) -> AsyncLLM:
     from vllm.engine.arg_utils import AsyncEngineArgs
     from vllm.usage.usage_lib import UsageContext
     from vllm.v1.engine.async_llm import AsyncLLM
 
     vllm_config = AsyncEngineArgs.from_cli_args(args).create_engine_config(UsageContext.OPENAI_API_SERVER)
+    vllm_config.instance_id = group
     vllm_config.parallel_config.placement_group = placement_group
     return AsyncLLM.from_vllm_config(
         vllm_config=vllm_config,

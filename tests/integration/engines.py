@@ -177,8 +177,9 @@ def _vllm_config(config: Any, group: str, placement_group: Any) -> Any:
     from ascend_serve.config.translate import engine_args
     from ascend_serve.engine.executor import LockstepRayExecutor
 
-    args = {**engine_args(config, group=group), "distributed_executor_backend": LockstepRayExecutor}
+    args = {**engine_args(config), "distributed_executor_backend": LockstepRayExecutor}
     vllm_config = EngineArgs(**args).create_engine_config()
+    vllm_config.instance_id = group
     vllm_config.parallel_config.placement_group = placement_group
     return vllm_config
 

@@ -124,16 +124,13 @@ def test_sizes_mean_nothing_without_graphs() -> None:
 
 def test_what_a_planner_decided_wins() -> None:
     config = configuration(graph={"runtime": "xlite", "mode": "FULL", "capture_sizes": [1]})
-    arguments = engine_args(
-        config, runtime=RuntimeName.ACLGRAPH, mode=GraphMode.PIECEWISE, capture_sizes=[2, 4], group="tiny-1"
-    )
+    arguments = engine_args(config, runtime=RuntimeName.ACLGRAPH, mode=GraphMode.PIECEWISE, capture_sizes=[2, 4])
     assert arguments["compilation_config"] == {
         "cudagraph_mode": "PIECEWISE",
         "cudagraph_capture_sizes": [2, 4],
         "max_cudagraph_capture_size": 4,
     }
     assert arguments["additional_config"]["xlite_graph_config"]["enabled"] is False
-    assert arguments["additional_config"]["ascend_serve"]["group"] == "tiny-1"
 
 
 def test_workers_learn_what_was_asked_for_not_what_it_was_narrowed_to() -> None:

@@ -36,9 +36,11 @@ def test_the_platform_is_chosen_by_its_variable(
     assert platform_plugin() == (name if chosen else None)
 
 
-def config(additional: Any, **parallel: Any) -> Any:
+def config(additional: Any, instance_id: str = "group", **parallel: Any) -> Any:
     defaults = {"tensor_parallel_size": 1, "data_parallel_size": 1, "enable_expert_parallel": False}
-    return SimpleNamespace(additional_config=additional, parallel_config=SimpleNamespace(**(defaults | parallel)))
+    return SimpleNamespace(
+        additional_config=additional, instance_id=instance_id, parallel_config=SimpleNamespace(**(defaults | parallel))
+    )
 
 
 def test_a_device_as_configured() -> None:
@@ -52,6 +54,14 @@ def test_a_device_without_configuration_is_whole_and_healthy(additional: Any) ->
     device = device_of_config(config(additional), rank=0)
     assert (device.streams.left, device.streams_per_graph) == (2048, 1)
     device.faults.strike("serve")
+
+
+def test_faults_strike_only_the_first_workers_of_a_group() -> None:
+    faults = [{"rank": 0, "phase": "propose", "error": "unknown"}]
+    options = {"ascend_serve": {"emulated": {"faults": faults}}}
+    device_of_config(config(options, instance_id="group_dp1-r1"), rank=0).faults.strike("propose")
+    with pytest.raises(RuntimeError):
+        device_of_config(config(options, instance_id="group_dp1"), rank=0).faults.strike("propose")
 
 
 def test_a_quota_list_that_is_too_short() -> None:
