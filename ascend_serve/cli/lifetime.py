@@ -16,6 +16,9 @@ from ascend_serve.cluster.processes import (
     shielded_from_signals,
 )
 
+_TERMINATED = 128 + signal.SIGTERM
+"""Exit code after SIGTERM, as shells have it."""
+
 
 class OwnedProcesses:
     """What the processes of a command leave behind when they are ended the hard way."""
@@ -35,10 +38,7 @@ class OwnedProcesses:
 
 @contextlib.contextmanager
 def owned_processes() -> Iterator[OwnedProcesses]:
-    """End all processes below this one at the end of the block; SIGTERM ends the block as Ctrl-C does.
-
-    The exit code after SIGTERM is 143: 128 and the number of the signal, as shells have it.
-    """
+    """End all processes below this one at the end of the block; SIGTERM ends the block as Ctrl-C does."""
     adopt_orphans()
     signal.signal(signal.SIGTERM, _terminate)
     # A shell that starts us in the background has us ignore Ctrl-C; whoever sends it means it.
@@ -46,6 +46,9 @@ def owned_processes() -> Iterator[OwnedProcesses]:
     owned = OwnedProcesses()
     try:
         yield owned
+    except SystemExit as end:
+        # Ray replaces the handler by one that exits with the bare number.
+        sys.exit(_TERMINATED if end.code == signal.SIGTERM else end.code)
     finally:
         with shielded_from_signals():
             owned.note_shared_memory()
@@ -54,4 +57,4 @@ def owned_processes() -> Iterator[OwnedProcesses]:
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:
-    sys.exit(128 + number)
+    sys.exit(number)

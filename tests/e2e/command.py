@@ -51,10 +51,11 @@ class Command:
             return
 
     def end(self, *signals: signal.Signals) -> int:
-        """Send ``signals`` to all processes that a terminal would send them to, and return the exit code."""
+        """Send Ctrl-C to the whole group, as a terminal does, and others as `kill` does; return the exit code."""
         self.look()
         for number in signals:
-            os.killpg(self.process.pid, number)
+            send = os.killpg if number == signal.SIGINT else os.kill
+            send(self.process.pid, number)
             time.sleep(0.5)
         return self.process.wait(timeout=90)
 
