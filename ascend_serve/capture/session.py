@@ -45,7 +45,7 @@ from ascend_serve.capture.planning import Planning
 from ascend_serve.capture.state import EXPECTED, State
 from ascend_serve.capture.walk import Walk
 from ascend_serve.errors import AgreementError
-from ascend_serve.graph.failure import Failure, FailureKind, Step
+from ascend_serve.graph.failure import Failure, FailureKind
 from ascend_serve.graph.keys import GraphKey
 from ascend_serve.graph.ladder import changes_runtime, describe
 from ascend_serve.graph.plan import CapturePlan, GraphRequest, Proposal
@@ -117,11 +117,6 @@ class Session:
         return self._walk.key
 
     @property
-    def kept(self) -> tuple[GraphKey, ...]:
-        """Graphs of the plan that every rank holds."""
-        return self._walk.kept
-
-    @property
     def next_deadline(self) -> float | None:
         """When :meth:`tick` is due, on the caller's clock; ``None`` when nothing is waited for."""
         return self._due
@@ -142,6 +137,8 @@ class Session:
         if not 0 <= message.rank < self._ranks:
             raise ValueError(f"rank {message.rank} does not exist: the capture group has ranks 0 to {self._ranks - 1}")
         self._start_clock(now)
+        if self._opens_next_incarnation(message):
+            self._begin(message.incarnation)
         if isinstance(message, Lost):
             self._lose(message)
         else:
@@ -167,8 +164,6 @@ class Session:
     # Questions.
 
     def _ask(self, question: Question) -> None:
-        if self._opens_next_incarnation(question):
-            self._begin(question.incarnation)
         verdict = self._ended(question) or self._late(question)
         if verdict is not None:
             self._answer(question, verdict)
@@ -182,11 +177,8 @@ class Session:
             self._end(diagnosis.out_of_step(question, self._where(question.rank)), question.rank)
 
     def _opens_next_incarnation(self, message: Message) -> bool:
-        return (
-            self.state is State.REPLACING
-            and isinstance(message, Join | Failed | Lost)
-            and message.incarnation == self.incarnation + 1
-        )
+        next_one = self.state is State.REPLACING and message.incarnation == self.incarnation + 1
+        return next_one and isinstance(message, Join | Failed | Lost)
 
     def _ended(self, question: Question) -> Verdict | None:
         """The verdict for a process whose part in the session is over."""
@@ -224,14 +216,12 @@ class Session:
         return None
 
     def _plan_verdict(self) -> Verdict:
-        return Verdict(VerdictKind.PLAN, self.epoch, self.plan, kept=self.kept)
+        return Verdict(VerdictKind.PLAN, self.epoch, self.plan, kept=self._walk.kept)
 
     def _expects(self, question: Question) -> bool:
-        if not isinstance(question, EXPECTED[self.state]):
-            return False
-        if isinstance(question, Arrive | Leave) and question.key != self.key:
-            return False
-        return not isinstance(question, Arrive | Leave | Seal) or question.epoch == self.epoch
+        at_key = not isinstance(question, Arrive | Leave) or question.key == self.key
+        in_epoch = not isinstance(question, Arrive | Leave | Seal) or question.epoch == self.epoch
+        return isinstance(question, EXPECTED[self.state]) and at_key and in_epoch
 
     # Meeting points.
 
@@ -263,24 +253,22 @@ class Session:
             self._settle_key()
 
     def _note(self, question: Leave) -> Failure | None:
+        """Take note of how a graph went; the failure, if it was one."""
         rank, key, result = question.rank, question.key, question.result
-        if not result.ok:
-            return self._note_failed(question)
-        self._planning.ledger.captured(rank, key, result)
-        self._log(EventKind.CAPTURED, rank=rank, key=key, seconds=result.seconds)
-        return None
-
-    def _note_failed(self, question: Leave) -> Failure:
-        failure = diagnosis.failed_capture(question, self._who(question.rank), self._ranks)
+        if result.ok:
+            self._planning.ledger.captured(rank, key, result)
+            self._log(EventKind.CAPTURED, rank=rank, key=key, seconds=result.seconds)
+            return None
+        failure = diagnosis.failed_capture(question, self._who(rank), self._ranks)
         self._meeting.failures.append(failure)
         if failure.kind is FailureKind.STREAM_EXHAUSTED:
-            self._meeting.refusals[question.rank] = (question.key, question.result.streams_left)
-        self._log(EventKind.FAILED, failure.reason, rank=question.rank, key=question.key)
+            self._meeting.refusals[rank] = (key, result.streams_left)
+        self._log(EventKind.FAILED, failure.reason, rank=rank, key=key)
         return failure
 
     def _settle_key(self) -> None:
         if self.plan is not None and self._meeting.failures:
-            self._fall_back(self.plan, max(self._meeting.failures, key=_severity))
+            self._fall_back(self.plan, max(self._meeting.failures, key=lambda failure: failure.treatment.step))
         else:
             self._log(EventKind.COMMITTED, key=self._walk.commit())
             self._walk_on(Verdict(VerdictKind.COMMIT, self.epoch))
@@ -314,7 +302,7 @@ class Session:
     def _apply(self, plan: CapturePlan) -> None:
         self.epoch = plan.epoch
         self._walk.start(plan)
-        self._planning.ledger.keep(self.kept)
+        self._planning.ledger.keep(self._walk.kept)
         self._walk_on(self._plan_verdict())
 
     def _walk_on(self, verdict: Verdict) -> None:
@@ -339,8 +327,6 @@ class Session:
     # Failures.
 
     def _lose(self, message: Lost) -> None:
-        if self._opens_next_incarnation(message):
-            self._begin(message.incarnation)
         if message.incarnation == self.incarnation and self.state not in (State.REPLACING, State.ABORTED):
             self._end(diagnosis.lost_rank(message, self._where(message.rank)), message.rank)
 
@@ -404,10 +390,6 @@ class Session:
         seconds: float | None = None,
     ) -> None:
         self.events.append(SessionEvent(self._now, kind, self.incarnation, text, rank, key, seconds))
-
-
-def _severity(failure: Failure) -> Step:
-    return failure.treatment.step
 
 
 _TAKE: dict[State, Callable[..., None]] = {

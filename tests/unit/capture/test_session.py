@@ -146,7 +146,7 @@ def test_graphs_that_are_still_wanted_stay() -> None:
 
 
 LEARNED = [
-    pytest.param(DECODE, [Device(10, per_full=4)], id="streams left count"),
+    pytest.param(BOTH, [Device(15, per_full=1, per_piecewise=5)], id="streams left count"),
     pytest.param(
         BOTH,
         [Device(20, per_full=1, per_piecewise=5), Device(25, per_full=10, per_piecewise=1)],
