@@ -13,22 +13,33 @@ from vllm.v1.worker.cpu_model_runner import CPUModelRunner
 
 from ascend_serve.emulated.acl_graph import ACLGraphWrapper
 from ascend_serve.emulated.device import current_device
+from ascend_serve.emulated.xlite import OPTIONS, XliteWrapper
 
 
 class EmulatedNPUModelRunner(CPUModelRunner):
     """Captures what the dispatcher lists and replays it, as vllm-ascend's ``NPUModelRunner`` does."""
 
     model: Any
+    xlite_model: XliteWrapper | None = None
 
     def load_model(self, load_dummy_weights: bool = False) -> None:
         """Load the model and wrap it where full graphs are wanted."""
         super().load_model(load_dummy_weights)
         if self.compilation_config.cudagraph_mode.has_full_cudagraphs():
             self.model = ACLGraphWrapper(self.model, self.vllm_config, CUDAGraphMode.FULL)
+        if self.vllm_config.additional_config.get(OPTIONS, {}).get("enabled"):
+            # As vllm-ascend's ``XliteModelRunner``: the wrapper stays at hand when the model goes on without it.
+            self.model = self.xlite_model = XliteWrapper(self.model, self.vllm_config)
 
     def get_model(self) -> torch.nn.Module:
         """The model itself: vLLM asks its class what it can do."""
-        return self.model.unwrap() if isinstance(self.model, ACLGraphWrapper) else self.model
+        return self.model.unwrap() if isinstance(self.model, ACLGraphWrapper | XliteWrapper) else self.model
+
+    def initialize_kv_cache(self, *args: Any, **kwargs: Any) -> None:
+        """Allocate the KV caches, and hand them to Xlite where it runs."""
+        super().initialize_kv_cache(*args, **kwargs)
+        if self.xlite_model is not None:
+            self.xlite_model.register_kv_caches(self.kv_caches)
 
     @torch.inference_mode()
     def capture_model(self) -> int:
