@@ -46,8 +46,11 @@ class PlanMemory:
         return None if self.store is None else self.store.load(self.digest)
 
     def keep(self, plan: CapturePlan | None) -> None:
-        """Keep a sealed plan; a folder that cannot be written costs the memory, not the start."""
-        if self.store is None or not self.keeps or plan is None:
+        """Keep a sealed plan that replays something; a folder that cannot be written costs the memory, not the start.
+
+        The errors that end in eager may have been a chance: the next start may try again.
+        """
+        if self.store is None or not self.keeps or plan is None or plan.is_eager:
             return
         try:
             self.store.save(self.digest, plan)

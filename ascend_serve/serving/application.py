@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 import ray
 from ray import serve
 
-from ascend_serve.cluster.placement import NodeOffer, placement_bundles
+from ascend_serve.cluster.placement import NodeOffer
 from ascend_serve.config.schema import AscendServeConfig
 from ascend_serve.errors import AscendServeError
 from ascend_serve.planning import DeploymentPlan
 from ascend_serve.serving.environment import engine_environment
+from ascend_serve.serving.reservation import Reservation
 from ascend_serve.serving.start_failure import marked
 from ascend_serve.telemetry.metrics import GraphMetrics
 
@@ -39,10 +40,11 @@ class OpenAIReplica:
         plan: What was decided about it.
         group: Name of the deployment's capture groups; each replica adds its own.
         started: When the user asked for it, in seconds since the epoch.
+        reservation: What each replica holds.
     """
 
     async def __init__(  # type: ignore[misc]  # Serve awaits it.
-        self, config: AscendServeConfig, plan: DeploymentPlan, group: str, started: float
+        self, config: AscendServeConfig, plan: DeploymentPlan, group: str, started: float, reservation: Reservation
     ) -> None:
         from ascend_serve.serving.engine import OpenAIEngine
 
@@ -51,7 +53,7 @@ class OpenAIReplica:
                 config,
                 plan,
                 f"{group}-{serve.get_replica_context().replica_id.unique_id}",
-                placement_group=ray.util.get_current_placement_group(),
+                placement_group=reservation.for_ranks(ray.util.get_current_placement_group()),
                 seconds={"replica_process": time.time() - started},
             )
         except AscendServeError as error:
@@ -90,7 +92,7 @@ def build_application(
     Raises:
         ClusterError: The cluster has too few NPUs for one replica.
     """
-    placement = placement_bundles(config.parallel, nodes)
+    reservation = Reservation.of(config.parallel, nodes)
     deployment = serve.deployment(
         OpenAIReplica,
         name=DEPLOYMENT,
@@ -100,7 +102,7 @@ def build_application(
         graceful_shutdown_timeout_s=_DRAIN_SECONDS,
         health_check_period_s=_HEALTH_PERIOD_SECONDS,
         ray_actor_options={"num_cpus": 1, "runtime_env": {"env_vars": engine_environment(config)}},
-        placement_group_bundles=[{"CPU": 1}, *map(dict, placement.bundles)],
-        placement_group_strategy="PACK",
+        placement_group_bundles=list(reservation.bundles),
+        placement_group_strategy=reservation.strategy,
     )
-    return deployment.bind(config, plan, group, started)
+    return deployment.bind(config, plan, group, started, reservation)

@@ -156,6 +156,10 @@ def _build_llm(args: argparse.Namespace, group: str, placement_group: PlacementG
     from vllm.usage.usage_lib import UsageContext
     from vllm.v1.engine.async_llm import AsyncLLM
 
+    from ascend_serve.engine.executor import LockstepRayExecutor
+
+    # By its name alone vLLM does not know that the executor can do pipeline parallelism.
+    args.distributed_executor_backend = LockstepRayExecutor
     vllm_config = AsyncEngineArgs.from_cli_args(args).create_engine_config(UsageContext.OPENAI_API_SERVER)
     vllm_config.instance_id = group
     vllm_config.parallel_config.placement_group = placement_group

@@ -26,13 +26,14 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from ascend_serve.cluster.connect import Cluster
 from ascend_serve.cluster.lease import ray_cluster
-from ascend_serve.cluster.placement import offers, placement_bundles
+from ascend_serve.cluster.placement import offers
 from ascend_serve.config import AscendServeConfig, load
 from ascend_serve.errors import AscendServeError, ClusterError, EngineError
 from ascend_serve.planning import plan_deployment
 from ascend_serve.serving.environment import engine_environment
 from ascend_serve.serving.offline_replica import Answer, OfflineReplica
 from ascend_serve.serving.preflight import check_model
+from ascend_serve.serving.reservation import Reservation
 from ascend_serve.telemetry.report import GraphReport
 
 Request = str | Mapping[str, Any]
@@ -93,10 +94,10 @@ class Engine:
             env = engine_environment(self._config)
             cluster = ray_cluster(self._config.emulated.npus, env=env, verbose=self._verbose)
             self.cluster = resources.enter_context(cluster)
-            group = resources.enter_context(_placement(self._config))
+            group, reservation = resources.enter_context(_placement(self._config))
             self._replica = _replica(self._config, group)
             resources.callback(_stop, self._replica)
-            _result(self._replica.start.remote(self._config, self._plan, self._group, group))
+            _result(self._replica.start.remote(self._config, self._plan, self._group, reservation.for_ranks(group)))
             self._resources = resources.pop_all()
         return self
 
@@ -135,17 +136,17 @@ class Engine:
 
 
 @contextlib.contextmanager
-def _placement(config: AscendServeConfig) -> Iterator[PlacementGroup]:
+def _placement(config: AscendServeConfig) -> Iterator[tuple[PlacementGroup, Reservation]]:
     """The NPUs of the ranks, and a core for the replica in the first bundle."""
-    placement = placement_bundles(config.parallel, offers(ray.nodes()))
-    group = placement_group([{"CPU": 1}, *map(dict, placement.bundles)], strategy="PACK")
+    reservation = Reservation.of(config.parallel, offers(ray.nodes()))
+    group = placement_group(list(reservation.bundles), strategy=reservation.strategy)
     try:
         if not group.wait(_PLACEMENT_SECONDS):
             raise ClusterError(
                 f"The cluster has {config.parallel.world_size} NPUs and a CPU for the engine, but they are not free",
                 "`ray status` tells who holds them; stop that, or wait for it.",
             )
-        yield group
+        yield group, reservation
     finally:
         remove_placement_group(group)
 

@@ -36,7 +36,7 @@ class OfflineReplica:
     """A Ray actor that answers requests as the OpenAI application of a served replica would."""
 
     async def start(
-        self, config: AscendServeConfig, plan: DeploymentPlan, group: str, placement_group: PlacementGroup
+        self, config: AscendServeConfig, plan: DeploymentPlan, group: str, placement_group: PlacementGroup | None
     ) -> None:
         """Bring the engine up; see `OpenAIEngine.start`."""
         self._engine = await OpenAIEngine.start(config, plan, group, placement_group=placement_group)
