@@ -58,3 +58,12 @@ class Planning:
         lower = None if plan is None else self.step_down(plan, failure)
         self.ceiling = self._replacements.start(failure, plan, lower, self.ceiling)
         return self.ceiling
+
+    def load_anew(self, plan: CapturePlan, reason: str) -> None:
+        """Let fresh workers load for ``plan``; it becomes the ceiling.
+
+        Raises:
+            LookupError: The replacements are used up.
+        """
+        self._replacements.count(reason)
+        self.ceiling = plan

@@ -47,9 +47,9 @@ class Replacements:
         Raises:
             LookupError: There is nothing left to try.
         """
-        if self.on_failure is OnFailure.FAIL or self.used == MAX_REPLACEMENTS:
+        if self.on_failure is OnFailure.FAIL:
             raise LookupError(failure.reason)
-        self.used += 1
+        self.count(failure.reason)
         if plan is None or plan.is_eager:
             return self._retry(failure, plan or ceiling)
         if self.used == MAX_REPLACEMENTS:
@@ -57,6 +57,16 @@ class Replacements:
         if failure.treatment.step is Step.SAME and self.on_failure is OnFailure.DEGRADE and not self.retried:
             return self._retry(failure, plan)
         return lower or eager_plan(plan, failure.reason)
+
+    def count(self, reason: str) -> None:
+        """Count one replacement.
+
+        Raises:
+            LookupError: They are used up.
+        """
+        if self.used == MAX_REPLACEMENTS:
+            raise LookupError(reason)
+        self.used += 1
 
     def _retry(self, failure: Failure, plan: CapturePlan | None) -> CapturePlan | None:
         if self.retried:

@@ -47,7 +47,7 @@ from ascend_serve.capture.walk import Walk
 from ascend_serve.errors import AgreementError
 from ascend_serve.graph.failure import Failure, FailureKind
 from ascend_serve.graph.keys import GraphKey
-from ascend_serve.graph.ladder import changes_runtime, describe
+from ascend_serve.graph.ladder import changes_runtime, describe, loaded_for_another
 from ascend_serve.graph.plan import CapturePlan, GraphRequest, Proposal
 from ascend_serve.graph.ranks import name_ranks
 
@@ -297,7 +297,19 @@ class Session:
             self._abort(error.problem, error.remedy)
             return
         self._log(EventKind.AGREED, describe(plan))
-        self._apply(plan)
+        reason = loaded_for_another(plan, self._proposals)
+        if reason:
+            self._load_anew(plan, reason)
+        else:
+            self._apply(plan)
+
+    def _load_anew(self, plan: CapturePlan, reason: str) -> None:
+        try:
+            self._planning.load_anew(plan, reason)
+        except LookupError:
+            self._abort(reason, "Restart; when it comes again, set graph.runtime=aclgraph.")
+            return
+        self._send_for_replacements(plan, reason, "")
 
     def _apply(self, plan: CapturePlan) -> None:
         self.epoch = plan.epoch
@@ -370,6 +382,9 @@ class Session:
         except LookupError:
             self._abort(reason, advice)
             return
+        self._send_for_replacements(start, reason, advice)
+
+    def _send_for_replacements(self, start: CapturePlan | None, reason: str, advice: str) -> None:
         self.epoch = self.epoch if start is None else max(self.epoch, start.epoch)
         self.outcome = Outcome(OutcomeKind.REPLACE, self.incarnation, start, reason, advice)
         self._log(EventKind.REPLACED, reason)

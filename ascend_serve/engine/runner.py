@@ -1,7 +1,7 @@
 """The seam into the model runner: its dispatcher, its graph wrappers, and the hook at ``_warmup_and_capture``.
 
 Checked against vLLM 0.23.0 and 0.32.0 (``GPUModelRunner``, ``CudagraphDispatcher``, ``CUDAGraphWrapper``) and
-vllm-ascend 0.23.0 (``NPUModelRunner``, ``ACLGraphWrapper``, ``GraphParams``).
+vllm-ascend 0.23.0 (``NPUModelRunner``, ``XliteModelRunner``, ``ACLGraphWrapper``, ``XliteWrapper``, ``GraphParams``).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from vllm.forward_context import BatchDescriptor
 from vllm.platforms import current_platform
 from vllm.utils.import_utils import resolve_obj_by_qualname
 
+from ascend_serve.errors import CaptureError
 from ascend_serve.graph.keys import GraphKey
 from ascend_serve.graph.modes import GraphMode
 
@@ -102,6 +103,18 @@ class RunnerSeam:
             holders.setdefault(wrapper.runtime_mode.name, []).append(held)
         complete = (frozenset.intersection(*map(frozenset, sets)) for sets in holders.values())
         return frozenset[GraphKey]().union(*complete)
+
+    def use_whole_model_program(self, on: bool) -> None:
+        """Send forwards through the wrapper that Xlite put around the model, or past it.
+
+        Raises:
+            CaptureError: The model was loaded without Xlite.
+        """
+        wrapper = getattr(self._runner, "xlite_model", None)
+        if wrapper is not None:
+            self._runner.model = wrapper if on else wrapper.runnable
+        elif on:
+            raise CaptureError("The plan runs Xlite, and this rank loaded its model without it")
 
     def release(self, keys: Iterable[GraphKey]) -> None:
         """Give back graphs, whole or half made, and the streams and memory they hold."""

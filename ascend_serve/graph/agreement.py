@@ -90,12 +90,18 @@ def check_fingerprints(proposals: Sequence[Proposal], nodes: Mapping[int, str] =
 
 
 def _difference(name: str, proposals: Sequence[Proposal], nodes: Mapping[int, str]) -> str:
+    values = _differing([proposal.fingerprint.get(name, _ABSENT) for proposal in proposals], nodes)
+    return f"{name} is {values}" if values else ""
+
+
+def _differing(values: Sequence[str], nodes: Mapping[int, str]) -> str:
+    """Which ranks have which of ``values``, one per rank; empty when all are equal."""
     ranks_of = defaultdict(list)
-    for rank, proposal in enumerate(proposals):
-        ranks_of[proposal.fingerprint.get(name, _ABSENT)].append(rank)
+    for rank, value in enumerate(values):
+        ranks_of[value].append(rank)
     if len(ranks_of) == 1:
         return ""
-    return f"{name} is " + ", ".join(f"{value} on {name_ranks(ranks, nodes)}" for value, ranks in ranks_of.items())
+    return ", ".join(f"{value} on {name_ranks(ranks, nodes)}" for value, ranks in ranks_of.items())
 
 
 def _common_runtime(
@@ -105,13 +111,21 @@ def _common_runtime(
     wanted = RUNTIMES_UPWARDS[: RUNTIMES_UPWARDS.index(request.runtime) + 1]
     adjustments: list[Adjustment] = []
     for position in range(len(wanted) - 1, 0, -1):
-        without = [rank for rank, proposal in enumerate(proposals) if wanted[position] not in proposal.runtimes]
-        if not without:
+        reason = _obstacle(wanted[position], proposals, nodes)
+        if not reason:
             return wanted[position], adjustments
-        refusal = proposals[without[0]].refusals.get(wanted[position], "not available")
-        reason = f"{name_ranks(without, nodes)} cannot run {wanted[position].value}: {refusal}"
         adjustments.append(Adjustment("runtime", wanted[position].value, wanted[position - 1].value, reason))
     return RuntimeName.EAGER, adjustments
+
+
+def _obstacle(runtime: RuntimeName, proposals: Sequence[Proposal], nodes: Mapping[int, str]) -> str:
+    """Why the ranks cannot share ``runtime``; empty when they can."""
+    without = [rank for rank, proposal in enumerate(proposals) if runtime not in proposal.runtimes]
+    if without:
+        refusal = proposals[without[0]].refusals.get(runtime, "not available")
+        return f"{name_ranks(without, nodes)} cannot run {runtime.value}: {refusal}"
+    versions = _differing([proposal.versions.get(runtime, "") for proposal in proposals], nodes)
+    return f"the ranks have different versions of {runtime.value}: {versions}" if versions else ""
 
 
 def _weakest_mode(
@@ -123,12 +137,13 @@ def _weakest_mode(
 ) -> GraphMode:
     """The weakest mode of the ranks that resolved theirs for ``runtime``.
 
-    A rank whose best runtime is another one resolved its mode for that one, which says nothing about ``runtime``.
+    A rank that loaded for another runtime resolved its mode with that one, which says nothing about ``runtime``. Xlite
+    has modes of its own, which say how batches are padded and are no narrowing.
     """
     modes = [
         (min(proposal.mode, request.mode, key=MODES_UPWARDS.index), rank)
         for rank, proposal in enumerate(proposals)
-        if proposal.runtimes[0] is runtime
+        if proposal.resolved_for is runtime
     ] or [(request.mode, 0)]
     mode = min((mode for mode, _ in modes), key=MODES_UPWARDS.index)
     strongest = max((mode for mode, _ in modes), key=MODES_UPWARDS.index)
@@ -136,7 +151,11 @@ def _weakest_mode(
         ranks = [rank for held, rank in modes if held is mode]
         reason = f"{name_ranks(ranks, nodes)} cannot run more than {mode.value}"
         adjustments.append(Adjustment("weakest-mode", strongest.value, mode.value, reason))
-    elif mode is not request.mode and not any(proposal.notes for proposal in proposals):
+    elif (
+        mode is not request.mode
+        and runtime is not RuntimeName.XLITE
+        and not any(proposal.notes for proposal in proposals)
+    ):
         reason = f"every rank's vLLM resolved {request.mode.value} to {mode.value} with {runtime.value}"
         adjustments.append(Adjustment("resolved-mode", request.mode.value, mode.value, reason))
     return mode

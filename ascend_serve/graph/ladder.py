@@ -13,7 +13,8 @@ from types import MappingProxyType
 from ascend_serve.graph.budget import StreamBudget, fit_sizes, plan_keys
 from ascend_serve.graph.failure import Failure, FailureKind, Step
 from ascend_serve.graph.modes import GraphMode, OnFailure, RuntimeName
-from ascend_serve.graph.plan import Adjustment, CapturePlan, GraphRequest
+from ascend_serve.graph.plan import Adjustment, CapturePlan, GraphRequest, Proposal
+from ascend_serve.graph.ranks import name_ranks
 
 CHEAPER_MODE: Mapping[GraphMode, GraphMode] = MappingProxyType(
     {
@@ -59,10 +60,14 @@ def make_plan(
     adjustments: tuple[Adjustment, ...] = (),
 ) -> CapturePlan:
     """Build a plan; one without anything to replay becomes the eager one."""
+    if runtime is RuntimeName.XLITE:
+        # Nothing is captured: sizes only say how vLLM pads decode batches.
+        padded = () if mode is GraphMode.NONE else tuple(sizes)
+        return CapturePlan(epoch, runtime, mode, padded, (), adjustments)
     keys = plan_keys(request, mode, sizes)
-    if runtime is RuntimeName.EAGER or (runtime is RuntimeName.ACLGRAPH and not keys):
+    if runtime is RuntimeName.EAGER or not keys:
         return CapturePlan(epoch, RuntimeName.EAGER, GraphMode.NONE, (), (), adjustments)
-    return CapturePlan(epoch, runtime, mode, tuple(sizes) if keys else (), keys, adjustments)
+    return CapturePlan(epoch, runtime, mode, tuple(sizes), keys, adjustments)
 
 
 def describe(plan: CapturePlan) -> str:
@@ -99,6 +104,17 @@ def step_down(
 def changes_runtime(plan: CapturePlan, lower: CapturePlan) -> bool:
     """Whether going down needs another runtime to be built, which a worker does once, when it loads the model."""
     return lower.runtime is not plan.runtime and not lower.is_eager
+
+
+def loaded_for_another(plan: CapturePlan, proposals: Mapping[int, Proposal]) -> str:
+    """Why workers have to load anew for ``plan``, with proposals by rank; empty when they need not."""
+    ranks = [rank for rank, told in proposals.items() if not plan.is_eager and told.loaded not in (None, plan.runtime)]
+    if not ranks:
+        return ""
+    loaded = proposals[ranks[0]].loaded
+    return (
+        f"the group agreed on {plan.runtime.value}, and {name_ranks(sorted(ranks), {})} loaded the model for {loaded}"
+    )
 
 
 def eager_plan(plan: CapturePlan, reason: str) -> CapturePlan:

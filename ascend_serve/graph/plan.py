@@ -65,6 +65,8 @@ class Proposal:
         fingerprint: What must be equal on all ranks, by name: model files, configuration, versions, dtype.
         refusals: Why a runtime that was asked for does not work here, by runtime name.
         notes: Narrowings that this rank's vLLM made on its own.
+        versions: Version of a runtime's own package, by runtime name; ranks with different ones cannot share it.
+        loaded: The runtime that this rank loaded its model for and resolved its mode with; its best when not told.
     """
 
     runtimes: tuple[RuntimeName, ...]
@@ -77,6 +79,13 @@ class Proposal:
     fingerprint: Mapping[str, str] = field(default_factory=dict)
     refusals: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[Adjustment, ...] = ()
+    versions: Mapping[str, str] = field(default_factory=dict)
+    loaded: RuntimeName | None = None
+
+    @property
+    def resolved_for(self) -> RuntimeName:
+        """The runtime that ``mode`` goes with."""
+        return self.loaded or self.runtimes[0]
 
 
 @dataclass(frozen=True, slots=True)

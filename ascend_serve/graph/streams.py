@@ -7,6 +7,7 @@ newer CANN. It is replaced by what the device itself said as soon as that is kno
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -25,12 +26,21 @@ CONTEXT_PARALLEL_STREAMS = 100
 """Streams that each of prefill and decode context parallelism takes outside of graphs, without AIV."""
 
 
+EXPANSION_MODE = "HCCL_OP_EXPANSION_MODE"
+
+
 class ExpansionMode(StrEnum):
     """Where HCCL unfolds collectives: the values of ``HCCL_OP_EXPANSION_MODE``. Unset is FFTS+."""
 
     AIV = "AIV"
     AI_CPU = "AI_CPU"
     HOST = "HOST"
+
+
+def expansion_mode(environment: Mapping[str, str]) -> ExpansionMode | None:
+    """The expansion mode that ``environment`` sets; ``None`` when it sets none, or one that HCCL does not know."""
+    value = environment.get(EXPANSION_MODE, "")
+    return ExpansionMode(value) if value in ExpansionMode.__members__.values() else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,4 +15,5 @@ class ACLGraphRuntime(GraphRuntime):
 
     def apply(self, plan: CapturePlan, kept: frozenset[GraphKey]) -> None:
         self._host.release(self._host.held() - kept)
+        self._host.use_whole_model_program(False)
         self._host.dispatch(plan.mode, plan.capture_sizes)

@@ -23,6 +23,9 @@ class GraphHost(Protocol):
     def release(self, keys: Iterable[GraphKey]) -> None:
         """Give back graphs, and the streams and memory they hold."""
 
+    def use_whole_model_program(self, on: bool) -> None:
+        """Send forwards through the program that Xlite built at load, or none of them."""
+
 
 class GraphRuntime(ABC):
     """What a rank replays with."""

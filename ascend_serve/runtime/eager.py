@@ -15,4 +15,5 @@ class EagerRuntime(GraphRuntime):
 
     def apply(self, plan: CapturePlan, kept: frozenset[GraphKey]) -> None:
         self._host.release(self._host.held())
+        self._host.use_whole_model_program(False)
         self._host.dispatch(GraphMode.NONE, ())

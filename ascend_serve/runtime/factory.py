@@ -6,9 +6,10 @@ from ascend_serve.graph.modes import RuntimeName
 from ascend_serve.runtime.aclgraph import ACLGraphRuntime
 from ascend_serve.runtime.base import GraphHost, GraphRuntime
 from ascend_serve.runtime.eager import EagerRuntime
+from ascend_serve.runtime.xlite import XliteRuntime
 
 _RUNTIMES: dict[RuntimeName, type[GraphRuntime]] = {
-    runtime.name: runtime for runtime in (ACLGraphRuntime, EagerRuntime)
+    runtime.name: runtime for runtime in (ACLGraphRuntime, EagerRuntime, XliteRuntime)
 }
 
 

@@ -234,9 +234,21 @@ def test_peers_that_hang_after_a_refusal_do_not_hide_its_reason() -> None:
 
 def test_xlite_that_fails_goes_to_aclgraph_with_fresh_workers() -> None:
     asked = replace(ASKED, runtime=RuntimeName.XLITE)
-    group = Group(asked, faults=[Fault(1, CAPTURE, "unknown", 4, recorded=False)])
+    group = Group(asked, faults=[Fault(1, SEAL, "wrong")])
     assert sealed(group) == WHOLE
     assert [outcome.kind for outcome in group.outcomes] == [OutcomeKind.REPLACE, OutcomeKind.SEALED]
+
+
+def test_workers_that_loaded_for_another_runtime_than_agreed_load_anew() -> None:
+    asked = replace(ASKED, runtime=RuntimeName.XLITE)
+
+    without = able(ASKED, loaded=RuntimeName.ACLGRAPH)
+    # By incarnation and rank: only rank 0 had Xlite and loaded for it.
+    proposals = iter([able(asked, loaded=RuntimeName.XLITE), without, without, without])
+    group = Group(asked, prepare=lambda rank: (next(proposals), Device()))
+    assert sealed(group) == WHOLE
+    assert [outcome.kind for outcome in group.outcomes] == [OutcomeKind.REPLACE, OutcomeKind.SEALED]
+    assert group.outcomes[0].reason == "the group agreed on aclgraph, and rank 0 loaded the model for xlite"
 
 
 def test_different_fingerprints_end_it_naming_what_differs() -> None:

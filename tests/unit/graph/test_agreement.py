@@ -116,6 +116,24 @@ def test_one_rank_without_xlite_moves_all_to_aclgraph_in_its_mode() -> None:
     assert plan.adjustments[0].reason == "rank 1 (node-a) cannot run xlite: xlite is not installed"
 
 
+def test_ranks_with_different_versions_of_xlite_go_to_aclgraph() -> None:
+    asked = replace(ASKED, runtime=XLITE)
+    proposals = [replace(XLITE_ABLE, versions={"xlite": version}) for version in ("0.2.0", "0.1.0", "0.2.0")]
+    plan = agree(asked, proposals, nodes=NODES)
+    assert plan.runtime is ACLGRAPH
+    reason = (
+        "the ranks have different versions of xlite: 0.2.0 on ranks 0, 2 (node-a, node-b), 0.1.0 on rank 1 (node-a)"
+    )
+    assert plan.adjustments[0] == Adjustment("runtime", "xlite", "aclgraph", reason)
+
+
+def test_a_rank_that_loaded_for_aclgraph_though_it_has_xlite_tells_the_mode() -> None:
+    asked = replace(ASKED, runtime=XLITE)
+    without = replace(ABLE, refusals={"xlite": "xlite is not installed"})
+    with_xlite = replace(XLITE_ABLE, loaded=ACLGRAPH)
+    assert agree(asked, [with_xlite, without]).mode is DECODE
+
+
 def test_a_runtime_better_than_asked_for_is_not_taken() -> None:
     assert agree(ASKED, [XLITE_ABLE] * 2).runtime is ACLGRAPH
     assert agree(replace(ASKED, runtime=EAGER), [ABLE] * 2).is_eager
