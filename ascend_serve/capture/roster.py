@@ -20,6 +20,8 @@ class Member:
         incarnation: How many processes this rank had before.
         state: Where it is in the protocol: the last message it sent.
         captured: Seconds of warm-up and capture by graph.
+        streams: Streams taken by graph, where the device tells.
+        streams_left: Streams left after the last capture, where the device tells.
     """
 
     node: str
@@ -27,6 +29,13 @@ class Member:
     incarnation: int
     state: str = "join"
     captured: dict[GraphKey, float] = field(default_factory=dict)
+    streams: dict[GraphKey, int | None] = field(default_factory=dict)
+    streams_left: int | None = None
+
+    def streams_used(self, planned: Collection[GraphKey]) -> int | None:
+        """Streams that the graphs of ``planned`` take; ``None`` where the device does not tell."""
+        taken = [streams for key, streams in self.streams.items() if key in planned]
+        return None if None in taken else sum(streams or 0 for streams in taken)
 
 
 class Roster:
@@ -46,6 +55,8 @@ class Roster:
         member.state = "lost" if isinstance(message, Lost) else type(message).__name__.lower()
         if isinstance(message, Leave) and message.result.ok:
             member.captured[message.key] = message.result.seconds
+            member.streams[message.key] = message.result.streams_used
+            member.streams_left = message.result.streams_left
 
     def node(self, rank: int) -> str:
         """Node of a rank, empty when it has not joined."""
@@ -61,6 +72,8 @@ class Roster:
                 "incarnation": member.incarnation,
                 "graphs": sum(key in planned for key in member.captured),
                 "capture_seconds": round(sum(member.captured.values()), 3),
+                "streams_used": member.streams_used(planned),
+                "streams_left": member.streams_left,
                 "state": member.state,
             }
             for rank, member in sorted(self._members.items())

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from ascend_serve.config.instance_id import InstanceId
 from ascend_serve.emulated.faults import FaultScript
-from ascend_serve.emulated.streams import DEVICE_STREAMS, StreamPool, quota_of_rank, streams_per_graph
+from ascend_serve.emulated.streams import StreamPool, quota_of_rank
+from ascend_serve.graph.streams import DEVICE_STREAMS, StreamLayout, expansion_mode, streams_per_full
 
 
 @dataclass(slots=True)
@@ -49,16 +51,22 @@ def device_of_config(vllm_config: Any, rank: int) -> EmulatedDevice:
     """
     options = ascend_serve_options(vllm_config)
     emulated = options.get("emulated", {})
-    parallel = vllm_config.parallel_config
     return EmulatedDevice(
         rank=rank,
         streams=StreamPool(quota_of_rank(emulated.get("stream_quota", DEVICE_STREAMS), rank), rank),
-        streams_per_graph=streams_per_graph(
-            tensor_parallel_size=parallel.tensor_parallel_size,
-            data_parallel_size=parallel.data_parallel_size,
-            enable_expert_parallel=parallel.enable_expert_parallel,
-        ),
+        streams_per_graph=streams_per_full(_layout(vllm_config.parallel_config)),
         faults=FaultScript(emulated.get("faults", ()), rank, InstanceId.parse(vllm_config.instance_id).incarnation),
+    )
+
+
+def _layout(parallel: Any) -> StreamLayout:
+    """What the streams of one graph depend on; layers do not count, as every piece is a graph."""
+    return StreamLayout(
+        num_layers=0,
+        tensor_parallel_size=parallel.tensor_parallel_size,
+        data_parallel_size=parallel.data_parallel_size,
+        expert_parallel=parallel.enable_expert_parallel,
+        expansion_mode=expansion_mode(os.environ),
     )
 
 

@@ -1,4 +1,4 @@
-"""The streams of one emulated device, and what a captured graph takes of them."""
+"""The streams of one emulated device."""
 
 from __future__ import annotations
 
@@ -6,19 +6,7 @@ from collections.abc import Sequence
 
 from ascend_serve.emulated.device_errors import stream_exhausted
 from ascend_serve.errors import ConfigError
-
-DEVICE_STREAMS = 2048
-"""Streams of an Atlas A2 / A3 device (Ascend documentation on ACLGraph)."""
-
-
-def streams_per_graph(*, tensor_parallel_size: int, data_parallel_size: int, enable_expert_parallel: bool) -> int:
-    """Streams of one captured graph: one for computation and one per communication group in it.
-
-    This is ``F = 1 + C`` of vllm-ascend's former budget with ``HCCL_OP_EXPANSION_MODE=AIV``, where ``C`` counts the
-    tensor- and data-parallel groups larger than one; expert parallelism adds its own group.
-    """
-    groups = (tensor_parallel_size > 1) + (data_parallel_size > 1) + enable_expert_parallel
-    return 1 + groups
+from ascend_serve.graph.streams import DEVICE_STREAMS
 
 
 def quota_of_rank(quota: int | Sequence[int], rank: int) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from ascend_serve.graph.streams import ExpansionMode, StreamLayout
+from ascend_serve.graph.streams import StreamLayout, expansion_mode
 
 if TYPE_CHECKING:
     from vllm.config import VllmConfig
@@ -25,10 +25,5 @@ def stream_layout(vllm_config: VllmConfig) -> StreamLayout:
         decode_context_parallel_size=parallel.decode_context_parallel_size,
         expert_parallel=parallel.enable_expert_parallel,
         moe=model.is_moe,
-        expansion_mode=_expansion_mode(),
+        expansion_mode=expansion_mode(os.environ),
     )
-
-
-def _expansion_mode() -> ExpansionMode | None:
-    value = os.environ.get("HCCL_OP_EXPANSION_MODE", "")
-    return ExpansionMode(value) if value in ExpansionMode.__members__.values() else None

@@ -27,6 +27,7 @@ CONTEXT_PARALLEL_STREAMS = 100
 
 
 EXPANSION_MODE = "HCCL_OP_EXPANSION_MODE"
+"""The variable that tells HCCL where to unfold collectives."""
 
 
 class ExpansionMode(StrEnum):

@@ -9,8 +9,7 @@ from ascend_serve.cluster.facts import NodeFacts
 from ascend_serve.cluster.placement import NodeOffer, Placement, placement_bundles
 from ascend_serve.config.schema import AscendServeConfig
 from ascend_serve.errors import ClusterError, PlanError
-from ascend_serve.graph.streams import ExpansionMode
-from ascend_serve.planning.situation import EXPANSION_MODE
+from ascend_serve.graph.streams import EXPANSION_MODE, ExpansionMode
 
 
 class _Part(BaseModel):

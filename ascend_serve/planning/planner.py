@@ -65,9 +65,7 @@ def plan_deployment(
         runtime=situation.runtime,
         requested_mode=config.graph.mode,
         mode=situation.mode,
-        npugraph_ex=_switch(
-            situation.npugraph_ex, "npugraph_ex", changes, "on by default in mode {s.mode}", situation
-        ),
+        npugraph_ex=_switch(situation.npugraph_ex, "npugraph_ex", changes, "on by default in mode {s.mode}", situation),
         static_kernel=_switch(situation.static_kernel, "static_kernel", changes, _static_reason(config), situation),
         max_num_seqs=settings.max_num_seqs,
         decode_query_len=situation.decode_query_len,

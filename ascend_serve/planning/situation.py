@@ -8,10 +8,8 @@ from ascend_serve.config.schema import AscendServeConfig
 from ascend_serve.errors import ConfigError
 from ascend_serve.graph.architecture import Architecture
 from ascend_serve.graph.rules import Situation
-from ascend_serve.graph.streams import ExpansionMode, StreamLayout
+from ascend_serve.graph.streams import EXPANSION_MODE, ExpansionMode, StreamLayout
 from ascend_serve.planning.settings import EngineSettings
-
-EXPANSION_MODE = "HCCL_OP_EXPANSION_MODE"
 
 AIV_BY_DEFAULT = frozenset({"MiniMaxM2ForCausalLM"})
 """Architectures for which vllm-ascend sets AIV where nothing is set (``patch_minimax_m2_config.py``, 0.23.0)."""

@@ -46,7 +46,25 @@ def config(additional: Any, instance_id: str = "group", **parallel: Any) -> Any:
 def test_a_device_as_configured() -> None:
     options = {"ascend_serve": {"emulated": {"stream_quota": [100, 50]}}}
     device = device_of_config(config(options, tensor_parallel_size=2), rank=1)
-    assert (device.rank, device.streams.quota, device.streams_per_graph) == (1, 50, 2)
+    assert (device.rank, device.streams.quota) == (1, 50)
+
+
+@pytest.mark.parametrize(
+    ("parallel", "variable", "streams"),
+    [
+        pytest.param({}, None, 1, id="one rank"),
+        pytest.param({"tensor_parallel_size": 2}, None, 3, id="FFTS+"),
+        pytest.param({"tensor_parallel_size": 2}, "AIV", 2, id="AIV"),
+        pytest.param({"tensor_parallel_size": 2, "data_parallel_size": 2}, "AIV", 3, id="AIV, two groups"),
+    ],
+)
+def test_a_graph_takes_the_streams_that_the_planner_expects(
+    parallel: dict[str, int], variable: str | None, streams: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("HCCL_OP_EXPANSION_MODE", raising=False)
+    if variable is not None:
+        monkeypatch.setenv("HCCL_OP_EXPANSION_MODE", variable)
+    assert device_of_config(config({}, **parallel), rank=0).streams_per_graph == streams
 
 
 @pytest.mark.parametrize("additional", [{}, None, {"ascend_serve": {}}], ids=["empty", "none", "no options"])

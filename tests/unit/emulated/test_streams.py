@@ -1,4 +1,4 @@
-"""Streams: what a graph takes, what a device has."""
+"""Streams: what a device has."""
 
 from __future__ import annotations
 
@@ -6,24 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ascend_serve.emulated.streams import StreamPool, quota_of_rank, streams_per_graph
+from ascend_serve.emulated.streams import StreamPool, quota_of_rank
 from ascend_serve.errors import ConfigError
-
-
-@pytest.mark.parametrize(
-    ("tensor", "data", "expert", "streams"),
-    [
-        pytest.param(1, 1, False, 1, id="one rank"),
-        pytest.param(2, 1, False, 2, id="tensor parallel"),
-        pytest.param(1, 2, False, 2, id="data parallel"),
-        pytest.param(4, 2, False, 3, id="tensor and data parallel"),
-        pytest.param(4, 2, True, 4, id="and expert parallel"),
-    ],
-)
-def test_streams_of_a_graph(tensor: int, data: int, expert: bool, streams: int) -> None:
-    assert streams == streams_per_graph(
-        tensor_parallel_size=tensor, data_parallel_size=data, enable_expert_parallel=expert
-    )
 
 
 def test_pool_gives_all_or_nothing() -> None:
