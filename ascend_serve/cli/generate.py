@@ -16,6 +16,7 @@ from ascend_serve.cli.output import print_warning, stdout
 from ascend_serve.cli.output import stderr as console
 from ascend_serve.cli.startup import StartupProgress
 from ascend_serve.cli.summary import print_summary
+from ascend_serve.cluster.token import prefer_token_authentication
 from ascend_serve.config import load
 from ascend_serve.errors import ConfigError
 from ascend_serve.serving.batch import Answering, Line, OutputFile, answer_lines, read_lines
@@ -32,6 +33,7 @@ def generate(
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show the logs of all processes.")] = False,
 ) -> None:
     """Answer a file of requests offline. Lines that cannot be answered get their error in the output."""
+    prefer_token_authentication()
     loaded = load(config, overrides or ())
     if not source.is_file():
         raise ConfigError(f"--input: {source} is no file", "Give a file with one JSON object per line.")

@@ -16,6 +16,7 @@ from ascend_serve.cli.output import print_warning, stdout
 from ascend_serve.cli.output import stderr as console
 from ascend_serve.cli.startup import StartupProgress
 from ascend_serve.cli.summary import curl_line, print_summary
+from ascend_serve.cluster.token import prefer_token_authentication
 from ascend_serve.config import AscendServeConfig, load
 from ascend_serve.planning import DeploymentPlan, plan_deployment
 from ascend_serve.serving.preflight import check_model, check_port
@@ -35,6 +36,7 @@ def serve(
 ) -> None:
     """Serve a model with the OpenAI API, on the Ray cluster at RAY_ADDRESS or on a local one. Ctrl-C stops it."""
     started = time.time()
+    prefer_token_authentication()
     loaded = load(config, overrides or ())
     check_model(loaded.model.path)
     plan = plan_deployment(loaded)
@@ -75,7 +77,7 @@ def _deployment(
     finally:
         # A cluster of our own goes with all that is in it; requests in flight are worth waiting for.
         if deployment.answered or not cluster.local:
-            deployment.stop()
+            deployment.stop(cluster_ends=cluster.local)
 
 
 def _bring_up(deployment: ServeDeployment, progress: StartupProgress) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -49,9 +48,6 @@ def connected_cluster(address: str, *, verbose: bool = False) -> Iterator[Cluste
         ClusterError: It cannot be reached, or does not let us in.
     """
     _check_reachable(address)
-    # Ray enables authentication by itself for the clusters it starts, but not for one at an explicit address.
-    if _has_token():
-        os.environ.setdefault("RAY_AUTH_MODE", "token")
     try:
         ray.init(
             address=address,
@@ -71,11 +67,6 @@ def current_cluster() -> Cluster:
     """The cluster that this process is connected to."""
     context = ray.get_runtime_context()
     return Cluster(context.gcs_address, Path(context.get_temp_dir(), context.get_session_name(), "logs"), local=False)
-
-
-def _has_token() -> bool:
-    default = Path.home() / ".ray" / "auth_token"
-    return bool(os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH")) or default.exists()
 
 
 def _check_reachable(address: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 import time
 import uuid
@@ -110,10 +111,20 @@ class ServeDeployment:
         report: GraphReport = serve.get_deployment_handle(DEPLOYMENT, self.name).report.remote().result()
         return report
 
-    def stop(self) -> None:
-        """Take the application down; requests in flight may finish. Serve goes too if it was started for it."""
-        serve.delete(self.name)
-        if self._owns_serve:
+    def stop(self, *, cluster_ends: bool) -> None:
+        """Take the application down; requests in flight may finish.
+
+        Serve itself goes too where it was started for it. Either way Serve is told with the first call, so that the
+        application ends even when this process is killed while it waits, as `ray job stop` does after 3 seconds.
+
+        Args:
+            cluster_ends: Whether the cluster is shut down next, and Serve with it.
+        """
+        if cluster_ends or not self._owns_serve:
+            serve.delete(self.name)
+            return
+        # Ray reports the end of Serve's controller as an error on standard output.
+        with contextlib.redirect_stdout(io.StringIO()):
             serve.shutdown()
 
     def _start_serve(self) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import ray
 
+from ascend_serve.cluster.token import AUTH_MODE
 from ascend_serve.config.schema import AscendServeConfig
 
 EMULATED_NPU = "ASCEND_SERVE_EMULATED_NPU"
@@ -24,8 +25,8 @@ def engine_environment(config: AscendServeConfig) -> dict[str, str]:
     if config.emulated.npus:
         env[EMULATED_NPU] = "1"
     # The engine core is a client of the cluster on its own and needs to know how to get in.
-    if mode := os.environ.get("RAY_AUTH_MODE"):
-        env["RAY_AUTH_MODE"] = mode
+    if mode := os.environ.get(AUTH_MODE):
+        env[AUTH_MODE] = mode
     return env
 
 

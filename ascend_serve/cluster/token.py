@@ -1,0 +1,23 @@
+"""Ray's token authentication. Ray reads its mode when it is imported, so this module does not import Ray."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+AUTH_MODE = "RAY_AUTH_MODE"
+
+
+def prefer_token_authentication() -> None:
+    """Turn token authentication on where there is a token; to be called before Ray is imported.
+
+    Ray does so by itself for the clusters it starts, but not for one at an explicit address. What the user set wins.
+    """
+    if has_token():
+        os.environ.setdefault(AUTH_MODE, "token")
+
+
+def has_token() -> bool:
+    """Whether Ray would find a token."""
+    default = Path.home() / ".ray" / "auth_token"
+    return bool(os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH")) or default.exists()
