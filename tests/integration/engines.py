@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -155,10 +156,12 @@ def _run_one(scenario: Scenario, group: str) -> Result:
             snapshot=ray.get(driver_handle(group).snapshot.remote()),
             seconds=seconds,
         )
-    except AscendServeError as error:
+    except Exception as error:
+        if not isinstance(error, AscendServeError):
+            traceback.print_exc()
         driver = driver_handle(group)
         snapshot = ray.get(driver.snapshot.remote()) if driver else {}
-        return Result(scenario.name, error=str(error), snapshot=snapshot, seconds=time.monotonic() - started)
+        return Result(scenario.name, error=repr(error), snapshot=snapshot, seconds=time.monotonic() - started)
     finally:
         if engine is not None:
             engine.engine_core.shutdown()
