@@ -85,17 +85,20 @@ def _bring_up(deployment: ServeDeployment, progress: StartupProgress) -> None:
     progress.enter("load")
     for state in deployment.watch():
         progress.follow(state.snapshot)
+    if not deployment.answers_http():
+        print_warning(
+            f"The application runs, but nothing answers at {deployment.url}: Serve was started with other HTTP "
+            "options, or its proxies are on other nodes (`serve status`)."
+        )
 
 
 def _show(config: AscendServeConfig, deployment: ServeDeployment, cluster: Cluster) -> None:
-    host = "127.0.0.1" if config.serving.host in ("0.0.0.0", "::") else config.serving.host
-    url = f"http://{host}:{config.serving.port}"
     report = deployment.report()
     print_summary(stdout, report)
-    stdout.print(f"[bold green]ready[/] after {report.seconds['total']:.0f} s at {url}")
+    stdout.print(f"[bold green]ready[/] after {report.seconds['total']:.0f} s at {deployment.url}")
     if cluster.dashboard:
         stdout.print(f"Ray dashboard: {cluster.dashboard}")
-    stdout.print(curl_line(url, config.model.name), markup=False)
+    stdout.print(curl_line(deployment.url, config.model.name), markup=False)
 
 
 def _stay(deployment: ServeDeployment) -> None:

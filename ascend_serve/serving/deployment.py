@@ -11,8 +11,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import httpx
 import ray
 from ray import serve
+from ray.exceptions import RayError
+from ray.serve.exceptions import RayServeException
 from ray.serve.schema import ApplicationStatus, LoggingConfig
 
 from ascend_serve.capture.driver import NAMESPACE
@@ -27,6 +30,7 @@ from ascend_serve.telemetry.report import GraphReport
 logging.getLogger("ray.serve").setLevel(logging.WARNING)
 
 _POLL_SECONDS = 0.2
+_REACH_SECONDS = 10.0
 _DRIVER_PREFIX = "capture-driver-"
 
 
@@ -97,14 +101,38 @@ class ServeDeployment:
 
         Raises:
             AscendServeError: What the replica failed with.
+            ClusterError: The application is gone.
         """
-        application = serve.status().applications[self.name]
+        try:
+            application = serve.status().applications[self.name]
+        except (RayError, RayServeException, KeyError) as error:
+            raise ClusterError(
+                f"The application {self.name} is gone from the Ray cluster: {error}",
+                "Somebody deleted it, or the cluster went down; start again.",
+            ) from error
         if application.status == ApplicationStatus.DEPLOY_FAILED:
             replica = application.deployments.get(DEPLOYMENT)
             raise unmarked(replica.message if replica else application.message)
         running = application.status == ApplicationStatus.RUNNING
         self.answered |= running
         return running
+
+    @property
+    def url(self) -> str:
+        """Where clients on this machine reach it."""
+        serving = self._config.serving
+        host = "127.0.0.1" if serving.host in ("0.0.0.0", "::") else serving.host
+        return f"http://{host}:{serving.port}"
+
+    def answers_http(self) -> bool:
+        """Whether it answers at `url`; Serve's proxies learn of a new application some time after it runs."""
+        deadline = time.monotonic() + _REACH_SECONDS
+        while time.monotonic() < deadline:
+            with contextlib.suppress(httpx.TransportError):
+                if httpx.get(f"{self.url}/health", trust_env=False, timeout=_REACH_SECONDS).is_success:
+                    return True
+            time.sleep(_POLL_SECONDS)
+        return False
 
     def report(self) -> GraphReport:
         """The report of a replica."""
@@ -120,12 +148,12 @@ class ServeDeployment:
         Args:
             cluster_ends: Whether the cluster is shut down next, and Serve with it.
         """
-        if cluster_ends or not self._owns_serve:
-            serve.delete(self.name)
-            return
         # Ray reports the end of Serve's controller as an error on standard output.
-        with contextlib.redirect_stdout(io.StringIO()):
-            serve.shutdown()
+        with contextlib.suppress(RayError, RayServeException), contextlib.redirect_stdout(io.StringIO()):
+            if cluster_ends or not self._owns_serve:
+                serve.delete(self.name)
+            else:
+                serve.shutdown()
 
     def _start_serve(self) -> None:
         status = serve.status()

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import httpx
+
 from ascend_serve.capture.driver import driver_handle
 from ascend_serve.config.passthrough import check_argument_names
 from ascend_serve.config.schema import AscendServeConfig
@@ -28,6 +30,21 @@ logger = logging.getLogger(__name__)
 
 _SNAPSHOT_SECONDS = 0.2
 _WARM_UP_TOKENS = 4
+
+_SAMPLERS: tuple[dict[str, Any], ...] = (
+    {"temperature": 0.0},
+    {"temperature": 0.8},
+    {"temperature": 0.8, "top_p": 0.9},
+    {"temperature": 0.8, "top_k": 20},
+    {"temperature": 0.8, "top_p": 0.9, "top_k": 20, "logprobs": 1},
+    {"temperature": 0.8, "repetition_penalty": 1.1, "presence_penalty": 0.1, "min_p": 0.05},
+)
+
+_PROMPTS: dict[str, dict[str, Any]] = {
+    "/v1/completions": {"prompt": "warm up"},
+    "/v1/chat/completions": {"messages": [{"role": "user", "content": "warm up"}]},
+}
+"""Ways into the application. A model without a chat template refuses the second one, which is fine here."""
 
 
 class OpenAIEngine:
@@ -80,7 +97,7 @@ class OpenAIEngine:
             engine.app = await _application(engine.llm, args)
             engine.app.add_api_route("/graph/report", engine.report, response_model=GraphReport)
         with engine._timed("warm_up"):
-            await _warm_up(engine.llm)
+            await _warm_up(engine.llm, engine.app, args)
         return engine
 
     async def report(self) -> GraphReport:
@@ -177,17 +194,20 @@ async def _application(llm: AsyncLLM, args: argparse.Namespace) -> FastAPI:
     return await openai_app(llm, args)
 
 
-async def _warm_up(llm: AsyncLLM) -> None:
-    """Run each kind of sampler once; the first random one compiles for seconds."""
-    from vllm import SamplingParams
+async def _warm_up(llm: AsyncLLM, app: FastAPI, args: argparse.Namespace) -> None:
+    """Run each kind of sampler once, as the first random one compiles for seconds, and each way into ``app``."""
+    from vllm import SamplingParams, envs
 
-    kinds = (
-        {"temperature": 0.0},
-        {"temperature": 0.8},
-        {"temperature": 0.8, "top_p": 0.9, "top_k": 20, "logprobs": 1},
-        {"temperature": 0.8, "repetition_penalty": 1.1, "presence_penalty": 0.1, "min_p": 0.05},
-    )
-    for number, kind in enumerate(kinds):
+    for number, kind in enumerate(_SAMPLERS):
         params = SamplingParams(max_tokens=_WARM_UP_TOKENS, ignore_eos=True, **kind)
         async for _ in llm.generate({"prompt_token_ids": [1, 2, 3]}, params, f"warm-up-{number}"):
             pass
+    keys = args.api_key or [envs.VLLM_API_KEY]
+    headers = {"Authorization": f"Bearer {keys[0]}"}
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://engine", headers=headers) as client:
+        for path, prompt in _PROMPTS.items():
+            for stream in (False, True):
+                body = {"max_tokens": _WARM_UP_TOKENS, "stream": stream, **prompt}
+                response = await client.post(path, json=body, timeout=None)
+                logger.debug("Warm-up of %s: %s", path, response.status_code)
