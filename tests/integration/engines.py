@@ -142,6 +142,7 @@ def _run_one(scenario: Scenario, group: str) -> Result:
 
     config = _config(scenario)
     placement_group = ray.util.placement_group([{"NPU": 1}] * config.parallel.world_size)
+    ray.get(placement_group.ready())
     started = time.monotonic()
     engine = None
     try:
@@ -165,6 +166,8 @@ def _run_one(scenario: Scenario, group: str) -> Result:
     finally:
         if engine is not None:
             engine.engine_core.shutdown()
+        if (driver := driver_handle(group)) is not None:
+            ray.kill(driver)
         ray.util.remove_placement_group(placement_group)
 
 
