@@ -16,7 +16,7 @@ from ray.exceptions import RayActorError
 
 from ascend_serve.capture.deadlines import Deadlines
 from ascend_serve.capture.messages import Lost, Message, Question, Verdict
-from ascend_serve.capture.outcome import Answer, Outcome
+from ascend_serve.capture.outcome import Answer, Outcome, OutcomeKind
 from ascend_serve.capture.roster import Roster
 from ascend_serve.capture.session import Session
 from ascend_serve.capture.snapshot import snapshot
@@ -46,7 +46,9 @@ class CaptureDriver:
         remembered: CapturePlan | None = None,
     ) -> None:
         self._group = group
+        self._ranks = ranks
         self._request = request
+        self._deadlines = deadlines
         self._roster = Roster()
         self._session = Session(ranks, request, deadlines, remembered=remembered)
         self._questions: dict[int, asyncio.Future[Verdict]] = {}
@@ -72,6 +74,23 @@ class CaptureDriver:
         async with self._changed:
             await self._changed.wait_for(lambda: incarnation in self._outcomes)
         return self._outcomes[incarnation]
+
+    async def reopen(self, request: GraphRequest) -> None:
+        """Begin another session of the same processes, for other sizes; graphs that it wants again stay.
+
+        Raises:
+            CaptureError: The session before has not been sealed.
+        """
+        before = self._session
+        if before.outcome is None or before.outcome.kind is not OutcomeKind.SEALED or before.plan is None:
+            raise CaptureError("The capture group has no sealed plan to start from")
+        self._request = request
+        self._outcomes.pop(before.incarnation)
+        self._session = Session(
+            self._ranks, request, self._deadlines, incarnation=before.incarnation, held=before.plan.keys
+        )
+        async with self._changed:
+            self._changed.notify_all()
 
     def snapshot(self) -> dict[str, Any]:
         """Everything known about the group as plain JSON types, for reports and progress."""

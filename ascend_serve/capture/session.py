@@ -21,7 +21,7 @@ How it goes on after a failure:
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from ascend_serve.capture import diagnosis
 from ascend_serve.capture.deadlines import Deadlines
@@ -63,6 +63,7 @@ class Session:
         deadlines: How long each meeting point may take.
         remembered: The plan that worked before, still valid for this fingerprint: the agreement starts below it.
         incarnation: The number of the first incarnation.
+        held: Graphs that its ranks hold from an earlier session.
 
     Attributes:
         incarnation: The incarnation that counts now.
@@ -80,6 +81,7 @@ class Session:
         *,
         remembered: CapturePlan | None = None,
         incarnation: int = 0,
+        held: Sequence[GraphKey] = (),
     ) -> None:
         self._ranks = ranks
         self._deadlines = deadlines
@@ -90,15 +92,15 @@ class Session:
         self._due: float | None = -math.inf
         self.epoch = 0
         self.events: list[SessionEvent] = []
-        self._begin(incarnation)
+        self._begin(incarnation, held)
 
-    def _begin(self, incarnation: int) -> None:
+    def _begin(self, incarnation: int, held: Sequence[GraphKey] = ()) -> None:
         self.incarnation = incarnation
         self.outcome: Outcome | None = None
         self.state = State.JOIN
         self._nodes: dict[int, str] = {}
         self._proposals: dict[int, Proposal] = {}
-        self._walk = Walk()
+        self._walk = Walk(held)
         self._meeting = Meeting(self._ranks)
 
     @property

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from ascend_serve.graph.keys import GraphKey
 from ascend_serve.graph.plan import CapturePlan
 
 
 class Walk:
-    """How far the group is in its plan. Graphs that all ranks hold stay when a new plan has them."""
+    """How far the group is in its plan. Graphs that all ranks hold stay when a new plan has them.
 
-    def __init__(self) -> None:
+    Args:
+        held: Graphs that all ranks hold from the beginning.
+    """
+
+    def __init__(self, held: Iterable[GraphKey] = ()) -> None:
         self.plan: CapturePlan | None = None
         self._todo: list[GraphKey] = []
-        self._held: dict[GraphKey, None] = {}
+        self._held: dict[GraphKey, None] = dict.fromkeys(held)
 
     @property
     def key(self) -> GraphKey | None:
