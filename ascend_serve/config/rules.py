@@ -54,20 +54,15 @@ def _static_kernel_needs_npugraph_ex(config: AscendServeConfig) -> Iterator[Prob
         )
 
 
-def xlite_without_pipeline(config: AscendServeConfig) -> Iterator[Problem]:
-    """Xlite beside pipeline parallelism, which it refuses (vllm-ascend 0.23.0, ``XliteGraphConfig``)."""
+def _no_way_down_from_xlite(config: AscendServeConfig) -> Iterator[Problem]:
+    """A group that may degrade goes on with ACLGraph where Xlite refuses pipelines; one that must not cannot start."""
     stages = config.parallel.pipeline_parallel_size
-    if config.graph.runtime is RuntimeName.XLITE and stages > 1:
+    must_not_degrade = config.graph.on_failure is OnFailure.FAIL
+    if config.graph.runtime is RuntimeName.XLITE and stages > 1 and must_not_degrade:
         yield (
             f"graph.runtime: xlite with parallel.pipeline_parallel_size: {stages}; Xlite refuses pipeline parallelism",
             "Set parallel.pipeline_parallel_size=1, or graph.runtime=aclgraph.",
         )
-
-
-def _no_way_down_from_xlite(config: AscendServeConfig) -> Iterator[Problem]:
-    """A group that may degrade goes on with ACLGraph; one that must not cannot start."""
-    if config.graph.on_failure is OnFailure.FAIL:
-        yield from xlite_without_pipeline(config)
 
 
 def _world_fits_emulated_npus(config: AscendServeConfig) -> Iterator[Problem]:
@@ -99,6 +94,18 @@ def _faults_on_existing_ranks(config: AscendServeConfig) -> Iterator[Problem]:
                 f"emulated.faults[{index}].rank: {fault.rank}, but the ranks are 0 to {world - 1}",
                 f"Give a rank from 0 to {world - 1}, or larger parallel sizes.",
             )
+
+
+def _xlite_script_on_existing_ranks(config: AscendServeConfig) -> Iterator[Problem]:
+    world, script = config.parallel.world_size, config.emulated.xlite
+    ranks = {"missing_on": script.missing_on, "versions": tuple(script.versions)}
+    for name, named in ranks.items():
+        for rank in named:
+            if not 0 <= rank < world:
+                yield (
+                    f"emulated.xlite.{name}: {rank}, but the ranks are 0 to {world - 1}",
+                    f"Give ranks from 0 to {world - 1}, or larger parallel sizes.",
+                )
 
 
 def _passthrough_leaves_our_keys_alone(config: AscendServeConfig) -> Iterator[Problem]:
@@ -136,7 +143,10 @@ def _hardware_beside_emulation(config: AscendServeConfig) -> Iterator[str]:
 
 def _xlite_options_without_xlite(config: AscendServeConfig) -> Iterator[str]:
     if config.graph.runtime is not RuntimeName.XLITE:
-        yield from _set_keys(config.graph, "graph.", ("xlite",), f"graph.runtime: {config.graph.runtime}")
+        reason = f"graph.runtime: {config.graph.runtime}"
+        yield from _set_keys(config.graph, "graph.", ("xlite",), reason)
+        if config.emulated.npus:
+            yield from _set_keys(config.emulated, "emulated.", ("xlite",), reason)
 
 
 def _npugraph_ex_outside_its_modes(config: AscendServeConfig) -> Iterator[str]:
@@ -153,7 +163,7 @@ def _npugraph_ex_outside_its_modes(config: AscendServeConfig) -> Iterator[str]:
 
 def _emulated_options_without_emulation(config: AscendServeConfig) -> Iterator[str]:
     if config.emulated.npus == 0:
-        yield from _set_keys(config.emulated, "emulated.", ("stream_quota", "faults"), "emulated.npus: 0")
+        yield from _set_keys(config.emulated, "emulated.", ("stream_quota", "faults", "xlite"), "emulated.npus: 0")
 
 
 def _faults_that_never_strike(config: AscendServeConfig) -> Iterator[str]:
@@ -201,6 +211,7 @@ _CONFLICTS: tuple[Callable[[AscendServeConfig], Iterator[Problem]], ...] = (
     _world_fits_emulated_npus,
     _quota_for_each_rank,
     _faults_on_existing_ranks,
+    _xlite_script_on_existing_ranks,
     _passthrough_leaves_our_keys_alone,
 )
 

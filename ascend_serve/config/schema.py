@@ -151,12 +151,20 @@ class FaultConfig(Section):
     error: FaultError = Field(description="What happens.")
 
 
+class EmulatedXliteConfig(Section):
+    """Where the emulated Xlite is missing, and which version it is elsewhere."""
+
+    missing_on: tuple[int, ...] = Field((), description="Ranks on whose node it is not installed.")
+    versions: dict[int, str] = Field(default_factory=dict, description="Version on the node of a rank, by rank.")
+
+
 class EmulatedConfig(Section):
     """The emulated NPU. With ``npus: 0`` the real device is used."""
 
     npus: int = Field(0, ge=0, description="Emulated NPUs that a local cluster offers.")
     stream_quota: int | tuple[int, ...] = Field(2048, description="Streams of each device, or one number per rank.")
     faults: tuple[FaultConfig, ...] = Field((), description="Scripted faults.")
+    xlite: EmulatedXliteConfig = Field(default_factory=EmulatedXliteConfig)
 
 
 class ServingConfig(Section):

@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ascend_serve.config.passthrough import merge
-from ascend_serve.config.rules import check, effective_npugraph_ex, xlite_without_pipeline
+from ascend_serve.config.rules import check, effective_npugraph_ex
 from ascend_serve.config.schema import AscendServeConfig
-from ascend_serve.errors import ConfigError
 from ascend_serve.graph.modes import GraphMode, RuntimeName
 
 EXECUTOR = "ascend_serve.engine.executor.LockstepRayExecutor"
@@ -42,10 +41,9 @@ def engine_args(
     """
     check(config)
     runtime = runtime or config.graph.runtime
-    if runtime is RuntimeName.XLITE:
-        for problem in xlite_without_pipeline(config):
-            raise ConfigError(*problem)
-    mode = GraphMode.NONE if runtime is RuntimeName.EAGER else mode or _mode(config, runtime)
+    # vllm-ascend refuses Xlite with pipelines. The ranks are asked for it all the same, and say why they go without.
+    xlite = runtime is RuntimeName.XLITE and config.parallel.pipeline_parallel_size == 1
+    mode = GraphMode.NONE if runtime is RuntimeName.EAGER else mode or _mode(config, xlite)
     sizes = capture_sizes if capture_sizes is not None else config.graph.capture_sizes
     ours = {
         **_model(config),
@@ -54,16 +52,16 @@ def engine_args(
         "compilation_config": _compilation(mode, sizes),
         "additional_config": {
             "ascend_compilation_config": _ascend_compilation(config, mode),
-            "xlite_graph_config": _xlite(config, runtime),
-            "ascend_serve": _settings(config, runtime, weights, plan_directory),
+            "xlite_graph_config": {"enabled": xlite, "full_mode": xlite and config.graph.xlite.full_mode},
+            "ascend_serve": _settings(config, runtime, sizes if xlite else None, weights, plan_directory),
         },
     }
     return merge(ours, config.vllm)
 
 
-def _mode(config: AscendServeConfig, runtime: RuntimeName) -> GraphMode:
+def _mode(config: AscendServeConfig, xlite: bool) -> GraphMode:
     """What vllm-ascend 0.23.0 (``platform.py``) makes of the mode under Xlite; the configuration's mode elsewhere."""
-    if runtime is not RuntimeName.XLITE:
+    if not xlite:
         return config.graph.mode
     speculative = config.vllm.get("speculative_config")
     return GraphMode.NONE if config.graph.xlite.full_mode and not speculative else GraphMode.FULL_DECODE_ONLY
@@ -105,14 +103,10 @@ def _ascend_compilation(config: AscendServeConfig, mode: GraphMode) -> dict[str,
     }
 
 
-def _xlite(config: AscendServeConfig, runtime: RuntimeName) -> dict[str, bool]:
-    enabled = runtime is RuntimeName.XLITE
-    return {"enabled": enabled, "full_mode": enabled and config.graph.xlite.full_mode}
-
-
 def _settings(
     config: AscendServeConfig,
     runtime: RuntimeName,
+    fallback_sizes: Sequence[int] | None,
     weights: Mapping[int, float] | None,
     plan_directory: str | None,
 ) -> dict[str, Any]:
@@ -124,6 +118,7 @@ def _settings(
         "mode": graph.mode.value,
         "on_failure": graph.on_failure.value,
         "static_kernel": graph.npugraph_ex.static_kernel,
+        "capture_sizes": list(fallback_sizes) if fallback_sizes else None,
         "deadlines": graph.deadlines.model_dump(exclude_none=True),
         "weights": {str(size): share for size, share in (weights or {}).items()},
         "plan_directory": plan_directory,

@@ -90,6 +90,20 @@ class EmulatedNPUPlatform(CpuPlatform):
         current_device().faults.strike(phase, size)
 
     @classmethod
+    def xlite_version(cls, vllm_config: VllmConfig, rank: int) -> str | None:
+        """Version of the emulated Xlite on the node of ``rank``; ``None`` where it is scripted to be missing."""
+        from ascend_serve.emulated.xlite import installed_version
+
+        return installed_version(vllm_config, rank)
+
+    @classmethod
+    def xlite_refusal(cls, vllm_config: VllmConfig) -> str:
+        """Why the emulated Xlite cannot run a model; empty when it can."""
+        from ascend_serve.emulated.xlite import refusal
+
+        return refusal(vllm_config)
+
+    @classmethod
     def streams_left(cls) -> int:
         """Streams that captures can still take on this device."""
         return current_device().streams.left

@@ -191,15 +191,15 @@ def _attention(module: Any) -> Attention:
 
 
 def _head_norms(module: Any) -> Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]:
-    """Norms of queries and keys per head, where the model has them."""
+    """Norms of queries and keys per head, where the model has them; the kernel takes rows without gaps alone."""
     if not hasattr(module, "q_norm"):
         return lambda query, key: (query, key)
     query_norm, key_norm, size = _norm(module.q_norm), _norm(module.k_norm), module.head_dim
 
     def run(query: torch.Tensor, key: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         return (
-            query_norm(query.reshape(-1, size)).view(query.size()),
-            key_norm(key.reshape(-1, size)).view(key.size()),
+            query_norm(query.contiguous().view(-1, size)).view(query.size()),
+            key_norm(key.contiguous().view(-1, size)).view(key.size()),
         )
 
     return run

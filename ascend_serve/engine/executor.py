@@ -22,6 +22,7 @@ from ascend_serve.capture.outcome import Outcome, OutcomeKind
 from ascend_serve.engine.memory import PlanMemory
 from ascend_serve.engine.request import capture_deadlines, graph_request
 from ascend_serve.engine.settings import prepare_fresh_workers, read_settings
+from ascend_serve.engine.xlite import ask_ranks, follow_plan, settle_runtime
 from ascend_serve.errors import CaptureError, EngineError
 from ascend_serve.graph.plan import CapturePlan
 
@@ -41,15 +42,18 @@ class LockstepRayExecutor(RayExecutorV2):
         self._first_rank = self.parallel_config.data_parallel_index * self.parallel_config.world_size
         self._calls: list[tuple[Any, tuple[Any, ...], dict[str, Any] | None]] | None = []
         self._in_session = False
-        super()._init_executor()
         request = graph_request(self.vllm_config, settings)
-        self._memory = PlanMemory.of(self.vllm_config, settings, request)
+        offers = ask_ranks(self.vllm_config, self._first_rank)
+        self._memory = PlanMemory.of(self.vllm_config, settings, request, offers)
+        remembered = self._memory.recall()
+        settle_runtime(self.vllm_config, request, offers, remembered)
+        super()._init_executor()
         self._driver = ensure_driver(
             settings.group,
             settings.data_parallel_size * self.world_size,
             request,
             capture_deadlines(self.vllm_config, settings),
-            self._memory.recall(),
+            remembered,
         )
 
     def collective_rpc(
@@ -107,6 +111,7 @@ class LockstepRayExecutor(RayExecutorV2):
         calls = self._calls or []
         self.shutdown()
         self._incarnation += 1
+        follow_plan(self.vllm_config, plan)
         prepare_fresh_workers(self.vllm_config, self._incarnation, plan)
         RayExecutorV2._init_executor(self)
         self.failure_callback = callback

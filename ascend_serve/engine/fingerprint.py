@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ import vllm
 from vllm.platforms import current_platform
 
 from ascend_serve.engine.settings import EngineSettings
+from ascend_serve.engine.xlite import XliteOffer
 from ascend_serve.graph.plan import GraphRequest
 
 if TYPE_CHECKING:
@@ -35,7 +37,9 @@ def fingerprint(vllm_config: VllmConfig) -> dict[str, str]:
     }
 
 
-def plan_fingerprint(vllm_config: VllmConfig, settings: EngineSettings, request: GraphRequest) -> dict[str, str]:
+def plan_fingerprint(
+    vllm_config: VllmConfig, settings: EngineSettings, request: GraphRequest, offers: Sequence[XliteOffer] = ()
+) -> dict[str, str]:
     """Describe all that a remembered plan depends on: what ranks share, layout, hardware and what was asked for."""
     parallel = vllm_config.parallel_config
     return {
@@ -48,6 +52,7 @@ def plan_fingerprint(vllm_config: VllmConfig, settings: EngineSettings, request:
         "hardware": repr(sorted(settings.hardware.items())),
         "emulated": repr(sorted(settings.emulated.items())),
         "request": repr(request),
+        "xlite": repr(list(offers)),
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 from ascend_serve.capture.plan_store import PlanStore, fingerprint_digest
 from ascend_serve.engine.fingerprint import plan_fingerprint
 from ascend_serve.engine.settings import EngineSettings
+from ascend_serve.engine.xlite import XliteOffer
 from ascend_serve.graph.plan import CapturePlan, GraphRequest
 
 if TYPE_CHECKING:
@@ -33,11 +35,13 @@ class PlanMemory:
     keeps: bool = False
 
     @classmethod
-    def of(cls, vllm_config: VllmConfig, settings: EngineSettings, request: GraphRequest) -> PlanMemory:
+    def of(
+        cls, vllm_config: VllmConfig, settings: EngineSettings, request: GraphRequest, offers: Sequence[XliteOffer] = ()
+    ) -> PlanMemory:
         """Open the memory of this deployment; the first engine of a group keeps the plan for all."""
         if settings.plan_directory is None:
             return cls(None)
-        digest = fingerprint_digest(plan_fingerprint(vllm_config, settings, request))
+        digest = fingerprint_digest(plan_fingerprint(vllm_config, settings, request, offers))
         is_first = vllm_config.parallel_config.data_parallel_index == 0
         return cls(PlanStore(Path(settings.plan_directory)), digest, is_first)
 

@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING
 
 from ascend_serve.capture.deadlines import Deadlines, default_deadlines
 from ascend_serve.engine.settings import EngineSettings
+from ascend_serve.engine.xlite import ACLGRAPH_MODE, is_loaded
+from ascend_serve.graph.default_lists import vllm_sizes
 from ascend_serve.graph.modes import GraphMode, RuntimeName
 from ascend_serve.graph.plan import GraphRequest
+from ascend_serve.graph.sizes import MAX_CAPTURE_SIZE
 
 if TYPE_CHECKING:
     from vllm.config import VllmConfig
@@ -16,18 +19,33 @@ if TYPE_CHECKING:
 
 def graph_request(vllm_config: VllmConfig, settings: EngineSettings) -> GraphRequest:
     """Build the request of the whole group; equal in every engine of a data-parallel group."""
-    compilation = vllm_config.compilation_config
-    eager = vllm_config.model_config.enforce_eager
+    eager = vllm_config.model_config.enforce_eager and not is_loaded(vllm_config)
     return GraphRequest(
         runtime=RuntimeName.EAGER if eager else settings.runtime,
-        mode=GraphMode.NONE if eager else GraphMode(compilation.cudagraph_mode.name),
-        capture_sizes=tuple(sorted(compilation.cudagraph_capture_sizes or ())),
+        mode=GraphMode.NONE if eager else _mode(vllm_config),
+        capture_sizes=requested_sizes(vllm_config, settings),
         on_failure=settings.on_failure,
         max_num_seqs=vllm_config.scheduler_config.max_num_seqs,
         decode_query_len=1 + _speculative_tokens(vllm_config),
         lora_cases=_lora_cases(vllm_config),
         weights=settings.weights,
     )
+
+
+def _mode(vllm_config: VllmConfig) -> GraphMode:
+    """The mode of ACLGraph; with Xlite the one that the group would fall back to."""
+    if is_loaded(vllm_config):
+        return ACLGRAPH_MODE
+    return GraphMode(vllm_config.compilation_config.cudagraph_mode.name)
+
+
+def requested_sizes(vllm_config: VllmConfig, settings: EngineSettings) -> tuple[int, ...]:
+    """Candidate sizes, ascending, in tokens; where Xlite leaves vLLM without any, the ones to fall back to."""
+    sizes = tuple(sorted(vllm_config.compilation_config.cudagraph_capture_sizes or ()))
+    if sizes or not is_loaded(vllm_config):
+        return sizes
+    reach = vllm_config.scheduler_config.max_num_seqs * (1 + _speculative_tokens(vllm_config))
+    return settings.capture_sizes or tuple(vllm_sizes(min(reach, MAX_CAPTURE_SIZE)))
 
 
 def capture_deadlines(vllm_config: VllmConfig, settings: EngineSettings) -> Deadlines:

@@ -49,11 +49,6 @@ class RunnerSeam:
         """The mode that holds on this rank, after vLLM's narrowing."""
         return GraphMode(self._compilation.cudagraph_mode.name)
 
-    @property
-    def capture_sizes(self) -> tuple[int, ...]:
-        """The sizes that hold on this rank, ascending, in tokens."""
-        return tuple(sorted(self._compilation.cudagraph_capture_sizes or ()))
-
     @contextmanager
     def watch_capture(self) -> Iterator[CaptureWatch]:
         """Tell while it lasts whether vLLM's ``_dummy_run`` is warming up or capturing."""

@@ -30,6 +30,7 @@ class EngineSettings(BaseModel):
         static_kernel: Whether static kernels compile during capture.
         deadlines: Seconds per meeting point that the user set.
         weights: Share of decode steps per batch size in tokens, empty when unknown.
+        capture_sizes: Sizes for ACLGraph, should Xlite, which captures nothing, not be had.
         plan_directory: Where plans that worked are kept, or ``None``.
         hardware: What the configuration says of the machines.
         emulated: What it says of the emulated NPU; with ``hardware`` part of the fingerprint of a plan.
@@ -46,6 +47,7 @@ class EngineSettings(BaseModel):
     static_kernel: bool = False
     deadlines: dict[str, float] = {}
     weights: dict[int, float] = {}
+    capture_sizes: tuple[int, ...] = ()
     plan_directory: str | None = None
     hardware: dict[str, Any] = {}
     emulated: dict[str, Any] = {}

@@ -19,7 +19,7 @@ from ascend_serve.capture.messages import CaptureResult, Phase
 from ascend_serve.capture.participant import Participant
 from ascend_serve.engine.canary import Canary
 from ascend_serve.engine.device import scripted_fault, streams_left
-from ascend_serve.engine.proposal import make_proposal
+from ascend_serve.engine.proposal import group_rank, make_proposal
 from ascend_serve.engine.runner import RunnerSeam
 from ascend_serve.engine.settings import EngineSettings, read_settings
 from ascend_serve.errors import CaptureError
@@ -133,8 +133,7 @@ def _participant(worker: WorkerBase, settings: EngineSettings) -> Participant:
     handle = driver_handle(settings.group)
     if handle is None:
         raise CaptureError(f"There is no capture driver for the group {settings.group}")
-    rank = worker.vllm_config.parallel_config.data_parallel_index * worker.parallel_config.world_size + worker.rank
-    return Participant(RayDriverLink(handle), rank, settings.incarnation, ray.util.get_node_ip_address(), os.getpid())
+    return Participant(RayDriverLink(handle), group_rank(worker), settings.incarnation, ray.util.get_node_ip_address(), os.getpid())
 
 
 def _success(seconds: float, streams_before: int | None) -> CaptureResult:

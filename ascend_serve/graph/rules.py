@@ -154,7 +154,7 @@ _ENGINE: tuple[Rule[Situation], ...] = (
     ),
 )
 
-_RUNTIME: tuple[Rule[Situation], ...] = (
+XLITE_RULES: tuple[Rule[Situation], ...] = (
     Rule(
         "xlite-architecture",
         "vllm-ascend 0.23.0, xlite/xlite.py",
@@ -187,6 +187,11 @@ _RUNTIME: tuple[Rule[Situation], ...] = (
         to=lambda s: RuntimeName.ACLGRAPH,
         reason="The worker for 310P knows nothing of Xlite.",
     ),
+)
+"""What Xlite cannot do: the deployment goes on with ACLGraph."""
+
+_RUNTIME: tuple[Rule[Situation], ...] = (
+    *XLITE_RULES,
     Rule(
         "eager-runtime",
         f"{_GUIDE}, Fallback to Eager Mode",

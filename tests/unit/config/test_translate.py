@@ -157,8 +157,22 @@ def test_what_a_planner_made_possible_is_translated() -> None:
 
 
 def test_impossible_combinations_do_not_reach_vllm() -> None:
+    graph = {"runtime": "xlite", "on_failure": "fail"}
     with pytest.raises(ConfigError, match="xlite"):
-        engine_args(configuration(graph={"runtime": "xlite"}, parallel={"pipeline_parallel_size": 2}))
+        engine_args(configuration(graph=graph, parallel={"pipeline_parallel_size": 2}))
+
+
+def test_xlite_is_not_loaded_with_pipelines_but_asked_for() -> None:
+    additional = engine_args(configuration(graph={"runtime": "xlite"}, parallel={"pipeline_parallel_size": 2}))[
+        "additional_config"
+    ]
+    assert additional["xlite_graph_config"] == {"enabled": False, "full_mode": False}
+    assert additional["ascend_serve"]["runtime"] == "xlite"
+
+
+def test_sizes_to_fall_back_to_travel_beside_xlite_in_full_mode() -> None:
+    graph = {"runtime": "xlite", "xlite": {"full_mode": True}, "capture_sizes": [1, 4]}
+    assert engine_args(configuration(graph=graph))["additional_config"]["ascend_serve"]["capture_sizes"] == [1, 4]
 
 
 @pytest.mark.parametrize("key", DECIDED_ELSEWHERE)
