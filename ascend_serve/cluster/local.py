@@ -15,6 +15,7 @@ import ray
 
 from ascend_serve.cluster.connect import NAMESPACE, Cluster, current_cluster
 from ascend_serve.cluster.placement import NPU
+from ascend_serve.cluster.processes import shielded_from_signals
 from ascend_serve.errors import ClusterError
 
 _OBJECT_STORE_BYTES = 256 * 2**20
@@ -49,7 +50,7 @@ def local_cluster(
         with _environment({**_MINIMAL, **env}):
             yield _start(folder, npus, verbose=verbose, dashboard=dashboard)
     except Exception:
-        ray.shutdown()
+        _stop(folder, keep_logs=True)
         raise
     except BaseException:
         _stop(folder)
@@ -78,9 +79,13 @@ def _start(folder: Path, npus: int, *, verbose: bool, dashboard: bool) -> Cluste
     return replace(current_cluster(), local=True, dashboard=url)
 
 
-def _stop(folder: Path) -> None:
-    ray.shutdown()
-    shutil.rmtree(folder, ignore_errors=True)
+def _stop(folder: Path, *, keep_logs: bool = False) -> None:
+    with shielded_from_signals():
+        try:
+            ray.shutdown()
+        finally:
+            if not keep_logs:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextlib.contextmanager

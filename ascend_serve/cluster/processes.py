@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -63,7 +64,13 @@ def _signal_descendants(signal_process: Callable[[psutil.Process], None], grace:
 
 @contextlib.contextmanager
 def shielded_from_signals() -> Iterator[None]:
-    """Ignore Ctrl-C and SIGTERM: a second Ctrl-C must not cut short the cleaning up after the first."""
+    """Ignore Ctrl-C and SIGTERM: a second Ctrl-C must not cut short the cleaning up after the first.
+
+    Outside of the main thread, where Python delivers no signals, nothing needs to be done.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
     signals = (signal.SIGINT, signal.SIGTERM)
     previous = [signal.signal(number, signal.SIG_IGN) for number in signals]
     try:
