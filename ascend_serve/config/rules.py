@@ -10,7 +10,8 @@ from pydantic import BaseModel
 from ascend_serve.config.passthrough import collisions
 from ascend_serve.config.schema import AscendServeConfig, FaultConfig
 from ascend_serve.errors import ConfigError
-from ascend_serve.graph.modes import GraphMode, OnFailure, RuntimeName
+from ascend_serve.graph.hardware import Soc
+from ascend_serve.graph.modes import GraphMode, OnFailure, Replan, RuntimeName
 from ascend_serve.graph.rules import STATIC_SHAPE_MODES
 
 Problem = tuple[str, str]
@@ -39,9 +40,11 @@ def ineffective_options(config: AscendServeConfig) -> tuple[str, ...]:
 def effective_npugraph_ex(config: AscendServeConfig, mode: GraphMode) -> bool:
     """Whether npugraph_ex runs in ``mode``: by default exactly where the FX graph is not split.
 
-    Source: vllm-ascend 0.23.0, ``platform.py``, which turns it off in all other modes.
+    Source: vllm-ascend 0.23.0, ``platform.py``, which turns it off in all other modes, and ``AscendCompilationConfig``,
+    which turns it off on 310P. The emulated NPU compiles nothing.
     """
-    return config.graph.npugraph_ex.enabled is not False and mode in STATIC_SHAPE_MODES
+    compiles = config.emulated.npus == 0 and config.hardware.soc is not Soc.ATLAS_300I
+    return compiles and config.graph.npugraph_ex.enabled is not False and mode in STATIC_SHAPE_MODES
 
 
 def _static_kernel_needs_npugraph_ex(config: AscendServeConfig) -> Iterator[Problem]:
@@ -120,8 +123,26 @@ def _graph_options_without_graphs(config: AscendServeConfig) -> Iterator[str]:
         return
     reason = "graph.runtime: eager" if graph.runtime is RuntimeName.EAGER else "graph.mode: NONE"
     yield from _set_keys(
-        graph, "graph.", ("capture_sizes", "on_failure", "npugraph_ex", "deadlines", "workload"), reason
+        graph,
+        "graph.",
+        ("capture_sizes", "on_failure", "npugraph_ex", "deadlines", "workload", "replan", "replan_saving"),
+        reason,
     )
+
+
+def _replan_over_engines(config: AscendServeConfig) -> Iterator[Problem]:
+    engines = config.parallel.data_parallel_size
+    if config.graph.replan is Replan.IDLE and engines > 1:
+        yield (
+            f"graph.replan: idle with parallel.data_parallel_size: {engines}; "
+            "the engines of one group are never idle together",
+            "Set graph.replan=off, and choose sizes with `ascend-serve plan --histogram`.",
+        )
+
+
+def _saving_without_replanning(config: AscendServeConfig) -> Iterator[str]:
+    if _captures(config) and config.graph.replan is Replan.OFF:
+        yield from _set_keys(config.graph, "graph.", ("replan_saving",), "graph.replan: off")
 
 
 def _workload_that_chooses_nothing(config: AscendServeConfig) -> Iterator[str]:
@@ -213,6 +234,7 @@ _CONFLICTS: tuple[Callable[[AscendServeConfig], Iterator[Problem]], ...] = (
     _faults_on_existing_ranks,
     _xlite_script_on_existing_ranks,
     _passthrough_leaves_our_keys_alone,
+    _replan_over_engines,
 )
 
 _INEFFECTIVE: tuple[Callable[[AscendServeConfig], Iterator[str]], ...] = (
@@ -220,6 +242,7 @@ _INEFFECTIVE: tuple[Callable[[AscendServeConfig], Iterator[str]], ...] = (
     _xlite_options_without_xlite,
     _npugraph_ex_outside_its_modes,
     _workload_that_chooses_nothing,
+    _saving_without_replanning,
     _hardware_beside_emulation,
     _emulated_options_without_emulation,
     _faults_that_never_strike,

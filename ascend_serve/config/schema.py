@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from ascend_serve.graph.hardware import Soc
-from ascend_serve.graph.modes import GraphMode, OnFailure, RuntimeName
+from ascend_serve.graph.modes import GraphMode, OnFailure, Replan, RuntimeName
 from ascend_serve.graph.streams import ExpansionMode
 
 
@@ -105,6 +105,10 @@ class GraphConfig(Section):
     npugraph_ex: NpugraphExConfig = Field(default_factory=NpugraphExConfig)
     deadlines: DeadlinesConfig = Field(default_factory=DeadlinesConfig)
     workload: WorkloadConfig = Field(default_factory=WorkloadConfig)
+    replan: Replan = Field(Replan.OFF, description="Whether capture sizes follow the load, at idle moments.")
+    replan_saving: float = Field(
+        0.1, gt=0, description="Padding waste (padded over real tokens, 0.1 is 10%) that other sizes must save."
+    )
 
     @field_validator("capture_sizes")
     @classmethod

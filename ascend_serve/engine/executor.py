@@ -9,6 +9,8 @@ from __future__ import annotations
 import logging
 import threading
 import weakref
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import ray
@@ -19,6 +21,7 @@ from vllm.v1.kv_cache_interface import KVCacheConfig
 from ascend_serve.capture.driver import ensure_driver
 from ascend_serve.capture.messages import Lost
 from ascend_serve.capture.outcome import Outcome, OutcomeKind
+from ascend_serve.engine.histogram import DecodeHistogram
 from ascend_serve.engine.memory import PlanMemory
 from ascend_serve.engine.request import capture_deadlines, graph_request
 from ascend_serve.engine.settings import prepare_fresh_workers, read_settings
@@ -27,6 +30,9 @@ from ascend_serve.errors import CaptureError, EngineError
 from ascend_serve.graph.plan import CapturePlan
 
 logger = logging.getLogger(__name__)
+
+EXECUTOR_CALLS = frozenset({"decode_histogram", "recapture"})
+"""Methods of the executor that a client reaches through the engine's ``collective_rpc``."""
 
 _MONITOR_POLL_SECONDS = 1.0
 
@@ -42,7 +48,8 @@ class LockstepRayExecutor(RayExecutorV2):
         self._first_rank = self.parallel_config.data_parallel_index * self.parallel_config.world_size
         self._calls: list[tuple[Any, tuple[Any, ...], dict[str, Any] | None]] | None = []
         self._in_session = False
-        request = graph_request(self.vllm_config, settings)
+        request = self._request = graph_request(self.vllm_config, settings)
+        self._histogram = DecodeHistogram(request.decode_query_len)
         offers = ask_ranks(self.vllm_config, self._first_rank)
         self._memory = PlanMemory.of(self.vllm_config, settings, request, offers)
         remembered = self._memory.recall()
@@ -59,7 +66,12 @@ class LockstepRayExecutor(RayExecutorV2):
     def collective_rpc(
         self, method: Any, timeout: Any = None, args: Any = (), kwargs: Any = None, **options: Any
     ) -> Any:
-        """Call ``method`` on all workers; calls before the session are noted, to lead fresh workers there."""
+        """Call ``method`` on all workers, or on this executor if it is one of ``EXECUTOR_CALLS``.
+
+        Calls before the session are noted, to lead fresh workers there.
+        """
+        if method in EXECUTOR_CALLS:
+            return [getattr(self, method)(*args)]
         if self._calls is not None and not self._in_session:
             self._calls.append((method, args, kwargs))
         return super().collective_rpc(method, timeout, args, kwargs, **options)
@@ -86,12 +98,44 @@ class LockstepRayExecutor(RayExecutorV2):
             logger.warning("Replacing all workers: %s", outcome.reason)
             self._replace_workers(outcome.plan)
         self._calls = None
+        self._plan: Any = outcome.plan
         self._memory.keep(outcome.plan)
         self._note_compilation_times(results)
 
-    def _run_session(self) -> tuple[Outcome, list[Any]]:
+    def execute_model(self, scheduler_output: Any, non_block: bool = False) -> Any:
+        """Run one step, and count it."""
+        self._histogram.count(scheduler_output)
+        return super().execute_model(scheduler_output, non_block)
+
+    def decode_histogram(self) -> dict[int, int]:
+        """Decode steps so far by batch size in tokens."""
+        return self._histogram.counts()
+
+    def recapture(self, capture_sizes: Sequence[int]) -> list[int]:
+        """Capture other sizes in lockstep, between two steps; graphs that are wanted again stay.
+
+        Args:
+            capture_sizes: Sizes, ascending, in tokens.
+
+        Returns:
+            The sizes that hold now.
+
+        Raises:
+            EngineError: A rank failed, and the engine with it: fresh workers would have lost the requests' KV cache.
+        """
+        plan = self._plan
+        request = replace(self._request, runtime=plan.runtime, mode=plan.mode, capture_sizes=tuple(capture_sizes))
+        ray.get(self._driver.reopen.remote(request))
+        outcome, _ = self._run_session(again=True)
+        if outcome.kind is not OutcomeKind.SEALED or outcome.plan is None:
+            self._fail()
+            raise EngineError(f"The graphs could not be captured anew: {outcome.reason}", outcome.remedy)
+        self._plan = outcome.plan
+        return list(outcome.plan.capture_sizes)
+
+    def _run_session(self, again: bool = False) -> tuple[Outcome, list[Any]]:
         self._in_session = True
-        pending = self.collective_rpc("run_capture_session", non_block=True)
+        pending = self.collective_rpc("run_capture_session", args=(again,), non_block=True)
         try:
             outcome: Outcome = ray.get(self._driver.outcome.remote(self._incarnation))
         except RayActorError as error:
@@ -133,6 +177,10 @@ class LockstepRayExecutor(RayExecutorV2):
                 self._driver.tell.remote(Lost(self._first_rank + rank, self._incarnation, "its worker process ended"))
             return
         logger.error("Workers of ranks %s died, shutting the executor down", ranks)
+        self._fail()
+
+    def _fail(self) -> None:
+        """End the executor for good, and let the engine know."""
         self.is_failed = True
         self.shutdown()
         callback, self.failure_callback = self.failure_callback, None

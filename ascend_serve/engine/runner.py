@@ -42,7 +42,6 @@ class RunnerSeam:
         self._runner = runner
         self._dispatcher = runner.cudagraph_dispatcher
         self._compilation = runner.compilation_config
-        self._original = runner._warmup_and_capture
 
     @property
     def mode(self) -> GraphMode:
@@ -65,16 +64,22 @@ class RunnerSeam:
         finally:
             del self._runner._dummy_run
 
-    def hook(self, capture: Callable[[GraphKey, CaptureOne], None]) -> None:
-        """Have vLLM's capture loop call ``capture(key, original)`` for every graph instead of capturing it."""
+    @contextmanager
+    def hooked(self, capture: Callable[[GraphKey, CaptureOne], None]) -> Iterator[None]:
+        """While it lasts, vLLM's capture loop calls ``capture(key, original)`` for every graph."""
+        original = self._runner._warmup_and_capture
 
         def warmup_and_capture(desc: BatchDescriptor, cudagraph_runtime_mode: CUDAGraphMode, **options: Any) -> None:
             capture(
                 graph_key(desc, cudagraph_runtime_mode),
-                lambda: self._original(desc, cudagraph_runtime_mode=cudagraph_runtime_mode, **options),
+                lambda: original(desc, cudagraph_runtime_mode=cudagraph_runtime_mode, **options),
             )
 
         self._runner._warmup_and_capture = warmup_and_capture
+        try:
+            yield
+        finally:
+            del self._runner._warmup_and_capture
 
     def capture_model(self) -> None:
         """Walk vLLM's capture loop over the graphs that are dispatched now."""
@@ -89,6 +94,7 @@ class RunnerSeam:
         for keys in self._dispatcher.cudagraph_keys.values():
             keys.clear()
         self._dispatcher.initialize_cudagraph_keys(vllm_mode, self._runner.uniform_decode_query_len)
+        _make_room_for_graph_params(capture_sizes)
 
     def held(self) -> frozenset[GraphKey]:
         """Graphs that every wrapper of their kind can replay."""
@@ -151,10 +157,23 @@ def _reset(entry: Any) -> None:
 
 def _forget_graph_params(sizes: set[int]) -> None:
     """Drop what vllm-ascend noted per size during capture: a second capture of the size would append to it."""
+    params = _graph_params()
+    for size in sizes & params.attn_params.keys() if params else ():
+        _clear_graph_params(params, size)
+
+
+def _make_room_for_graph_params(sizes: Iterable[int]) -> None:
+    """Let vllm-ascend know sizes that it was not told at start-up: ``set_graph_params`` works once."""
+    params = _graph_params()
+    for size in set(sizes) - params.attn_params.keys() if params else ():
+        _clear_graph_params(params, size)
+
+
+def _graph_params() -> Any:
     module = sys.modules.get("vllm_ascend.compilation.acl_graph")
-    params = module.get_graph_params() if module else None
-    if params is None:
-        return
-    for size in sizes & params.attn_params.keys():
-        params.events[size], params.handles[size], params.attn_params[size] = [], [], []
-        params.workspaces[size] = None
+    return module.get_graph_params() if module else None
+
+
+def _clear_graph_params(params: Any, size: int) -> None:
+    params.events[size], params.handles[size], params.attn_params[size] = [], [], []
+    params.workspaces[size] = None

@@ -18,6 +18,7 @@ from ascend_serve.capture.driver import RayDriverLink, driver_handle
 from ascend_serve.capture.messages import CaptureResult, Phase
 from ascend_serve.capture.participant import Participant
 from ascend_serve.engine.canary import Canary
+from ascend_serve.engine.compilation import watch_static_kernels
 from ascend_serve.engine.device import scripted_fault, streams_left
 from ascend_serve.engine.proposal import group_rank, make_proposal
 from ascend_serve.engine.runner import RunnerSeam
@@ -38,14 +39,17 @@ REFUSED_AT_BEGIN = "capturebegin"
 class CaptureWorkerExtension:
     """Adds the capture session to the platform's worker."""
 
-    def run_capture_session(self) -> Any:
+    def run_capture_session(self, again: bool = False) -> Any:
         """Agree with the other ranks on a plan, walk it with them, and seal it.
+
+        Args:
+            again: Whether the worker is warm already and only captures other graphs.
 
         Returns:
             What the worker's own ``compile_or_warm_up_model`` returned, or ``None`` when the session ended without a
             seal: then the driver has told the executor what comes next.
         """
-        return WorkerSession(cast("WorkerBase", self)).run()
+        return WorkerSession(cast("WorkerBase", self)).run(again)
 
 
 class WorkerSession:
@@ -63,11 +67,11 @@ class WorkerSession:
         self._participant = _participant(worker, self._settings)
         self._phase = Phase.JOIN
 
-    def run(self) -> Any:
+    def run(self, again: bool) -> Any:
         """Run the session to its end; errors outside of captures are told to the driver, never raised past it."""
         try:
             self._agree()
-            return self._walk()
+            return self._walk(again)
         except Exception as error:
             logger.exception("Rank %d failed in phase %s", self._participant.rank, self._phase.value)
             if not self._participant.has_ended:
@@ -81,16 +85,20 @@ class WorkerSession:
             self._enter(Phase.PROPOSE)
             self._participant.propose(make_proposal(self._worker, self._seam, self._settings))
 
-    def _walk(self) -> Any:
+    def _walk(self, again: bool) -> Any:
         if self._participant.has_ended:
             return None
         self._canary.take()
-        self._seam.hook(self._capture)
         self._apply_plan()
-        result = self._worker.compile_or_warm_up_model()
-        while not self._participant.has_ended and not self._sealed():
-            self._apply_plan()
-            self._seam.capture_model()
+        with self._seam.hooked(self._capture):
+            result = None
+            if again:
+                self._seam.capture_model()
+            else:
+                result = self._worker.compile_or_warm_up_model()
+            while not self._participant.has_ended and not self._sealed():
+                self._apply_plan()
+                self._seam.capture_model()
         return None if self._participant.has_ended else result
 
     def _apply_plan(self) -> None:
@@ -133,7 +141,9 @@ def _participant(worker: WorkerBase, settings: EngineSettings) -> Participant:
     handle = driver_handle(settings.group)
     if handle is None:
         raise CaptureError(f"There is no capture driver for the group {settings.group}")
-    return Participant(RayDriverLink(handle), group_rank(worker), settings.incarnation, ray.util.get_node_ip_address(), os.getpid())
+    return Participant(
+        RayDriverLink(handle), group_rank(worker), settings.incarnation, ray.util.get_node_ip_address(), os.getpid()
+    )
 
 
 def _success(seconds: float, streams_before: int | None) -> CaptureResult:

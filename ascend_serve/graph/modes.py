@@ -47,6 +47,13 @@ class RuntimeName(StrEnum):
     EAGER = "eager"
 
 
+class Replan(StrEnum):
+    """When a running group may capture other sizes."""
+
+    OFF = "off"
+    IDLE = "idle"
+
+
 class OnFailure(StrEnum):
     """How far down the ladder a group may go when a capture fails."""
 

@@ -16,8 +16,10 @@ from ascend_serve.capture.driver import driver_handle
 from ascend_serve.config.passthrough import check_argument_names
 from ascend_serve.config.schema import AscendServeConfig
 from ascend_serve.errors import AscendServeError, CaptureError, EngineError
+from ascend_serve.graph.modes import Replan
 from ascend_serve.planning import DeploymentPlan
 from ascend_serve.serving.environment import prepare_engine_process
+from ascend_serve.serving.replan import Replanner
 from ascend_serve.serving.root_cause import OwnLog
 from ascend_serve.telemetry.report import GraphReport, build_report
 
@@ -58,12 +60,14 @@ class OpenAIEngine:
 
     llm: AsyncLLM
     app: FastAPI
+    _replanner: Replanner
 
     def __init__(self, plan: DeploymentPlan, group: str, seconds: dict[str, float]) -> None:
         self._plan = plan
         self._group = group
         self.seconds = seconds
         self._snapshot: dict[str, Any] = {}
+        self._replanning: asyncio.Task[None] | None = None
 
     @classmethod
     async def start(
@@ -96,8 +100,13 @@ class OpenAIEngine:
         with engine._timed("application"):
             engine.app = await _application(engine.llm, args)
             engine.app.add_api_route("/graph/report", engine.report, response_model=GraphReport)
+        engine._replanner = Replanner(engine.llm, plan, config.graph.replan_saving)
+        engine.app.add_api_route("/graph/histogram", engine._replanner.histogram)
         with engine._timed("warm_up"):
             await _warm_up(engine.llm, engine.app, args)
+        if config.graph.replan is Replan.IDLE:
+            sizes = (await engine.report()).capture_sizes
+            engine._replanning = asyncio.create_task(engine._replanner.watch(sizes))
         return engine
 
     async def report(self) -> GraphReport:
@@ -108,6 +117,7 @@ class OpenAIEngine:
             requested_runtime=self._plan.requested_runtime,
             requested_mode=self._plan.requested_mode,
             planned=self._plan.adjustments,
+            options=self._plan.options(),
             seconds=self.seconds,
         )
 
@@ -117,6 +127,8 @@ class OpenAIEngine:
 
     def shutdown(self) -> None:
         """End the engine core and its workers."""
+        if self._replanning is not None:
+            self._replanning.cancel()
         self.llm.shutdown()
 
     async def _start_llm(self, args: argparse.Namespace, placement_group: PlacementGroup | None) -> AsyncLLM:

@@ -1,0 +1,72 @@
+"""Replanning while serving: capture sizes follow the load that is counted, at idle moments."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from ascend_serve.graph.replan import better_sizes, one_at_a_time
+from ascend_serve.planning import DeploymentPlan
+
+if TYPE_CHECKING:
+    from vllm.v1.engine.async_llm import AsyncLLM
+
+logger = logging.getLogger(__name__)
+
+_PERIOD_SECONDS = 5.0
+_IDLE_POLL_SECONDS = 0.05
+_LEAST_STEPS = 200
+"""Decode steps that say something about a load."""
+
+
+class Replanner:
+    """Counts decode batch sizes and lets the group capture better ones.
+
+    Args:
+        llm: The engine.
+        plan: What the deployment was planned to do.
+        saving: Padding waste that other sizes must save.
+    """
+
+    def __init__(self, llm: AsyncLLM, plan: DeploymentPlan, saving: float) -> None:
+        self._llm = llm
+        unit = plan.capture.multiple_of
+        self._candidates = range(unit, plan.capture.largest_batch + 1, unit)
+        self._saving = saving
+        self._seen: Counter[int] = Counter()
+
+    async def histogram(self) -> dict[int, int]:
+        """Decode steps since the start by batch size in tokens."""
+        counts: dict[int, int] = (await self._llm.collective_rpc("decode_histogram"))[0]
+        return counts
+
+    async def watch(self, current: tuple[int, ...]) -> None:
+        """Replan whenever it is worth it, until cancelled.
+
+        Args:
+            current: Sizes that are captured now, ascending, in tokens.
+        """
+        while True:
+            await asyncio.sleep(_PERIOD_SECONDS)
+            wanted = await self._better(current)
+            if wanted is not None:
+                logger.warning("Capturing sizes %s instead of %s: they fit the load better", wanted, current)
+                current = await self._recapture(current, wanted)
+
+    async def _better(self, current: tuple[int, ...]) -> tuple[int, ...] | None:
+        counts = Counter(await self.histogram())
+        fresh = counts - self._seen
+        if fresh.total() < _LEAST_STEPS:
+            return None
+        self._seen = counts
+        return better_sizes(current, self._candidates, fresh, self._saving)
+
+    async def _recapture(self, current: tuple[int, ...], wanted: tuple[int, ...]) -> tuple[int, ...]:
+        """Go there one graph at a time, each at an idle moment: a request that arrives waits for one at most."""
+        for sizes in one_at_a_time(current, wanted):
+            while self._llm.output_processor.has_unfinished_requests():
+                await asyncio.sleep(_IDLE_POLL_SECONDS)
+            current = tuple((await self._llm.collective_rpc("recapture", args=(sizes,)))[0])
+        return current
