@@ -15,7 +15,7 @@ from ray.actor import ActorHandle
 from ray.exceptions import RayActorError
 
 from ascend_serve.capture.deadlines import Deadlines
-from ascend_serve.capture.messages import Lost, Message, Question, Verdict
+from ascend_serve.capture.messages import Compiling, Lost, Message, Question, Verdict
 from ascend_serve.capture.outcome import Answer, Outcome, OutcomeKind
 from ascend_serve.capture.roster import Roster
 from ascend_serve.capture.session import Session
@@ -64,8 +64,8 @@ class CaptureDriver:
         await self._handle(question)
         return await verdict
 
-    async def tell(self, message: Lost) -> None:
-        """Take note of a lost rank."""
+    async def tell(self, message: Lost | Compiling) -> None:
+        """Take note of a lost rank, or of one that compiles."""
         await self._handle(message)
 
     async def outcome(self, incarnation: int) -> Outcome:
@@ -171,6 +171,10 @@ class RayDriverLink:
 
     def __init__(self, handle: ActorHandle) -> None:
         self._handle = handle
+
+    def tell(self, message: Compiling) -> None:
+        """Tell the driver, without waiting for it."""
+        self._handle.tell.remote(message)
 
     def ask(self, question: Question) -> Verdict:
         """Ask the driver and wait for the verdict.

@@ -128,8 +128,17 @@ class Lost:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class Compiling:
+    """A rank began to compile static kernels, for minutes. Not a question: it goes on without an answer."""
+
+    rank: int
+    incarnation: int
+    directory: str
+
+
 Question = Join | Propose | Arrive | Leave | Seal | Failed
-Message = Question | Lost
+Message = Question | Lost | Compiling
 
 
 class VerdictKind(StrEnum):

@@ -60,6 +60,7 @@ class EventKind(StrEnum):
     JOINED = "joined"
     PROPOSED = "proposed"
     AGREED = "agreed"
+    COMPILING = "compiling"
     CAPTURED = "captured"
     COMMITTED = "committed"
     FAILED = "failed"

@@ -9,6 +9,7 @@ from typing import Protocol
 from ascend_serve.capture.messages import (
     Arrive,
     CaptureResult,
+    Compiling,
     Failed,
     Join,
     Leave,
@@ -28,6 +29,8 @@ class DriverLink(Protocol):
     """A line to the driver that blocks until the verdict is there."""
 
     def ask(self, question: Question) -> Verdict: ...
+
+    def tell(self, message: Compiling) -> None: ...
 
 
 class Participant:
@@ -111,6 +114,10 @@ class Participant:
         """Tell that this rank cannot go on, outside of the capture of a graph."""
         message = Failed(self.rank, self.incarnation, phase, type(error).__name__, str(error))
         self._note(self._link.ask(message))
+
+    def tell_compiling(self, directory: str) -> None:
+        """Tell that static kernels compile in ``directory``, so that people know what takes so long."""
+        self._link.tell(Compiling(self.rank, self.incarnation, directory))
 
     def take_change(self) -> tuple[CapturePlan, frozenset[GraphKey]]:
         """The plan to apply next, and the graphs that stay; later verdicts count as new changes."""

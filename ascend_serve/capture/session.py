@@ -28,6 +28,7 @@ from ascend_serve.capture.deadlines import Deadlines
 from ascend_serve.capture.meeting import Meeting
 from ascend_serve.capture.messages import (
     Arrive,
+    Compiling,
     Failed,
     Join,
     Leave,
@@ -143,6 +144,9 @@ class Session:
             self._begin(message.incarnation)
         if isinstance(message, Lost):
             self._lose(message)
+        elif isinstance(message, Compiling):
+            text = f"static kernels compile in {message.directory}; this takes minutes to tens of minutes"
+            self._log(EventKind.COMPILING, text, rank=message.rank, key=self.key)
         else:
             self._ask(message)
         return self._give()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -44,6 +44,7 @@ class StartupProgress:
         self._detail = ""
         self._task: TaskID | None = None
         self._since = time.monotonic()
+        self._announced = 0
 
     def __enter__(self) -> Self:
         self._progress.start()
@@ -69,10 +70,18 @@ class StartupProgress:
     def follow(self, snapshot: Mapping[str, Any]) -> None:
         """Show where a capture session is, as told by its driver's snapshot."""
         phase = session_phase(snapshot)
+        self._announce([event for event in snapshot.get("events", ()) if event["kind"] == "compiling"])
         self.enter(phase, session_detail(snapshot))
         if phase == "capture" and self._task is not None:
             done, total = captured(snapshot)
             self._progress.update(self._task, completed=done, total=total)
+
+    def _announce(self, events: Sequence[Mapping[str, Any]]) -> None:
+        """One line for each rank that began to compile static kernels: nothing else moves for minutes."""
+        for event in events[self._announced :]:
+            at = f" for {event['key']}" if event.get("key") else ""
+            self._console.print(f"rank {event['rank']}{at}: {event['text']}", markup=False)
+        self._announced = len(events)
 
     def _finish(self) -> None:
         if self._task is None:
@@ -95,7 +104,7 @@ def session_detail(snapshot: Mapping[str, Any]) -> str:
         return "replacing all workers"
     if session_phase(snapshot) == "capture":
         done, total = captured(snapshot)
-        return f"{done} of {total} graphs on {len(snapshot['ranks'])} ranks"
+        return f"{done} of {total} graphs on {len(snapshot['ranks'])} ranks" if total else "nothing to capture"
     return ""
 
 

@@ -53,7 +53,7 @@ def engine_args(
         "additional_config": {
             "ascend_compilation_config": _ascend_compilation(config, mode),
             "xlite_graph_config": {"enabled": xlite, "full_mode": xlite and config.graph.xlite.full_mode},
-            "ascend_serve": _settings(config, runtime, sizes if xlite else None, weights, plan_directory),
+            "ascend_serve": _settings(config, runtime, mode, weights, plan_directory) | _fallback(xlite, sizes),
         },
     }
     return merge(ours, config.vllm)
@@ -103,10 +103,15 @@ def _ascend_compilation(config: AscendServeConfig, mode: GraphMode) -> dict[str,
     }
 
 
+def _fallback(xlite: bool, sizes: Sequence[int] | None) -> dict[str, list[int]]:
+    """What Xlite has no use for and ACLGraph would need."""
+    return {"capture_sizes": list(sizes)} if xlite and sizes else {}
+
+
 def _settings(
     config: AscendServeConfig,
     runtime: RuntimeName,
-    fallback_sizes: Sequence[int] | None,
+    mode: GraphMode,
     weights: Mapping[int, float] | None,
     plan_directory: str | None,
 ) -> dict[str, Any]:
@@ -117,8 +122,7 @@ def _settings(
         "runtime": runtime.value,
         "mode": graph.mode.value,
         "on_failure": graph.on_failure.value,
-        "static_kernel": graph.npugraph_ex.static_kernel,
-        "capture_sizes": list(fallback_sizes) if fallback_sizes else None,
+        "static_kernel": effective_npugraph_ex(config, mode) and graph.npugraph_ex.static_kernel,
         "deadlines": graph.deadlines.model_dump(exclude_none=True),
         "weights": {str(size): share for size, share in (weights or {}).items()},
         "plan_directory": plan_directory,

@@ -71,7 +71,8 @@ class WorkerSession:
         """Run the session to its end; errors outside of captures are told to the driver, never raised past it."""
         try:
             self._agree()
-            return self._walk(again)
+            with watch_static_kernels(self._participant.tell_compiling):
+                return self._walk(again)
         except Exception as error:
             logger.exception("Rank %d failed in phase %s", self._participant.rank, self._phase.value)
             if not self._participant.has_ended:

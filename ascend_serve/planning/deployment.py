@@ -128,6 +128,10 @@ class DeploymentPlan(_Part):
         """Capture sizes, ascending, in tokens."""
         return self.capture.sizes
 
+    def options(self) -> dict[str, dict[str, Any]]:
+        """What was decided about optimisations of the compiler, by name: ``on`` and ``reason``."""
+        return {"npugraph_ex": self.npugraph_ex.model_dump(), "static_kernel": self.static_kernel.model_dump()}
+
     def request(self) -> GraphRequest:
         """What the capture group is asked for when it starts with this plan."""
         return GraphRequest(

@@ -98,7 +98,8 @@ def _in_cheaper_mode(
 def _request(config: AscendServeConfig, settings: EngineSettings, situation: Situation, sizing: Sizing) -> GraphRequest:
     return GraphRequest(
         runtime=situation.runtime,
-        mode=situation.mode,
+        # Xlite captures nothing: its modes say how batches are padded. What follows it on the ladder captures whole.
+        mode=GraphMode.FULL_DECODE_ONLY if situation.xlite else situation.mode,
         capture_sizes=sizing.sizes,
         on_failure=config.graph.on_failure,
         max_num_seqs=settings.max_num_seqs,
@@ -137,6 +138,8 @@ def _adjustments(config: AscendServeConfig, changes: Iterable[Change]) -> tuple[
         "npugraph_ex": config.graph.npugraph_ex.enabled is True,
         "static_kernel": config.graph.npugraph_ex.static_kernel,
         "max_sizes": False,
+        # Xlite brings its own mode: nobody loses one that was not asked for.
+        "mode": "mode" in config.graph.model_fields_set or config.graph.runtime is not RuntimeName.XLITE,
     }
     return tuple(change.adjustment for change in changes if asked.get(change.field, True))
 
@@ -144,7 +147,7 @@ def _adjustments(config: AscendServeConfig, changes: Iterable[Change]) -> tuple[
 def _capture_figures(
     config: AscendServeConfig, request: GraphRequest, layout: StreamLayout, sizing: Sizing
 ) -> CaptureFigures:
-    keys = _keys(request)
+    keys = () if request.runtime is RuntimeName.XLITE else _keys(request)
     estimated = bool(keys) and not config.emulated.npus
     cases = len(request.lora_cases)
     return CaptureFigures(
@@ -152,7 +155,7 @@ def _capture_figures(
         multiple_of=sizing.candidates[0] if sizing.candidates else 1,
         largest_batch=sizing.candidates[-1] if sizing.candidates else 0,
         graphs=len(keys),
-        streams=len(sizing.sizes) * cases * streams_per_size(layout, request.mode),
+        streams=len(sizing.sizes) * cases * streams_per_size(layout, request.mode) if keys else 0,
         streams_per_size=cases * streams_per_size(layout, request.mode),
         stream_budget=sizing.budget,
         budget_source=sizing.budget_source,

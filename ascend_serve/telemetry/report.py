@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
 from ascend_serve.graph.plan import Adjustment
+from ascend_serve.graph.rules import STATIC_SHAPE_MODES
+
+_NOTHING: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
 
 
 class Outcome(StrEnum):
@@ -36,6 +40,18 @@ class AdjustmentReport(_Part):
     rule: str
     before: str
     after: str
+    reason: str
+
+
+class SwitchReport(_Part):
+    """An optimisation that is on or off.
+
+    Attributes:
+        on: Whether it works on the ranks.
+        reason: Why.
+    """
+
+    on: bool
     reason: str
 
 
@@ -94,6 +110,7 @@ class GraphReport(_Part):
         runtime: The runtime that holds on all ranks.
         capture_sizes: Captured sizes, ascending, in tokens.
         adjustments: Every narrowing, oldest first.
+        options: Optimisations of the compiler by name: ``npugraph_ex`` and ``static_kernel``.
         ranks: The worker processes.
         events: What happened, oldest first.
         seconds: Duration of each phase of the start-up.
@@ -106,6 +123,7 @@ class GraphReport(_Part):
     runtime: str
     capture_sizes: tuple[int, ...] = ()
     adjustments: tuple[AdjustmentReport, ...] = ()
+    options: dict[str, SwitchReport] = {}
     ranks: tuple[RankReport, ...] = ()
     events: tuple[Event, ...] = ()
     seconds: dict[str, float] = {}
@@ -117,6 +135,7 @@ def build_report(
     requested_runtime: str,
     requested_mode: str,
     planned: Sequence[Adjustment] = (),
+    options: Mapping[str, Mapping[str, Any]] = _NOTHING,
     seconds: Mapping[str, float] | None = None,
 ) -> GraphReport:
     """Make the report from what the driver knows and what was decided before there was a driver.
@@ -126,6 +145,7 @@ def build_report(
         requested_runtime: The configuration's runtime; a planner may have asked the driver for less.
         requested_mode: The configuration's mode.
         planned: What a planner narrowed, oldest first.
+        options: What a planner decided about optimisations, by name: ``on`` and ``reason``.
         seconds: Durations of phases outside of the driver's session.
     """
     plan = snapshot.get("plan") or {}
@@ -138,6 +158,7 @@ def build_report(
         runtime=plan.get("runtime", "eager"),
         capture_sizes=tuple(plan.get("capture_sizes", ())),
         adjustments=adjustments,
+        options={name: _switch(option, plan) for name, option in options.items()},
         ranks=tuple(RankReport.model_validate(rank) for rank in snapshot.get("ranks", ())),
         events=tuple(Event.model_validate(event) for event in snapshot.get("events", ())),
         seconds={name: round(value, 3) for name, value in {**snapshot.get("seconds", {}), **(seconds or {})}.items()},
@@ -151,6 +172,17 @@ def _adjustments(planned: Sequence[Adjustment], agreed: Sequence[Mapping[str, An
         *(AdjustmentReport.model_validate(adjustment) for adjustment in agreed),
     ]
     return tuple(dict.fromkeys(all_of_them))
+
+
+def _switch(option: Mapping[str, Any], plan: Mapping[str, Any]) -> SwitchReport:
+    """What was planned, unless the group went down to a plan in which the compiler has no whole graph."""
+    switch = SwitchReport.model_validate(option)
+    holds = f"{plan.get('runtime', 'eager')} {plan.get('mode', 'NONE')}"
+    if switch.on and plan.get("mode") not in STATIC_SHAPE_MODES:
+        return SwitchReport(
+            on=False, reason=f"The group runs {holds}, and it works in FULL and FULL_DECODE_ONLY alone."
+        )
+    return switch
 
 
 def _outcome(plan: Mapping[str, Any], adjustments: Sequence[AdjustmentReport]) -> Outcome:

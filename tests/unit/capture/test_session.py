@@ -8,6 +8,7 @@ import pytest
 from ascend_serve.capture.messages import (
     Arrive,
     CaptureResult,
+    Compiling,
     Failed,
     Join,
     Leave,
@@ -249,6 +250,15 @@ def test_workers_that_loaded_for_another_runtime_than_agreed_load_anew() -> None
     assert sealed(group) == WHOLE
     assert [outcome.kind for outcome in group.outcomes] == [OutcomeKind.REPLACE, OutcomeKind.SEALED]
     assert group.outcomes[0].reason == "the group agreed on aclgraph, and rank 0 loaded the model for xlite"
+
+
+def test_a_rank_that_compiles_static_kernels_is_an_event_and_gets_no_answer() -> None:
+    group = Group(ASKED)
+    assert group.session.handle(Compiling(1, 0, "/tmp/kernels"), 0.0) == []
+    event = group.session.events[-1]
+    assert (event.kind, event.rank) == (EventKind.COMPILING, 1)
+    assert "/tmp/kernels" in event.text
+    assert sealed(group) == WHOLE
 
 
 def test_different_fingerprints_end_it_naming_what_differs() -> None:

@@ -24,6 +24,9 @@ def known(phase: str, *graphs: int, outcome: str | None = None) -> dict[str, Any
         pytest.param(known("join"), "load", "", id="workers load the model"),
         pytest.param(known("propose", 0, 0), "agree", "", id="ranks propose"),
         pytest.param(known("capture", 2, 1), "capture", "1 of 2 graphs on 2 ranks", id="the slowest rank counts"),
+        pytest.param(
+            known("seal", 0, 0) | {"plan": {"keys": []}}, "capture", "nothing to capture", id="Xlite captures nothing"
+        ),
         pytest.param(known("seal", 2, 2), "capture", "2 of 2 graphs on 2 ranks", id="graphs are verified"),
         pytest.param(known("capture", 1, 0, outcome="replace"), "capture", "replacing all workers", id="fresh workers"),
         pytest.param(known("serve", 2, 2), "warm-up", "", id="sealed"),
@@ -42,6 +45,19 @@ def test_each_phase_is_a_plain_line_where_there_is_no_terminal() -> None:
     lines = [line.split(":")[0] for line in out.getvalue().splitlines()]
     assert lines == ["cluster", "load", "agree", "capture"]
     assert out.getvalue().splitlines()[-1].endswith("2 of 2 graphs on 2 ranks")
+
+
+def test_each_rank_that_compiles_static_kernels_is_a_line_once() -> None:
+    out = io.StringIO()
+    events = [
+        {"kind": "compiling", "rank": rank, "key": "FULL/8", "text": f"static kernels compile in /tmp/{rank}"}
+        for rank in (0, 1)
+    ]
+    with StartupProgress(Console(file=out, width=200)) as progress:
+        for count in (1, 1, 2, 2):
+            progress.follow(known("capture", 0, 0) | {"events": [{"kind": "agreed"}, *events[:count]]})
+    lines = [line for line in out.getvalue().splitlines() if "static kernels" in line]
+    assert lines == [f"rank {rank} for FULL/8: static kernels compile in /tmp/{rank}" for rank in (0, 1)]
 
 
 def test_the_summary_says_what_holds_and_why() -> None:

@@ -46,7 +46,7 @@ def test_every_shipped_configuration_plans_without_its_model_and_without_loose_e
         pytest.param("qwen3-32b", "attention_v1", False, 2, 1, id="Qwen3-32B TP 8"),
         pytest.param("qwen3-235b-a22b", "attention_v1", True, 1, 2, id="Qwen3-235B-A22B TP 8 x PP 2"),
         pytest.param("deepseek-v3", "mla_v1", True, 1, 4, id="DeepSeek-V3 DP x EP"),
-        pytest.param("qwen3-32b-xlite", "attention_v1", True, 1, 1, id="Xlite"),
+        pytest.param("qwen3-32b-xlite", "attention_v1", True, 0, 1, id="Xlite"),
         pytest.param("qwen3-8b-vnpu", "attention_v1", True, 1, 1, id="vNPU"),
         pytest.param("whisper-large-v3", "attention_v1", False, 1, 1, id="encoder-decoder"),
     ],

@@ -25,9 +25,9 @@ def snapshot(
     return {"group": "g", "phase": "serve", "plan": plan, "ranks": ranks, "seconds": {"capture": 1.23456}, **more}
 
 
-def report(known: dict[str, Any], planned: tuple[Adjustment, ...] = ()) -> GraphReport:
+def report(known: dict[str, Any], planned: tuple[Adjustment, ...] = (), **more: Any) -> GraphReport:
     return build_report(
-        known, requested_runtime="aclgraph", requested_mode="FULL", planned=planned, seconds={"total": 30.0}
+        known, requested_runtime="aclgraph", requested_mode="FULL", planned=planned, seconds={"total": 30.0}, **more
     )
 
 
@@ -73,10 +73,25 @@ def test_json_is_stable() -> None:
         "runtime",
         "capture_sizes",
         "adjustments",
+        "options",
         "ranks",
         "events",
         "seconds",
     ]
+
+
+ON = {"npugraph_ex": {"on": True, "reason": "on by default in mode FULL_DECODE_ONLY"}}
+
+
+def test_what_was_decided_of_npugraph_ex_is_told() -> None:
+    told = report(snapshot(), options=ON).options["npugraph_ex"]
+    assert told.model_dump() == ON["npugraph_ex"]
+
+
+def test_npugraph_ex_is_off_where_the_group_went_down_to_eager() -> None:
+    told = report(snapshot("eager", "NONE", ()), options=ON).options["npugraph_ex"]
+    assert not told.on
+    assert "eager NONE" in told.reason
 
 
 def test_metrics_follow_the_report() -> None:
