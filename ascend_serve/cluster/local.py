@@ -18,6 +18,9 @@ from ascend_serve.cluster.placement import NPU
 from ascend_serve.cluster.processes import shielded_from_signals
 from ascend_serve.errors import ClusterError
 
+_CPUS_BESIDE_RANKS = 2
+"""Ray counts a CPU for the replica and one for each engine of a data-parallel group, however few cores there are."""
+
 _OBJECT_STORE_BYTES = 256 * 2**20
 """Requests and answers pass through it, weights and activations do not; Ray's default is 30% of the memory."""
 
@@ -63,6 +66,7 @@ def _start(folder: Path, npus: int, *, verbose: bool, dashboard: bool) -> Cluste
         context = ray.init(
             address="local",
             resources={NPU: npus} if npus else None,
+            num_cpus=max(os.cpu_count() or 1, npus + _CPUS_BESIDE_RANKS),
             num_gpus=0,
             include_dashboard=dashboard,
             object_store_memory=_OBJECT_STORE_BYTES,
