@@ -8,11 +8,19 @@ from typing import Annotated
 
 import typer
 
+from ascend_serve.capture.plan_store import PlanStore, default_directory
 from ascend_serve.cli.arguments import ConfigPath, Overrides
 from ascend_serve.cli.output import stdout
 from ascend_serve.config import load_with_sources
 from ascend_serve.planning import plan_deployment
 from ascend_serve.planning.comparison import compare as compare_lists
+
+
+def _forget(wanted: bool) -> None:
+    if wanted:
+        store = PlanStore(default_directory())
+        stdout.print(f"Forgot {store.forget()} remembered plans in {store.directory}", highlight=False)
+        raise typer.Exit
 
 
 def plan(
@@ -27,6 +35,15 @@ def plan(
     stream_budget: Annotated[
         int | None, typer.Option(min=0, help="Streams for graphs that a start on this hardware has measured.")
     ] = None,
+    forget: Annotated[
+        bool,
+        typer.Option(
+            "--forget",
+            callback=_forget,
+            is_eager=True,
+            help="Forget the capture plans that earlier starts kept; plan nothing.",
+        ),
+    ] = False,
 ) -> None:
     """Plan a deployment: mode, capture sizes, placement, arguments, and every rule that changes what was asked for."""
     workload = {"histogram": histogram, "trace": trace, "concurrency": concurrency}

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 import httpx
 
 from ascend_serve.capture.driver import driver_handle
-from ascend_serve.config.passthrough import check_argument_names
+from ascend_serve.capture.plan_store import default_directory
+from ascend_serve.config.passthrough import check_argument_names, merge
 from ascend_serve.config.schema import AscendServeConfig
+from ascend_serve.engine.settings import SECTION
 from ascend_serve.errors import AscendServeError, CaptureError, EngineError
 from ascend_serve.graph.modes import Replan
 from ascend_serve.planning import DeploymentPlan
@@ -177,7 +179,8 @@ def _arguments(config: AscendServeConfig, plan: DeploymentPlan) -> argparse.Name
 
     prepare_engine_process(config)
     check_argument_names(config.vllm)
-    return server_arguments(plan.vllm_arguments)
+    remembering: dict[str, Any] = {"additional_config": {SECTION: {"plan_directory": str(default_directory())}}}
+    return server_arguments(merge(plan.vllm_arguments, remembering))
 
 
 def _build_llm(args: argparse.Namespace, group: str, placement_group: PlacementGroup | None) -> AsyncLLM:

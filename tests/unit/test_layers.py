@@ -24,7 +24,9 @@ ALLOWED: dict[str, frozenset[str]] = {
     "serving": frozenset(
         {"errors", "graph", "config", "capture", "runtime", "telemetry", "emulated", "engine", "cluster", "planning"}
     ),
-    "cli": frozenset({"errors", "graph", "config", "telemetry", "emulated", "cluster", "serving", "planning"}),
+    "cli": frozenset(
+        {"errors", "graph", "config", "capture", "telemetry", "emulated", "cluster", "serving", "planning"}
+    ),
 }
 """For each package of ours, the others that it may import; itself always."""
 
