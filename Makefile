@@ -2,6 +2,7 @@
 #   make serve   set-up, the demo model, then the server; Ctrl-C stops all that it started
 #   make setup   the set-up and the demo model alone
 #   make test    set-up, then the tests
+#   make faults  set-up, then every scripted fault on a real engine: over an hour; the table is .cache/faults.md
 #   make lint    set-up, then ruff and mypy
 #   make lock    pins the requirements anew
 
@@ -21,7 +22,7 @@ DEMO_MODEL := .cache/models/demo
 LEFT_OUT := torch torchvision torchaudio torchcodec triton
 COMPILE = .cache/lock/bin/uv pip compile --quiet --python-version 3.11 --no-header --no-annotate
 
-.PHONY: setup serve test lint lock
+.PHONY: setup serve test faults lint lock
 .DEFAULT_GOAL := serve
 .DELETE_ON_ERROR:
 
@@ -30,8 +31,11 @@ setup: $(RUNTIME) $(DEMO_MODEL)/config.json
 serve: setup
 	@exec $(BIN)/ascend-serve serve $(CONFIG) $(ARGS)
 
-test: $(DEVELOPMENT)
+test: $(DEVELOPMENT) $(DEMO_MODEL)/config.json
 	@$(BIN)/pytest $(PYTEST_ARGS)
+
+faults: $(DEVELOPMENT) $(DEMO_MODEL)/config.json
+	@$(BIN)/python -m tests.integration.fault_matrix .cache/faults.md
 
 lint: $(DEVELOPMENT)
 	@$(BIN)/ruff check --quiet .

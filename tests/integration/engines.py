@@ -118,6 +118,17 @@ def run_emulated(scenarios: Sequence[Scenario], npus: int) -> Iterator[Result]:
     """Run scenarios on one local Ray cluster with emulated NPUs."""
     import ray
 
+    _start_cluster(npus)
+    try:
+        for number, scenario in enumerate(scenarios):
+            yield _run_one(scenario, f"scenario-{number}")
+    finally:
+        ray.shutdown()
+
+
+def _start_cluster(npus: int) -> None:
+    import ray
+
     ray.init(
         address="local",
         resources={"NPU": npus},
@@ -126,11 +137,17 @@ def run_emulated(scenarios: Sequence[Scenario], npus: int) -> Iterator[Result]:
         log_to_driver=False,
         runtime_env={"env_vars": {"ASCEND_SERVE_EMULATED_NPU": "1"}},
     )
-    try:
-        for number, scenario in enumerate(scenarios):
-            yield _run_one(scenario, f"scenario-{number}")
-    finally:
-        ray.shutdown()
+
+
+def start_engine(scenario: Scenario) -> Any:
+    """Start one emulated engine in this process, on a local Ray cluster of its own, and keep it."""
+    import ray
+    from vllm.v1.engine.llm_engine import LLMEngine
+
+    config = _config(scenario)
+    _start_cluster(config.parallel.world_size)
+    placement_group = ray.util.placement_group([{"NPU": 1}] * config.parallel.world_size)
+    return LLMEngine.from_vllm_config(_vllm_config(config, scenario.name, placement_group))
 
 
 def _run_one(scenario: Scenario, group: str) -> Result:
