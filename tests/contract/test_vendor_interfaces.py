@@ -1,0 +1,110 @@
+"""What our code uses of vLLM, vllm-ascend, torch_npu and Xlite is there, in the releases that it is written against.
+
+No NPU is needed: sources are read, not imported. Without the sources the test fails and says how to get them, rather
+than skip: an interface that nobody checked is what this is against.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.contract import interfaces, vendors
+from tests.contract.symbols import Recording, Sources, problem, read_symbols
+from tests.contract.usage import ROOT, Use, attributes, imports, places, table_names
+
+Load = Callable[[], Sources | Recording]
+
+CONTRACTS: tuple[tuple[str, interfaces.Table, Load], ...] = (
+    ("vllm-0.23.0", interfaces.VLLM, vendors.recorded_vllm),
+    ("vllm-0.23.0-alone", interfaces.VLLM_0_23_0, vendors.recorded_vllm),
+    ("vllm-installed", interfaces.VLLM, vendors.installed_vllm),
+    ("vllm-installed-alone", interfaces.VLLM_INSTALLED, vendors.installed_vllm),
+    ("vllm-ascend", interfaces.VLLM_ASCEND, vendors.VLLM_ASCEND.sources),
+    ("torch-npu", interfaces.TORCH_NPU, vendors.TORCH_NPU.sources),
+    ("xlite", interfaces.XLITE, vendors.XLITE.sources),
+)
+
+
+def rows() -> Iterator[pytest.param]:
+    for name, table, load in CONTRACTS:
+        for module, needs in table.items():
+            yield pytest.param(module, needs, load, id=f"{name}-{module}")
+
+
+@pytest.mark.parametrize(("module", "needs", "load"), list(rows()))
+def test_the_release_has_what_is_used(module: str, needs: tuple[str, ...], load: Load) -> None:
+    release = load()
+    symbols = release.symbols(module)
+    broken = [
+        f"{release.release}: {what}; used in {', '.join(places(need, module)) or 'nothing of ours'}"
+        for need in needs
+        if (what := problem(symbols, module, need))
+    ]
+    assert broken == []
+
+
+@pytest.mark.parametrize("use", list(imports("engine")), ids=lambda use: f"{use.place} {use.name}")
+def test_every_import_of_the_engine_is_in_the_table(use: Use) -> None:
+    module, _, name = use.name.partition(":")
+    table = {module: needs for _, contract, _ in CONTRACTS for module, needs in contract.items()}
+    owner, _, last = module.rpartition(".")
+    if module in table and name:
+        heads = {need.partition("(")[0].partition(".")[0] for need in table[module]}
+        assert name in heads, f"{use.place}: {module}.{name} is in no table of tests/contract/interfaces.py"
+    else:
+        known = module in table or last in {need.partition(".")[0] for need in table.get(owner, ())}
+        assert known, f"{use.place}: {module} is in no table of tests/contract/interfaces.py"
+
+
+def test_every_attribute_that_the_engine_uses_of_others_is_in_the_table() -> None:
+    known = table_names()
+    assert [f"{use.place}: {use.name}" for use in attributes("engine") if use.name not in known] == []
+
+
+EMULATIONS = [
+    (
+        "ascend_serve.emulated.npu_graph",
+        interfaces.TORCH_NPU["torch_npu.npu.graphs"],
+        ("NPUGraph.", "graph.", "graph_"),
+    ),
+    (
+        "ascend_serve.emulated.acl_graph",
+        interfaces.VLLM_ASCEND["vllm_ascend.compilation.acl_graph"],
+        ("ACLGraph", "_acl"),
+    ),
+    ("ascend_serve.emulated.xlite", interfaces.VLLM_ASCEND["vllm_ascend.xlite.xlite"], ("XliteWrapper",)),
+    ("ascend_serve.emulated.model_runner", ("EmulatedNPUModelRunner.xlite_model",), ("Emulated",)),
+]
+
+
+@pytest.mark.parametrize(("module", "needs", "prefixes"), EMULATIONS, ids=[module for module, _, _ in EMULATIONS])
+def test_what_is_emulated_has_the_same_interface(
+    module: str, needs: tuple[str, ...], prefixes: tuple[str, ...]
+) -> None:
+    symbols = Sources("ours", ROOT).symbols(module)
+    assert [what for need in needs if need.startswith(prefixes) and (what := problem(symbols, module, need))] == []
+
+
+@pytest.mark.parametrize(
+    ("source", "need", "what"),
+    [
+        pytest.param("class Runner: pass", "Runner.capture", "m has no Runner.capture", id="renamed"),
+        pytest.param("def f(a, b): pass", "f(a)", "f needs b", id="another parameter is required"),
+        pytest.param("def f(a): pass", "f(a, b)", "f takes no b", id="a parameter is gone"),
+        pytest.param("class C:\n def f(self): self.x = 1", "C.x", "", id="set in a method"),
+        pytest.param("class C:\n x: int\n y: int = 1", "C(x)", "", id="fields of a dataclass"),
+        pytest.param("def f(*, a, **more): pass", "f(a, b)", "", id="any parameter"),
+        pytest.param("OPTION = 'old'", "text:new", "m has no text:new", id="another text"),
+        pytest.param(None, "f()", "there is no module m", id="module moved"),
+    ],
+)
+def test_a_change_is_seen(source: str | None, need: str, what: str) -> None:
+    assert problem(None if source is None else read_symbols(source), "m", need) == what
+
+
+def test_places_are_named() -> None:
+    assert any(
+        place.startswith("ascend_serve/engine/runner.py:") for place in places("GPUModelRunner._dummy_run()", "")
+    )

@@ -1,0 +1,126 @@
+"""The vendors' releases that the code for the device is written against, unpacked from the package index.
+
+Wheels are downloaded by pip into ``.cache/vendors`` once, and only their Python sources are kept; continuous
+integration keeps the folder. vLLM 0.23.0 is a wheel of 274 MB, so what is used of it was recorded:
+
+    python -m tests.contract.vendors FOLDER_WITH_VLLM_0_23_0
+
+reads an unpacked release and writes ``vllm-0.23.0.json``: names and signatures of the modules in the table.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import zipfile
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from tests.contract.symbols import TEXT, Recording, Sources, Symbols
+
+CACHE = Path(__file__).parents[2] / ".cache" / "vendors"
+RECORDED = Path(__file__).with_name("vllm-0.23.0.json")
+PLATFORMS = ("manylinux_2_34_x86_64", "manylinux_2_28_x86_64", "manylinux2014_x86_64")
+SUFFIXES = (".py", ".pyi")
+
+
+class NotAvailable(Exception):
+    """A release is neither in the cache nor to be had from the package index."""
+
+
+@dataclass(frozen=True)
+class Release:
+    """One release of a vendor.
+
+    Attributes:
+        package: Name on the package index.
+        version: Version.
+    """
+
+    package: str
+    version: str
+
+    @property
+    def folder(self) -> Path:
+        """Where its sources are kept."""
+        return CACHE / f"{self.package}-{self.version}"
+
+    def sources(self) -> Sources:
+        """Its sources, downloaded if need be.
+
+        Raises:
+            NotAvailable: They cannot be downloaded.
+        """
+        if not self.folder.exists():
+            self._fetch()
+        return Sources(f"{self.package} {self.version}", self.folder)
+
+    def _fetch(self) -> None:
+        CACHE.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=CACHE) as scratch:
+            self._download(scratch)
+            unpacked = Path(scratch) / "unpacked"
+            for wheel in Path(scratch).glob("*.whl"):
+                with zipfile.ZipFile(wheel) as archive:
+                    names = [name for name in archive.namelist() if name.endswith(SUFFIXES)]
+                    archive.extractall(unpacked, names)
+            unpacked.rename(self.folder)
+
+    def _download(self, folder: str) -> None:
+        where = [word for platform in PLATFORMS for word in ("--platform", platform)]
+        only = ["--no-deps", "--only-binary=:all:", "--python-version", "3.11", "--implementation", "cp", *where]
+        command = [sys.executable, "-m", "pip", "download", "--quiet", *only, "--dest", folder]
+        done = subprocess.run(
+            [*command, f"{self.package}=={self.version}"], capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            reason = done.stderr.strip().splitlines()[-1:] or ["pip failed"]
+            raise NotAvailable(
+                f"{self.package} {self.version} is not in {CACHE} and cannot be downloaded: {reason[0]}. "
+                f"The contract is checked against its sources: run this once with a package index at hand."
+            )
+
+
+VLLM_ASCEND = Release("vllm-ascend", "0.23.0")
+TORCH_NPU = Release("torch-npu", "2.10.0.post4")
+XLITE = Release("xlite", "0.2.0rc4")
+
+
+def installed_vllm() -> Sources:
+    """vLLM as installed here."""
+    spec = find_spec("vllm")
+    assert spec is not None
+    assert spec.origin is not None
+    return Sources("vLLM as installed", Path(spec.origin).parents[1])
+
+
+def recorded_vllm() -> Recording:
+    """What was recorded of vLLM 0.23.0."""
+    return Recording("vLLM 0.23.0", json.loads(RECORDED.read_text(encoding="utf-8")))
+
+
+def main() -> None:
+    """Record vLLM 0.23.0 from the folder named on the command line."""
+    from tests.contract.interfaces import VLLM, VLLM_0_23_0
+
+    sources = Sources("vLLM 0.23.0", Path(sys.argv[1]))
+    table = {**VLLM, **VLLM_0_23_0}
+    modules = {module: _recorded(sources.symbols(module) or {}, table[module]) for module in sorted(table)}
+    RECORDED.write_text(json.dumps(modules, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _recorded(symbols: Symbols, needs: tuple[str, ...]) -> Symbols:
+    """Functions and whole classes that the table names, and texts that it names."""
+    tops = {need.partition("(")[0].partition(".")[0] for need in needs if not need.startswith(TEXT)}
+    return {
+        name: parameters
+        for name, parameters in symbols.items()
+        if name in needs or (not name.startswith(TEXT) and name.partition(".")[0] in tops)
+    }
+
+
+if __name__ == "__main__":
+    main()
