@@ -53,7 +53,8 @@ def engine_args(
         "additional_config": {
             "ascend_compilation_config": _ascend_compilation(config, mode),
             "xlite_graph_config": {"enabled": xlite, "full_mode": xlite and config.graph.xlite.full_mode},
-            "ascend_serve": _settings(config, runtime, mode, weights, plan_directory) | _fallback(xlite, sizes),
+            "ascend_serve": _settings(config, runtime, mode, weights, plan_directory)
+            | _fallback(xlite, sizes or config.graph.capture_sizes),
         },
     }
     return merge(ours, config.vllm)
