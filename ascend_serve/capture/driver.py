@@ -89,6 +89,7 @@ class CaptureDriver:
         self._session = Session(
             self._ranks, request, self._deadlines, incarnation=before.incarnation, held=before.plan.keys
         )
+        self._session.events.extend(before.events)
         async with self._changed:
             self._changed.notify_all()
 

@@ -46,10 +46,10 @@ class Roster:
 
     def note(self, message: Message) -> None:
         """Take note of a message; those of processes that have been replaced change nothing."""
-        if isinstance(message, Join):
+        member = self._members.get(message.rank)
+        if isinstance(message, Join) and (member is None or member.incarnation < message.incarnation):
             self._members[message.rank] = Member(message.node, message.pid, message.incarnation)
             return
-        member = self._members.get(message.rank)
         if member is None or member.incarnation != message.incarnation:
             return
         member.state = "lost" if isinstance(message, Lost) else type(message).__name__.lower()

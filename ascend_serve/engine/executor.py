@@ -126,16 +126,16 @@ class LockstepRayExecutor(RayExecutorV2):
         plan = self._plan
         request = replace(self._request, runtime=plan.runtime, mode=plan.mode, capture_sizes=tuple(capture_sizes))
         ray.get(self._driver.reopen.remote(request))
-        outcome, _ = self._run_session(again=True)
+        outcome, _ = self._run_session(request.capture_sizes)
         if outcome.kind is not OutcomeKind.SEALED or outcome.plan is None:
             self._fail()
             raise EngineError(f"The graphs could not be captured anew: {outcome.reason}", outcome.remedy)
         self._plan = outcome.plan
         return list(outcome.plan.capture_sizes)
 
-    def _run_session(self, again: bool = False) -> tuple[Outcome, list[Any]]:
+    def _run_session(self, other_sizes: Sequence[int] = ()) -> tuple[Outcome, list[Any]]:
         self._in_session = True
-        pending = self.collective_rpc("run_capture_session", args=(again,), non_block=True)
+        pending = self.collective_rpc("run_capture_session", args=(tuple(other_sizes),), non_block=True)
         try:
             outcome: Outcome = ray.get(self._driver.outcome.remote(self._incarnation))
         except RayActorError as error:

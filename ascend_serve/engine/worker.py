@@ -9,7 +9,8 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 import ray
@@ -39,17 +40,17 @@ REFUSED_AT_BEGIN = "capturebegin"
 class CaptureWorkerExtension:
     """Adds the capture session to the platform's worker."""
 
-    def run_capture_session(self, again: bool = False) -> Any:
+    def run_capture_session(self, other_sizes: Sequence[int] = ()) -> Any:
         """Agree with the other ranks on a plan, walk it with them, and seal it.
 
         Args:
-            again: Whether the worker is warm already and only captures other graphs.
+            other_sizes: Sizes to capture, in tokens, by a worker that has been through a session already.
 
         Returns:
             What the worker's own ``compile_or_warm_up_model`` returned, or ``None`` when the session ended without a
             seal: then the driver has told the executor what comes next.
         """
-        return WorkerSession(cast("WorkerBase", self)).run(again)
+        return WorkerSession(cast("WorkerBase", self)).run(other_sizes)
 
 
 class WorkerSession:
@@ -67,33 +68,35 @@ class WorkerSession:
         self._participant = _participant(worker, self._settings)
         self._phase = Phase.JOIN
 
-    def run(self, again: bool) -> Any:
+    def run(self, other_sizes: Sequence[int]) -> Any:
         """Run the session to its end; errors outside of captures are told to the driver, never raised past it."""
         try:
-            self._agree()
+            self._agree(other_sizes)
             with watch_static_kernels(self._participant.tell_compiling):
-                return self._walk(again)
+                return self._walk(is_warm=bool(other_sizes))
         except Exception as error:
             logger.exception("Rank %d failed in phase %s", self._participant.rank, self._phase.value)
             if not self._participant.has_ended:
                 self._participant.fail(self._phase, error)
             return None
 
-    def _agree(self) -> None:
+    def _agree(self, other_sizes: Sequence[int]) -> None:
         self._enter(Phase.JOIN)
         self._participant.join()
         if not self._participant.has_ended:
             self._enter(Phase.PROPOSE)
-            self._participant.propose(make_proposal(self._worker, self._seam, self._settings))
+            proposal = make_proposal(self._worker, self._seam, self._settings)
+            sizes = tuple(other_sizes) or proposal.capture_sizes
+            self._participant.propose(replace(proposal, capture_sizes=sizes))
 
-    def _walk(self, again: bool) -> Any:
+    def _walk(self, *, is_warm: bool) -> Any:
         if self._participant.has_ended:
             return None
         self._canary.take()
         self._apply_plan()
         with self._seam.hooked(self._capture):
             result = None
-            if again:
+            if is_warm:
                 self._seam.capture_model()
             else:
                 result = self._worker.compile_or_warm_up_model()

@@ -44,3 +44,11 @@ def test_a_lost_rank_is_said_to_be() -> None:
     for message in (Join(0, 0, "node-a"), Lost(0, 0, "killed")):
         roster.note(message)
     assert roster.rows([])[0]["state"] == "lost"
+
+
+def test_a_process_that_joins_another_session_keeps_its_graphs() -> None:
+    roster = Roster()
+    for message in (Join(0, 0, "node-a", 7), left(EIGHT), Join(0, 0, "node-a", 7)):
+        roster.note(message)
+    (row,) = roster.rows([EIGHT])
+    assert (row["graphs"], row["state"]) == (1, "join")
