@@ -1,0 +1,55 @@
+"""Replanning: a server under load captures the sizes that the load needs, and nobody notices."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import pytest
+
+from tests.e2e.command import Command
+
+CLIENTS = 4
+OVERRIDES = ("graph.capture_sizes=[1, 8]", "vllm.max_num_seqs=8", "graph.replan=idle")
+PATIENCE_SECONDS = 150
+
+
+@pytest.mark.timeout(600)
+def test_sizes_follow_the_load_without_a_failed_or_different_answer(start: Callable[..., Command]) -> None:
+    server = start(*OVERRIDES)
+    server.wait_for("ready")
+    with httpx.Client(base_url=f"http://127.0.0.1:{server.port}", timeout=60) as client:
+        answers = [_round(client)]
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while _report(client)["capture_sizes"] != [CLIENTS, 8] and time.monotonic() < deadline:
+            answers.append(_round(client))
+        answers += [_round(client), _round(client)]
+        report, histogram = _report(client), client.get("/graph/histogram").json()
+    assert report["capture_sizes"] == [CLIENTS, 8]
+    assert report["outcome"] == "graph"
+    assert [rank["graphs"] for rank in report["ranks"]] == [2, 2]
+    assert all(answer == answers[0] for answer in answers)
+    assert histogram[str(CLIENTS)] >= 200
+
+
+def _round(client: httpx.Client) -> list[str]:
+    """All clients ask once; then there is an idle moment."""
+    with ThreadPoolExecutor(CLIENTS) as pool:
+        answers = list(pool.map(lambda number: _ask(client, number), range(CLIENTS)))
+    time.sleep(0.2)
+    return answers
+
+
+def _ask(client: httpx.Client, number: int) -> str:
+    body = {"model": "demo", "prompt": f"request {number}", "max_tokens": 32, "temperature": 0, "ignore_eos": True}
+    response = client.post("/v1/completions", json=body)
+    assert response.status_code == 200, response.text
+    text: str = response.json()["choices"][0]["text"]
+    return text
+
+
+def _report(client: httpx.Client) -> dict[str, list[object]]:
+    report: dict[str, list[object]] = client.get("/graph/report").json()
+    return report
