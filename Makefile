@@ -2,6 +2,7 @@
 #   make serve   set-up, the demo model, then the server; Ctrl-C stops all that it started
 #   make setup   the set-up and the demo model alone
 #   make test    set-up, then the tests
+#   make test-all  the tests, and those that take many engine starts
 #   make faults  set-up, then every scripted fault on a real engine: over an hour; the table is .cache/faults.md
 #   make lint    set-up, then ruff and mypy
 #   make lock    pins the requirements anew
@@ -22,7 +23,7 @@ DEMO_MODEL := .cache/models/demo
 LEFT_OUT := torch torchvision torchaudio torchcodec triton
 COMPILE = .cache/lock/bin/uv pip compile --quiet --python-version 3.11 --no-header --no-annotate
 
-.PHONY: setup serve test faults lint lock
+.PHONY: setup serve test test-all faults lint lock
 .DEFAULT_GOAL := serve
 .DELETE_ON_ERROR:
 
@@ -33,6 +34,9 @@ serve: setup
 
 test: $(DEVELOPMENT) $(DEMO_MODEL)/config.json
 	@$(BIN)/pytest $(PYTEST_ARGS)
+
+test-all: $(DEVELOPMENT) $(DEMO_MODEL)/config.json
+	@$(BIN)/pytest -m "slow or not slow" $(PYTEST_ARGS)
 
 faults: $(DEVELOPMENT) $(DEMO_MODEL)/config.json
 	@$(BIN)/python -m tests.integration.fault_matrix .cache/faults.md

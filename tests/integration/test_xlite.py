@@ -31,7 +31,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return [make_demo_model(folder / name, architecture=name, layers=2) for name in ARCHITECTURES]
 
 
-@pytest.fixture(scope="module", params=[1, 2], ids=lambda size: f"TP {size}")
+@pytest.fixture(scope="module", params=[pytest.param(1, marks=pytest.mark.slow, id="TP 1"), pytest.param(2, id="TP 2")])
 def ways(request: pytest.FixtureRequest, models: list[Path]) -> dict[str, Any]:
     environment = os.environ | {
         ENABLE_ENV_VAR: "1",
@@ -118,6 +118,7 @@ def _overrides(given: tuple[str, ...], mistral: Path) -> tuple[str, ...]:
     return tuple(key.replace("MISTRAL", str(mistral)) for key in (*ASKED, *given) if key)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("overrides", "plan", "incarnations", "reason"), ROWS)
 def test_the_group_ends_in_one_runtime_and_says_why(
     overrides: tuple[str, ...], plan: str, incarnations: int, reason: str, results: dict[Any, Result]
