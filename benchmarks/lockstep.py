@@ -1,7 +1,7 @@
 """Lockstep capture against vLLM's own capture loop: two ranks over Ray, the same sizes, in turn in one run.
 
-``python -m benchmarks.lockstep [RUNS]`` times ``capture_model`` on the ranks: once with the capture session in it, where
-ranks meet before and after each size, and once as vLLM has it, where each rank walks alone.
+``python -m benchmarks.lockstep [RUNS]`` times ``capture_model`` on the ranks: once with the capture session in it,
+where ranks meet before and after each size, and once as vLLM has it, where each rank walks alone.
 """
 
 from __future__ import annotations
