@@ -1,8 +1,8 @@
 """From a fault to ready again, against starting anew: in place, and with fresh workers.
 
 ``python -m benchmarks.recovery [RUNS]`` starts, in one process and on one local Ray cluster with emulated NPUs, the
-demo at TP 2: eager, with too few streams on rank 1 (refused, in place), and with an unknown error on rank 1 in the middle
-of a capture (fresh workers). The time from the fault to ready is that from the driver's failure event to its seal;
+demo at TP 2: eager, with too few streams on rank 1 (refused, in place), and with an unknown error on rank 1 in the
+middle of a capture (fresh workers). The time from the fault to ready is that from the failure event to the seal;
 starting anew is the start of the eager engine in the same run, without cluster, imports and server, which a new start of
 the application would pay on top.
 """
