@@ -1,10 +1,10 @@
 """From a fault to ready again, against starting anew: in place, and with fresh workers.
 
-``python -m benchmarks.recovery [RUNS]`` starts, in one process and on one local Ray cluster with emulated NPUs, the
-demo at TP 2: eager, with too few streams on rank 1 (refused, in place), and with an unknown error on rank 1 in the
-middle of a capture (fresh workers). The time from the fault to ready is that from the failure event to the seal;
-starting anew is the start of the eager engine in the same run, without cluster, imports and server, which a new start of
-the application would pay on top.
+``python -m benchmarks.recovery [RUNS]`` starts the demo at TP 2 on emulated NPUs, in one process and on one local Ray
+cluster: eager, with too few streams on rank 1 (refused, in place), and with an unknown error on rank 1 in the middle of
+a capture (fresh workers). The time from the fault to ready is that from the failure event to the seal. Starting anew is
+the start of the eager engine in the same run; a new start of the application would pay for cluster, imports and server
+on top.
 """
 
 from __future__ import annotations
