@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
@@ -20,6 +21,20 @@ from ascend_serve.emulated.model_runner import EmulatedNPUModelRunner
 _THREAD_BINDINGS = ("OMP_PLACES", "GOMP_CPU_AFFINITY", "KMP_AFFINITY")
 
 
+SHARED_MEMORY = Path("/dev/shm")
+"""Where Linux keeps shared memory by name."""
+
+
+def _forget_killed_ranks(init_method: str) -> None:
+    """Remove the shared memory of killed ranks that met at the same port: vLLM's collectives do not start over it.
+
+    vLLM 0.32.0 names it ``<port>-<group>-<ranks>-cpushm_<rank>``; the port is ours now, so nobody alive uses it.
+    """
+    port = init_method.rsplit(":", 1)[-1]
+    for file in SHARED_MEMORY.glob(f"{port}-*cpushm_*"):
+        file.unlink(missing_ok=True)
+
+
 class EmulatedNPUWorker(CPUWorker):
     """One rank on one emulated NPU."""
 
@@ -27,6 +42,8 @@ class EmulatedNPUWorker(CPUWorker):
         """Open the device and make the model runner."""
         parallel = self.parallel_config
         rank = parallel.data_parallel_index * parallel.world_size + self.rank
+        if self.rank == 0:
+            _forget_killed_ranks(self.distributed_init_method)
         initialize_device(device_of_config(self.vllm_config, rank))
         if not any(name in os.environ for name in _THREAD_BINDINGS):
             # Ray gives an actor one thread unless it is told more.

@@ -98,8 +98,8 @@ def test_exit_code(monkeypatch: pytest.MonkeyPatch, raised: BaseException, code:
 
 def test_ctrl_c_inside_a_command_exits_with_130() -> None:
     interrupted = (
-        "import os, signal; from ascend_serve.cli import config, main\n"
-        "config.load_with_sources = lambda *_: os.kill(os.getpid(), signal.SIGINT)\n"
+        "import os, signal, time; from ascend_serve.cli import config, main\n"
+        "config.load_with_sources = lambda *_: (os.kill(os.getpid(), signal.SIGINT), time.sleep(60))\n"
         f"import sys; sys.argv = ['ascend-serve', 'config', {DEMO!r}]; main.main()"
     )
     result = subprocess.run([sys.executable, "-c", interrupted], capture_output=True, text=True, check=False)

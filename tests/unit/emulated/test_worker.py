@@ -1,0 +1,19 @@
+"""The emulated worker: what killed ranks left behind does not stop the next ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ascend_serve.emulated import worker
+
+
+def test_shared_memory_of_killed_ranks_at_our_port_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker, "SHARED_MEMORY", tmp_path)
+    ours = [tmp_path / f"32813-tp:0-[0-1]-cpushm_{rank}" for rank in (0, 1)]
+    others = [tmp_path / "2813-tp:0-[0-1]-cpushm_0", tmp_path / "32813-something", tmp_path / "psm_32813"]
+    for file in (*ours, *others):
+        file.touch()
+    worker._forget_killed_ranks("tcp://192.0.2.2:32813")
+    assert sorted(tmp_path.iterdir()) == sorted(others)
