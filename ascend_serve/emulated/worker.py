@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
+from urllib.parse import urlsplit
 
 import torch
 from vllm.config import CUDAGraphMode
@@ -28,11 +29,13 @@ SHARED_MEMORY = Path("/dev/shm")
 def _forget_killed_ranks(init_method: str) -> None:
     """Remove the shared memory of killed ranks that met at the same port: vLLM's collectives do not start over it.
 
-    vLLM 0.32.0 names it ``<port>-<group>-<ranks>-cpushm_<rank>``; the port is ours now, so nobody alive uses it.
+    vLLM 0.32.0 names it ``<port>-<group>-<ranks>-cpushm_<rank>``; the port is ours now, so nobody alive uses it. Ranks
+    that meet at a file (``file://``) name it after that file, which is new for every engine: nothing is left of others.
     """
-    port = init_method.rsplit(":", 1)[-1]
-    for file in SHARED_MEMORY.glob(f"{port}-*cpushm_*"):
-        file.unlink(missing_ok=True)
+    port = urlsplit(init_method).port
+    if port is not None:
+        for file in SHARED_MEMORY.glob(f"{port}-*cpushm_*"):
+            file.unlink(missing_ok=True)
 
 
 class EmulatedNPUWorker(CPUWorker):

@@ -17,3 +17,13 @@ def test_shared_memory_of_killed_ranks_at_our_port_is_removed(tmp_path: Path, mo
         file.touch()
     worker._forget_killed_ranks("tcp://192.0.2.2:32813")
     assert sorted(tmp_path.iterdir()) == sorted(others)
+
+
+def test_ranks_that_meet_at_a_file_leave_all_shared_memory_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(worker, "SHARED_MEMORY", tmp_path)
+    other = tmp_path / "32813-tp:0-[0-1]-cpushm_0"
+    other.touch()
+
+    worker._forget_killed_ranks("file:///tmp/3f2a")
+
+    assert other.exists()
