@@ -24,6 +24,7 @@ from ascend_serve.errors import CaptureError
 from ascend_serve.graph.plan import CapturePlan, GraphRequest
 
 NAMESPACE = "ascend_serve"
+_PREFIX = "capture-driver-"
 
 
 class CaptureDriver:
@@ -163,8 +164,19 @@ def driver_handle(group: str) -> ActorHandle | None:
         return None
 
 
+def find_drivers(deployment: str) -> list[ActorHandle]:
+    """Get the drivers of all capture groups of a deployment, whose names begin with the deployment's."""
+    named = ray.util.list_named_actors(all_namespaces=True)
+    groups = [
+        actor["name"].removeprefix(_PREFIX)
+        for actor in named
+        if actor["namespace"] == NAMESPACE and actor["name"].startswith(_actor_name(deployment))
+    ]
+    return [driver for group in groups if (driver := driver_handle(group)) is not None]
+
+
 def _actor_name(group: str) -> str:
-    return f"capture-driver-{group}"
+    return f"{_PREFIX}{group}"
 
 
 class RayDriverLink:

@@ -18,6 +18,7 @@ from ascend_serve.cli.startup import StartupProgress
 from ascend_serve.cli.summary import curl_line, print_summary
 from ascend_serve.cluster.token import prefer_token_authentication
 from ascend_serve.config import AscendServeConfig, load
+from ascend_serve.config.passthrough import check_argument_names
 from ascend_serve.planning import DeploymentPlan, plan_deployment
 from ascend_serve.serving.preflight import check_model, check_port
 
@@ -39,8 +40,10 @@ def serve(
     prefer_token_authentication()
     loaded = load(config, overrides or ())
     check_model(loaded.model.path)
-    plan = plan_deployment(loaded)
-    if "RAY_ADDRESS" not in os.environ:
+    check_argument_names(loaded.vllm)
+    plan = None
+    if not os.environ.get("RAY_ADDRESS"):
+        plan = plan_deployment(loaded)
         check_port(loaded.serving.host, loaded.serving.port)
     with owned_processes() as owned, ExitStack() as stack:
         with StartupProgress(console) as progress:
@@ -67,10 +70,12 @@ def _cluster(config: AscendServeConfig, *, verbose: bool, dashboard: bool) -> It
 
 @contextmanager
 def _deployment(
-    config: AscendServeConfig, plan: DeploymentPlan, cluster: Cluster, started: float
+    config: AscendServeConfig, plan: DeploymentPlan | None, cluster: Cluster, started: float
 ) -> Iterator[ServeDeployment]:
+    from ascend_serve.cluster.connect import node_offers
     from ascend_serve.serving.deployment import ServeDeployment
 
+    plan = plan or plan_deployment(config, nodes=node_offers())
     deployment = ServeDeployment(config, plan, started)
     try:
         yield deployment

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import ray
 
+from ascend_serve.cluster.placement import NodeOffer, offers
 from ascend_serve.errors import ClusterError
 
 NAMESPACE = "ascend_serve"
@@ -67,6 +68,11 @@ def current_cluster() -> Cluster:
     """The cluster that this process is connected to."""
     context = ray.get_runtime_context()
     return Cluster(context.gcs_address, Path(context.get_temp_dir(), context.get_session_name(), "logs"), local=False)
+
+
+def node_offers() -> list[NodeOffer]:
+    """What the living nodes of the cluster that this process is connected to offer in total, whether taken or not."""
+    return offers(ray.nodes())
 
 
 def _check_reachable(address: str) -> None:

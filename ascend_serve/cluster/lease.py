@@ -12,6 +12,11 @@ from ascend_serve.cluster.connect import Cluster, connected_cluster, current_clu
 from ascend_serve.cluster.local import local_cluster
 
 
+def is_given() -> bool:
+    """Whether there is a cluster to work on, so that none has to be started."""
+    return ray.is_initialized() or bool(os.environ.get("RAY_ADDRESS"))
+
+
 def ray_cluster(
     npus: int, *, env: Mapping[str, str], verbose: bool = False, dashboard: bool = False
 ) -> AbstractContextManager[Cluster]:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 MINIMUM_HDK = "25.5.1"
-MINIMUM_RAY = "2.50"
+MINIMUM_RAY = "2.60"
 _LEADING_NUMBERS = re.compile(r"\d+(?:\.\d+)*")
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
+import ast
 import difflib
 from collections.abc import Iterator, Mapping
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from ascend_serve.errors import ConfigError
@@ -41,6 +44,7 @@ DECIDED_ELSEWHERE: Mapping[str, str] = {
 """Keys below ``vllm`` that our own sections decide, and what to do instead."""
 
 _MAPPINGS = ("compilation_config", "additional_config")
+_ENGINE_ARGUMENTS = ("EngineArgs", "AsyncEngineArgs")
 
 
 def collisions(arguments: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -63,23 +67,40 @@ def merge(ours: Mapping[str, Any], arguments: Mapping[str, Any]) -> dict[str, An
 
 
 def check_argument_names(arguments: Mapping[str, Any]) -> None:
-    """Hold the keys of the ``vllm:`` section against the engine arguments of the installed vLLM, which it imports.
+    """Hold the keys of the ``vllm:`` section against the engine arguments of the vLLM that is installed here, if any.
 
     Raises:
         ConfigError: A key is no engine argument; with the nearest one that is.
     """
-    from vllm import __version__
-    from vllm.engine.arg_utils import AsyncEngineArgs
-
-    known = [field.name for field in dataclasses.fields(AsyncEngineArgs)]
+    known = engine_argument_names()
     problems = []
-    for key in arguments:
+    for key in arguments if known else ():
         if key not in known:
             match = difflib.get_close_matches(key, known, n=1)
             remedy = f"Did you mean vllm.{match[0]}?" if match else "`vllm serve --help=all` lists them."
-            problems.append((f"vllm.{key}: no engine argument of vLLM {__version__}", remedy))
+            problems.append((f"vllm.{key}: no engine argument of the installed vLLM", remedy))
     if problems:
         raise ConfigError.of("vllm", problems)
+
+
+@cache
+def engine_argument_names() -> tuple[str, ...]:
+    """Fields of ``AsyncEngineArgs`` in the installed vLLM (0.23.0 and 0.32.0); empty where none is installed.
+
+    They are read from the source, because importing vLLM takes many seconds.
+    """
+    package = find_spec("vllm")
+    if package is None or package.origin is None:
+        return ()
+    source = Path(package.origin).parent / "engine" / "arg_utils.py"
+    classes = (node for node in ast.parse(source.read_bytes()).body if isinstance(node, ast.ClassDef))
+    return tuple(name for node in classes if node.name in _ENGINE_ARGUMENTS for name in _fields(node))
+
+
+def _fields(node: ast.ClassDef) -> Iterator[str]:
+    for statement in node.body:
+        if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
+            yield statement.target.id
 
 
 def _contains(arguments: Any, path: list[str]) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 
 from pydantic import BaseModel
@@ -65,18 +64,6 @@ def _no_way_down_from_xlite(config: AscendServeConfig) -> Iterator[Problem]:
         yield (
             f"graph.runtime: xlite with parallel.pipeline_parallel_size: {stages}; Xlite refuses pipeline parallelism",
             "Set parallel.pipeline_parallel_size=1, or graph.runtime=aclgraph.",
-        )
-
-
-def _world_fits_emulated_npus(config: AscendServeConfig) -> Iterator[Problem]:
-    world, npus = config.parallel.world_size, config.emulated.npus
-    if npus and world > npus and not os.environ.get("RAY_ADDRESS"):
-        parallel = config.parallel
-        yield (
-            f"parallel.tensor_parallel_size {parallel.tensor_parallel_size} x pipeline_parallel_size "
-            f"{parallel.pipeline_parallel_size} x data_parallel_size {parallel.data_parallel_size} = {world} NPUs, "
-            f"but emulated.npus is {npus}",
-            f"Set emulated.npus={world}, or smaller parallel sizes.",
         )
 
 
@@ -229,7 +216,6 @@ def _set_keys(section: BaseModel, prefix: str, names: tuple[str, ...], reason: s
 _CONFLICTS: tuple[Callable[[AscendServeConfig], Iterator[Problem]], ...] = (
     _static_kernel_needs_npugraph_ex,
     _no_way_down_from_xlite,
-    _world_fits_emulated_npus,
     _quota_for_each_rank,
     _faults_on_existing_ranks,
     _xlite_script_on_existing_ranks,

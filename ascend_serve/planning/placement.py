@@ -1,6 +1,8 @@
-"""Placement and environment of a deployment on the machines that the configuration describes."""
+"""Placement and environment of a deployment, on a given cluster or on the machines that the configuration describes."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from pydantic import BaseModel, ConfigDict
 
@@ -31,7 +33,7 @@ class PlannedPlacement(_Part):
     """Where the ranks of one replica go.
 
     Attributes:
-        nodes: Nodes that are used; ``node-0`` and so on, as planning knows no addresses.
+        nodes: Nodes that are used: Ray's ids on a given cluster, ``node-0`` and so on elsewhere.
         npus: NPUs that one replica takes.
         bundles: Bundles of the Ray placement group, one per rank.
         strategy: Its strategy.
@@ -48,20 +50,30 @@ class PlannedPlacement(_Part):
 
 
 def plan_placement(
-    config: AscendServeConfig, expansion_mode: ExpansionMode | None = None
+    config: AscendServeConfig,
+    expansion_mode: ExpansionMode | None = None,
+    nodes: Sequence[NodeOffer] | None = None,
 ) -> tuple[PlannedPlacement, tuple[str, ...]]:
-    """Lay out the ranks of one replica on the machines that the configuration describes.
+    """Lay out the ranks of one replica.
+
+    Args:
+        config: The configuration.
+        expansion_mode: Where HCCL unfolds collectives.
+        nodes: What the nodes of a given cluster offer; the machines that the configuration describes when not given.
 
     Returns:
         The placement, and what a person should know about it.
 
     Raises:
-        PlanError: The replica does not fit, with the arithmetic.
+        PlanError: The replica does not fit on the described machines, with the arithmetic.
+        ClusterError: It does not fit on ``nodes``.
     """
-    offers = _offers(config)
+    offers = _described(config) if nodes is None else nodes
     try:
         placement = placement_bundles(config.parallel, offers)
     except ClusterError as error:
+        if nodes is not None:
+            raise
         raise PlanError(error.problem, _remedy(config)) from error
     used = [offer for offer in offers if offer.node_id in set(placement.nodes)]
     planned = PlannedPlacement(
@@ -75,11 +87,11 @@ def plan_placement(
     return planned, placement.notes
 
 
-def _offers(config: AscendServeConfig) -> list[NodeOffer]:
+def _described(config: AscendServeConfig) -> list[NodeOffer]:
     if config.emulated.npus:
-        return [NodeOffer("node-0", "<address of node-0>", config.emulated.npus)]
+        return [NodeOffer("node-0", "node-0", config.emulated.npus)]
     nodes = [f"node-{index}" for index in range(config.hardware.nodes)]
-    return [NodeOffer(node, f"<address of {node}>", config.hardware.npus_per_node) for node in nodes]
+    return [NodeOffer(node, node, config.hardware.npus_per_node) for node in nodes]
 
 
 def _remedy(config: AscendServeConfig) -> str:
@@ -111,9 +123,9 @@ def _environment(config: AscendServeConfig, offer: NodeOffer, expansion_mode: Ex
     if config.emulated.npus:
         return {}
     facts = NodeFacts(
-        address=offer.address,
+        address=f"<address of {offer.address}>",
         hostname=offer.node_id,
-        interface=f"<interface of {offer.node_id}>",
+        interface=f"<interface of {offer.address}>",
         device_files=offer.npus,
         python="",
     )

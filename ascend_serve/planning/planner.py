@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from ascend_serve.cluster.placement import NodeOffer
 from ascend_serve.config.rules import ineffective_options
 from ascend_serve.config.schema import AscendServeConfig
 from ascend_serve.config.translate import engine_args
@@ -34,6 +35,7 @@ def plan_deployment(
     *,
     measured_budget: int | None = None,
     environment: Mapping[str, str] | None = None,
+    nodes: Sequence[NodeOffer] | None = None,
 ) -> DeploymentPlan:
     """Plan a deployment, without any hardware.
 
@@ -41,9 +43,11 @@ def plan_deployment(
         config: The configuration.
         measured_budget: Streams for graphs that a start on this hardware has measured; replaces the prior.
         environment: Environment variables; those of this process when not given.
+        nodes: What the nodes of a given cluster offer; the machines that the configuration describes when not given.
 
     Raises:
         PlanError: The deployment cannot work, with what to change.
+        ClusterError: It does not fit on ``nodes``, with the arithmetic.
         ModelError: The model can neither be read nor is there an architecture card of its name.
         ConfigError: An option that planning reads has a wrong value.
     """
@@ -56,7 +60,7 @@ def plan_deployment(
     sizing = choose_sizes(config, settings, situation, layout, measured_budget)
     if sizing.mode is not situation.mode:
         situation, changes = _in_cheaper_mode(asked, situation, sizing.mode, changes)
-    placement, placement_notes = plan_placement(config, layout.expansion_mode)
+    placement, placement_notes = plan_placement(config, layout.expansion_mode, nodes)
     request = _request(config, settings, situation, sizing)
     adjustments = (*_adjustments(config, changes), *sizing.adjustments)
     return DeploymentPlan(

@@ -5,11 +5,10 @@
 import time
 import uuid
 
-import ray
 from pydantic import BaseModel, ConfigDict
 from ray import serve
 
-from ascend_serve.cluster.placement import offers
+from ascend_serve.cluster.connect import node_offers
 from ascend_serve.config import load
 from ascend_serve.planning import plan_deployment
 from ascend_serve.serving.application import build_application
@@ -41,5 +40,6 @@ def build(args: BuildArgs) -> serve.Application:
     """
     config = load(args.config, args.overrides)
     group = f"{config.model.name}-{uuid.uuid4().hex[:8]}"
-    plan = plan_deployment(config)
-    return build_application(config, plan, offers(ray.nodes()), group=group, started=time.time())
+    nodes = node_offers()
+    plan = plan_deployment(config, nodes=nodes)
+    return build_application(config, plan, nodes, group=group, started=time.time())

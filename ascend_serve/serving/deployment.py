@@ -18,8 +18,8 @@ from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
 from ray.serve.schema import ApplicationStatus, LoggingConfig
 
-from ascend_serve.capture.driver import NAMESPACE
-from ascend_serve.cluster.placement import offers
+from ascend_serve.capture.driver import find_drivers
+from ascend_serve.cluster.connect import node_offers
 from ascend_serve.config.schema import AscendServeConfig
 from ascend_serve.errors import ClusterError
 from ascend_serve.planning import DeploymentPlan
@@ -31,7 +31,6 @@ logging.getLogger("ray.serve").setLevel(logging.WARNING)
 
 _POLL_SECONDS = 0.2
 _REACH_SECONDS = 10.0
-_DRIVER_PREFIX = "capture-driver-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +75,7 @@ class ServeDeployment:
             ClusterError: The cluster has too few NPUs, or another application answers there.
         """
         application = build_application(
-            self._config, self._plan, offers(ray.nodes()), group=self._group, started=self._started
+            self._config, self._plan, node_offers(), group=self._group, started=self._started
         )
         self._start_serve()
         serve.run_many(
@@ -170,10 +169,8 @@ class ServeDeployment:
         )
 
     def _snapshot(self) -> dict[str, Any]:
-        for actor in ray.util.list_named_actors(all_namespaces=True):
-            if actor["namespace"] == NAMESPACE and actor["name"].startswith(_DRIVER_PREFIX + self._group):
-                with contextlib.suppress(ValueError, ray.exceptions.RayError):
-                    driver = ray.get_actor(actor["name"], namespace=NAMESPACE)
-                    snapshot: dict[str, Any] = ray.get(driver.snapshot.remote(), timeout=_POLL_SECONDS * 10)
-                    return snapshot
+        for driver in find_drivers(self._group):
+            with contextlib.suppress(RayError):
+                snapshot: dict[str, Any] = ray.get(driver.snapshot.remote(), timeout=_POLL_SECONDS * 10)
+                return snapshot
         return {}

@@ -24,10 +24,10 @@ from ray.exceptions import RayActorError, RayError, RayTaskError
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from ascend_serve.cluster.connect import Cluster
-from ascend_serve.cluster.lease import ray_cluster
-from ascend_serve.cluster.placement import offers
+from ascend_serve.cluster.connect import Cluster, node_offers
+from ascend_serve.cluster.lease import is_given, ray_cluster
 from ascend_serve.config import AscendServeConfig, load
+from ascend_serve.config.passthrough import check_argument_names
 from ascend_serve.errors import AscendServeError, ClusterError, EngineError
 from ascend_serve.planning import plan_deployment
 from ascend_serve.serving.environment import engine_environment
@@ -64,7 +64,7 @@ class Engine:
 
     def __init__(self, config: AscendServeConfig, *, verbose: bool = False) -> None:
         self._config = config
-        self._plan = plan_deployment(config)
+        self._plan = None if is_given() else plan_deployment(config)
         self._group = f"{config.model.name}-{uuid.uuid4().hex[:8]}"
         self._verbose = verbose
         self._resources = ExitStack()
@@ -76,7 +76,7 @@ class Engine:
 
         Raises:
             ConfigError: The configuration cannot be read or asks for something impossible.
-            PlanError: The deployment cannot work.
+            PlanError: The deployment cannot work; on a given cluster that is found when the context is entered.
         """
         return cls(load(path, overrides), verbose=verbose)
 
@@ -84,20 +84,23 @@ class Engine:
         """Load the model on all ranks and capture its graphs.
 
         Raises:
+            ConfigError: ``vllm:`` has a key that is no engine argument.
             ModelError: There is no model at ``model.path``.
             ClusterError: The cluster cannot be reached, or is too small.
             CaptureError: Capture failed and the configuration does not allow to go on.
             EngineError: The engine did not start, for another reason.
         """
         check_model(self._config.model.path)
+        check_argument_names(self._config.vllm)
         with ExitStack() as resources:
             env = engine_environment(self._config)
             cluster = ray_cluster(self._config.emulated.npus, env=env, verbose=self._verbose)
             self.cluster = resources.enter_context(cluster)
+            plan = self._plan or plan_deployment(self._config, nodes=node_offers())
             group, reservation = resources.enter_context(_placement(self._config))
             self._replica = _replica(self._config, group)
             resources.callback(_stop, self._replica)
-            _result(self._replica.start.remote(self._config, self._plan, self._group, reservation.for_ranks(group)))
+            _result(self._replica.start.remote(self._config, plan, self._group, reservation.for_ranks(group)))
             self._resources = resources.pop_all()
         return self
 
@@ -138,7 +141,7 @@ class Engine:
 @contextlib.contextmanager
 def _placement(config: AscendServeConfig) -> Iterator[tuple[PlacementGroup, Reservation]]:
     """The NPUs of the ranks, and a core for the replica in the first bundle."""
-    reservation = Reservation.of(config.parallel, offers(ray.nodes()))
+    reservation = Reservation.of(config.parallel, node_offers())
     group = placement_group(list(reservation.bundles), strategy=reservation.strategy)
     try:
         if not group.wait(_PLACEMENT_SECONDS):

@@ -51,7 +51,8 @@ def test_a_capture_that_may_not_fail_ends_the_start_with_its_reason(start: Calla
     ("override", "code", "problem"),
     [
         pytest.param("model.path=/no/such/model", 2, "/no/such/model does not exist", id="model path missing"),
-        pytest.param("parallel.tensor_parallel_size=4", 2, "= 4 NPUs", id="more ranks than NPUs"),
+        pytest.param("parallel.tensor_parallel_size=4", 2, "needs 4 NPUs", id="more ranks than NPUs"),
+        pytest.param("vllm.max_num_seq=4", 2, "Did you mean vllm.max_num_seqs?", id="unknown vLLM argument"),
         pytest.param("graph.mdoe=FULL", 2, "graph.mode", id="unknown key"),
         pytest.param("serving.port=many", 2, "serving.port", id="wrong type"),
     ],

@@ -13,9 +13,9 @@ from ascend_serve.cluster import release
         ("25.5.0", "25.5.1", False),
         ("25.3.rc1", "25.5.1", False),
         ("24.1.rc3.7", "25.5.1", False),
-        ("2.9.1", "2.50", False),
-        ("2.60.0", "2.50", True),
-        ("", "2.50", False),
+        ("2.9.1", "2.60", False),
+        ("2.60.0", "2.60", True),
+        ("", "2.60", False),
     ],
 )
 def test_compares_leading_numbers(version: str, minimum: str, reached: bool) -> None:

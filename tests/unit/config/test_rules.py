@@ -34,12 +34,6 @@ def configuration(**sections: Any) -> AscendServeConfig:
             id="xlite-that-must-not-degrade-with-pipeline",
         ),
         pytest.param(
-            {"parallel": {"tensor_parallel_size": 2, "data_parallel_size": 2}, "emulated": {"npus": 2}},
-            "tensor_parallel_size 2 x pipeline_parallel_size 1 x data_parallel_size 2 = 4 NPUs",
-            "emulated.npus=4",
-            id="more-ranks-than-emulated-npus",
-        ),
-        pytest.param(
             {"parallel": {"tensor_parallel_size": 2}, "emulated": {"npus": 2, "stream_quota": [1, 2, 3]}},
             "emulated.stream_quota: [1, 2, 3] has 3 numbers for 2 ranks",
             "one per rank",

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from ascend_serve.cluster.placement import NodeOffer
 from ascend_serve.config import load
-from ascend_serve.errors import AscendServeError, ConfigError, ModelError, PlanError
+from ascend_serve.errors import AscendServeError, ClusterError, ConfigError, ModelError, PlanError
 from ascend_serve.graph.modes import GraphMode, RuntimeName
 from ascend_serve.graph.streams import ExpansionMode, StreamLayout, prior_budget, sizes_that_fit
 from ascend_serve.planning import DeploymentPlan, plan_deployment
@@ -148,6 +149,13 @@ def test_what_is_narrowed_and_why(name, overrides, mode, runtime, rule):
         pytest.param("qwen3-32b", [], {"ASCEND_LAUNCH_BLOCKING": "1"}, "ASCEND_LAUNCH_BLOCKING", id="launch blocking"),
         pytest.param("qwen3-8b-vnpu", ["graph.mode=PIECEWISE"], {}, "vNPU", id="pieces on vNPU"),
         pytest.param("qwen3-235b-a22b", ["hardware.nodes=1"], {}, "16", id="more ranks than NPUs"),
+        pytest.param(
+            "demo",
+            ["parallel.data_parallel_size=2"],
+            {},
+            r"needs 4 NPUs \(tensor_parallel_size 2 x .* offers 2 \(node-0: 2 NPU\)",
+            id="more ranks than emulated NPUs",
+        ),
         pytest.param(
             "qwen3-32b",
             ["graph.capture_sizes=[9000]", "vllm.max_num_batched_tokens=8192"],
@@ -347,6 +355,14 @@ def test_ranks_are_placed_by_group_stage_and_engine():
     assert [rank.pipeline_parallel_rank for rank in ranks] == [0] * 8 + [1] * 8
     assert [rank.tensor_parallel_rank for rank in ranks] == [*range(8), *range(8)]
     assert [rank.device for rank in ranks] == [*range(8), *range(8)]
+
+
+def test_on_a_given_cluster_its_nodes_count():
+    nodes = [NodeOffer("a", "10.0.0.1", npus=2), NodeOffer("b", "10.0.0.2", npus=2)]
+    placement = planned("demo", "parallel.pipeline_parallel_size=2", nodes=nodes).placement
+    assert [rank.node for rank in placement.ranks] == ["a", "a", "b", "b"]
+    with pytest.raises(ClusterError, match=r"offers 2 \(10\.0\.0\.1: 2 NPU\)"):
+        planned("qwen3-32b", nodes=nodes[:1])
 
 
 def test_each_node_gets_its_own_environment():
