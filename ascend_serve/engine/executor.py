@@ -54,14 +54,14 @@ class LockstepRayExecutor(RayExecutorV2):
         self._memory = PlanMemory.of(self.vllm_config, settings, request, offers)
         remembered = self._memory.recall()
         settle_runtime(self.vllm_config, request, offers, remembered)
-        super()._init_executor()
         self._driver = ensure_driver(
             settings.group,
-            settings.data_parallel_size * self.world_size,
+            settings.data_parallel_size * self.parallel_config.world_size,
             request,
             capture_deadlines(self.vllm_config, settings),
             remembered,
         )
+        super()._init_executor()
 
     def collective_rpc(
         self, method: Any, timeout: Any = None, args: Any = (), kwargs: Any = None, **options: Any

@@ -139,6 +139,17 @@ def _start_cluster(npus: int) -> None:
     )
 
 
+def start_engine(scenario: Scenario) -> Any:
+    """Start one emulated engine in this process, on a local Ray cluster of its own, and keep it."""
+    import ray
+    from vllm.v1.engine.llm_engine import LLMEngine
+
+    config = _config(scenario)
+    _start_cluster(config.parallel.world_size)
+    placement_group = ray.util.placement_group([{"NPU": 1}] * config.parallel.world_size)
+    return LLMEngine.from_vllm_config(_vllm_config(config, scenario.name, placement_group))
+
+
 def _run_one(scenario: Scenario, group: str) -> Result:
     import ray
     from vllm.v1.engine.llm_engine import LLMEngine

@@ -99,6 +99,8 @@ def test_exit_code(monkeypatch: pytest.MonkeyPatch, raised: BaseException, code:
 def test_ctrl_c_inside_a_command_exits_with_130() -> None:
     interrupted = (
         "import os, signal, time; from ascend_serve.cli import config, main\n"
+        # A shell starts commands in the background with SIGINT ignored.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "config.load_with_sources = lambda *_: (os.kill(os.getpid(), signal.SIGINT), time.sleep(60))\n"
         f"import sys; sys.argv = ['ascend-serve', 'config', {DEMO!r}]; main.main()"
     )
