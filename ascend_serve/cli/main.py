@@ -22,6 +22,7 @@ COMMANDS: Mapping[str, str] = {
     "doctor": "ascend_serve.cli.doctor",
     "generate": "ascend_serve.cli.generate",
     "plan": "ascend_serve.cli.plan",
+    "profile": "ascend_serve.cli.profile",
     "serve": "ascend_serve.cli.serve",
     "static-kernels": "ascend_serve.cli.static_kernels",
 }

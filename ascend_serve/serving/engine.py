@@ -121,6 +121,7 @@ class OpenAIEngine:
             planned=self._plan.adjustments,
             options=self._plan.options(),
             seconds=self.seconds,
+            profiler_dir=self.llm.vllm_config.profiler_config.torch_profiler_dir,
         )
 
     async def check_health(self) -> None:

@@ -7,7 +7,8 @@ their signatures are equal.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+import json
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from vllm.utils.argparse_utils import FlexibleArgumentParser
@@ -20,20 +21,43 @@ except ImportError:
     from vllm.entrypoints.openai.api_server import build_app, init_app_state
     from vllm.entrypoints.openai.cli_args import make_arg_parser
 
+from ascend_serve.errors import ConfigError
+
 if TYPE_CHECKING:
     from fastapi import FastAPI
     from vllm.v1.engine.async_llm import AsyncLLM
 
 
 def server_arguments(engine_args: Mapping[str, Any]) -> argparse.Namespace:
-    """All arguments of ``vllm serve``: its defaults, with ``engine_args`` in their places."""
-    args = make_arg_parser(FlexibleArgumentParser()).parse_args([])
+    """All arguments of ``vllm serve``: its defaults, with ``engine_args`` in their places.
+
+    Raises:
+        ConfigError: A mapping holds what vLLM does not take there.
+    """
+    args = _parsed({name: value for name, value in engine_args.items() if isinstance(value, Mapping)})
     for name, value in engine_args.items():
-        setattr(args, name, value)
+        if not isinstance(value, Mapping):
+            setattr(args, name, value)
     # `vllm serve` takes several names; an engine argument is one.
     if isinstance(args.served_model_name, str):
         args.served_model_name = [args.served_model_name]
     return args
+
+
+def _parsed(mappings: Mapping[str, Mapping[str, Any]]) -> argparse.Namespace:
+    """Let vLLM make of mappings what its application reads: objects such as ``ProfilerConfig``, not dictionaries."""
+    try:
+        return make_arg_parser(FlexibleArgumentParser(exit_on_error=False)).parse_args([*_options(mappings)])
+    except argparse.ArgumentError as error:
+        name = str(error.argument_name).partition("/")[0].removeprefix("--").replace("-", "_")
+        raise ConfigError(
+            f"vllm.{name}: {error.message}", "Correct it; vLLM's own documentation of this option says what it takes."
+        ) from error
+
+
+def _options(mappings: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    for name, mapping in mappings.items():
+        yield from ("--" + name.replace("_", "-"), json.dumps(mapping))
 
 
 async def openai_app(engine: AsyncLLM, args: argparse.Namespace) -> FastAPI:

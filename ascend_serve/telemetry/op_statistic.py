@@ -15,11 +15,16 @@ from pathlib import Path
 
 from ascend_serve.errors import ProfileError
 
+STATISTIC = "op_statistic.csv"
+"""The file of operator statistics in a folder of ``torch_npu.profiler``."""
+
 MARK = "static_kernel"
 """What the type or name of an operator contains that runs from a static kernel."""
 
 _UNIT = re.compile(r"\(.*?\)")
-_PROFILE = "Collect a profile with torch_npu.profiler and give its op_statistic.csv, or the profiler's folder."
+_PROFILE = (
+    "Collect a profile with `ascend-serve profile` or torch_npu.profiler, and give its op_statistic.csv or its folder."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +86,9 @@ def find_statistics(paths: Sequence[Path]) -> list[Path]:
 def _search(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise ProfileError(f"{folder} does not exist.", _PROFILE)
-    files = sorted(folder.rglob("op_statistic.csv")) or sorted(folder.rglob("op_statistic_*.csv"))
+    files = sorted(folder.rglob(STATISTIC)) or sorted(folder.rglob("op_statistic_*.csv"))
     if not files:
-        raise ProfileError(f"{folder} holds no op_statistic.csv, at no depth.", _PROFILE)
+        raise ProfileError(f"{folder} holds no {STATISTIC}, at no depth.", _PROFILE)
     return files
 
 

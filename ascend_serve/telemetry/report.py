@@ -114,6 +114,7 @@ class GraphReport(_Part):
         ranks: The worker processes.
         events: What happened, oldest first.
         seconds: Duration of each phase of the start-up.
+        profiler_dir: Folder, on the node of each rank, that the profiler writes to; empty where it is not enabled.
     """
 
     outcome: Outcome
@@ -127,6 +128,7 @@ class GraphReport(_Part):
     ranks: tuple[RankReport, ...] = ()
     events: tuple[Event, ...] = ()
     seconds: dict[str, float] = {}
+    profiler_dir: str = ""
 
 
 def build_report(
@@ -137,6 +139,7 @@ def build_report(
     planned: Sequence[Adjustment] = (),
     options: Mapping[str, Mapping[str, Any]] = _NOTHING,
     seconds: Mapping[str, float] | None = None,
+    profiler_dir: str = "",
 ) -> GraphReport:
     """Make the report from what the driver knows and what was decided before there was a driver.
 
@@ -147,6 +150,7 @@ def build_report(
         planned: What a planner narrowed, oldest first.
         options: What a planner decided about optimisations, by name: ``on`` and ``reason``.
         seconds: Durations of phases outside of the driver's session.
+        profiler_dir: Folder that the profiler writes to.
     """
     plan = snapshot.get("plan") or {}
     adjustments = _adjustments(planned, snapshot.get("adjustments", ()))
@@ -162,6 +166,7 @@ def build_report(
         ranks=tuple(RankReport.model_validate(rank) for rank in snapshot.get("ranks", ())),
         events=tuple(Event.model_validate(event) for event in snapshot.get("events", ())),
         seconds={name: round(value, 3) for name, value in {**snapshot.get("seconds", {}), **(seconds or {})}.items()},
+        profiler_dir=profiler_dir,
     )
 
 

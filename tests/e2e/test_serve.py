@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
 import shlex
@@ -9,6 +10,7 @@ import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -16,6 +18,7 @@ import openai
 import pytest
 
 from tests.e2e.command import Command
+from tests.e2e.conftest import COMMAND
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -23,8 +26,14 @@ GREETING: list[Any] = [{"role": "user", "content": "Hello"}]
 
 
 @pytest.fixture(scope="module")
-def server(start: Callable[..., Command]) -> Iterator[Command]:
-    command = start()
+def traces(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the ranks write their traces."""
+    return tmp_path_factory.mktemp("traces")
+
+
+@pytest.fixture(scope="module")
+def server(start: Callable[..., Command], traces: Path) -> Iterator[Command]:
+    command = start(f"vllm.profiler_config={{profiler: torch, torch_profiler_dir: {traces}}}")
     command.wait_for("curl ")
     yield command
     assert command.end(signal.SIGINT) == 130
@@ -115,6 +124,18 @@ def test_report(http: httpx.Client) -> None:
     assert len({rank["pid"] for rank in report["ranks"]}) == 2
     assert {"replica_process", "engine", "capture", "warm_up", "total"} <= report["seconds"].keys()
     assert {event["kind"] for event in report["events"]} >= {"joined", "agreed", "captured", "sealed"}
+
+
+def test_profile_writes_a_trace_of_every_rank(server: Command, traces: Path) -> None:
+    url = f"http://127.0.0.1:{server.port}"
+    done = subprocess.run([*COMMAND, "profile", "--url", url], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    named = re.findall(rf"^  ({re.escape(str(traces))}/\S+)$", done.stdout, re.MULTILINE)
+    assert sorted(named) == sorted(map(str, traces.glob("*.pt.trace.json.gz")))
+    assert re.search(rf"^ranks 0, 1 wrote to {re.escape(str(traces))} on \S+$", done.stdout, re.MULTILINE)
+    of_ranks = [gzip.decompress(Path(name).read_bytes()) for name in named if "/rank" in name]
+    assert len(of_ranks) == 2
+    assert all(b"aten::" in text for text in of_ranks)
 
 
 def test_the_output_tells_phases_and_result(server: Command) -> None:

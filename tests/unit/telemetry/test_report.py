@@ -77,6 +77,7 @@ def test_json_is_stable() -> None:
         "ranks",
         "events",
         "seconds",
+        "profiler_dir",
     ]
 
 
