@@ -1,4 +1,6 @@
-"""Every interface of vLLM, vllm-ascend, torch_npu and Xlite that our code uses, by the module that defines it.
+"""Every interface of vLLM, vllm-ascend, torch_npu and Xlite that code for NPUs uses, by the module that defines it.
+
+What the emulated NPU uses beyond that is in ``emulated_interfaces.py``.
 
 One line for each: ``name``, ``Class.member``, ``name(parameters that are passed)``, or ``text:...`` for the name of an
 option or the beginning of a message. ``test_vendor_interfaces.py`` holds the table against the releases, and our code
@@ -57,6 +59,7 @@ VLLM: Table = {
         "ParallelConfig.worker_cls",
         "ParallelConfig.world_size",
     ),
+    "vllm.config.profiler": ("ProfilerConfig.torch_profiler_dir", "ProfilerConfig.profiler"),
     "vllm.config.scheduler": ("SchedulerConfig.max_num_seqs",),
     "vllm.config.speculative": (
         "SpeculativeConfig.draft_model_config",
@@ -70,19 +73,24 @@ VLLM: Table = {
         "VllmConfig.lora_config",
         "VllmConfig.model_config",
         "VllmConfig.parallel_config",
+        "VllmConfig.profiler_config",
         "VllmConfig.scheduler_config",
         "VllmConfig.speculative_config",
     ),
     "vllm.distributed.parallel_state": ("get_pp_group()", "GroupCoordinator.is_last_rank"),
     "vllm.engine.arg_utils": (
         "AsyncEngineArgs",
+        "AsyncEngineArgs.enable_log_requests",
         "EngineArgs.additional_config",
         "EngineArgs.compilation_config",
         "EngineArgs.data_parallel_backend",
+        "EngineArgs.create_engine_config(self, usage_context)",
         "EngineArgs.data_parallel_size",
+        "EngineArgs.disable_log_stats",
         "EngineArgs.distributed_executor_backend",
         "EngineArgs.enable_expert_parallel",
         "EngineArgs.enforce_eager",
+        "EngineArgs.from_cli_args(cls, args)",
         "EngineArgs.max_num_seqs",
         "EngineArgs.model",
         "EngineArgs.pipeline_parallel_size",
@@ -91,6 +99,8 @@ VLLM: Table = {
         "EngineArgs.trust_remote_code",
         "EngineArgs.worker_extension_cls",
     ),
+    "vllm.entrypoints.serve.profile.api_router": ("text:/start_profile", "text:/stop_profile"),
+    "vllm.envs": ("VLLM_API_KEY",),
     "vllm.forward_context": (
         "BatchDescriptor.num_active_loras",
         "BatchDescriptor.num_reqs",
@@ -140,7 +150,18 @@ VLLM: Table = {
     "vllm.v1.utils": ("CpuGpuBuffer.gpu",),
     "vllm.sequence": ("IntermediateTensors.tensors",),
     "vllm.usage.usage_lib": ("UsageContext.OPENAI_API_SERVER",),
-    "vllm.v1.engine.async_llm": ("AsyncLLM.from_vllm_config", "AsyncLLM.check_health", "AsyncLLM.generate"),
+    "vllm.v1.engine.async_llm": (
+        "AsyncLLM.check_health(self)",
+        "AsyncLLM.collective_rpc(self, method, args)",
+        "AsyncLLM.from_vllm_config(cls, vllm_config, usage_context, enable_log_requests, disable_log_stats)",
+        "AsyncLLM.generate(self, prompt, sampling_params, request_id)",
+        "AsyncLLM.get_supported_tasks(self)",
+        "AsyncLLM.model_config",
+        "AsyncLLM.output_processor",
+        "AsyncLLM.shutdown(self)",
+        "AsyncLLM.vllm_config",
+    ),
+    "vllm.v1.engine.output_processor": ("OutputProcessor.has_unfinished_requests(self)",),
     "vllm.v1.worker.gpu_model_runner": (
         "GPUModelRunner._dummy_run(self, num_tokens, cudagraph_runtime_mode, force_attention, skip_eplb)",
         "GPUModelRunner._warmup_and_capture(self, desc, cudagraph_runtime_mode)",
@@ -172,14 +193,20 @@ VLLM_0_23_0: Table = {
         "build_app(args, supported_tasks, model_config)",
         "init_app_state(engine_client, state, args, supported_tasks)",
     ),
-    "vllm.entrypoints.openai.cli_args": ("make_arg_parser(parser)",),
+    "vllm.entrypoints.openai.cli_args": (
+        "FrontendArgs.api_key",
+        "make_arg_parser(parser)",
+    ),
 }
 """What only vLLM 0.23.0 has; ``serving/openai_app.py`` takes either."""
 
 VLLM_INSTALLED: Table = {
     "vllm.entrypoints.launchers.api_server.app_state": ("init_app_state(engine_client, state, args, supported_tasks)",),
     "vllm.entrypoints.launchers.app": ("build_app(args, supported_tasks, model_config)",),
-    "vllm.entrypoints.launchers.cli_args": ("make_arg_parser(parser)",),
+    "vllm.entrypoints.launchers.cli_args": (
+        "FrontendArgs.api_key",
+        "make_arg_parser(parser)",
+    ),
     "vllm.v1.executor.abstract": ("Executor.compile_or_warm_up_model(self)",),
 }
 """What the installed vLLM has instead."""

@@ -56,6 +56,7 @@ def read_symbols(source: str) -> Symbols:
     tree = ast.parse(source)
     found: Symbols = dict(_of_body(tree.body, ""))
     found |= {f"{TEXT}{text}": None for text in _texts(tree)}
+    found |= dict.fromkeys(_kernels(tree))
     return found
 
 
@@ -64,8 +65,8 @@ def _of_body(body: list[ast.stmt], prefix: str) -> Iterator[tuple[str, list[str]
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             attribute = any(ast.unparse(decorator).endswith("property") for decorator in node.decorator_list)
             yield prefix + node.name, None if attribute else _parameters(node.args)
-            if prefix:
-                yield from ((prefix + name, None) for name in _set_on_self(node))
+            owner, holders = (prefix, ["self"]) if prefix else (f"{node.name}.", [arg.arg for arg in node.args.args])
+            yield from ((owner + name, None) for name in _set_on(holders, node))
         elif isinstance(node, ast.ClassDef):
             yield from _of_class(node, prefix)
         elif isinstance(node, ast.If | ast.Try):
@@ -94,10 +95,20 @@ def _bound(node: ast.stmt) -> Iterator[str]:
         yield from (name.id for target in targets for name in ast.walk(target) if isinstance(name, ast.Name))
 
 
-def _set_on_self(function: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[str]:
+def _set_on(holders: list[str], function: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[str]:
+    """Attributes that a method sets on ``self``, or a function on its parameters."""
     for node in ast.walk(function):
-        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store) and ast.unparse(node.value) == "self":
-            yield node.attr
+        match node:
+            case ast.Attribute(value=ast.Name(id=name), ctx=ast.Store()) if name in holders:
+                yield node.attr
+
+
+def _kernels(tree: ast.AST) -> Iterator[str]:
+    """Compiled operators that are called, for example ``torch.ops._C.rms_norm``."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Attribute(value=ast.Attribute(value=ast.Attribute(value=ast.Name("torch"), attr="ops"))):
+                yield ast.unparse(node)
 
 
 def _parameters(args: ast.arguments) -> list[str]:

@@ -7,16 +7,19 @@ than skip: an interface that nobody checked is what this is against.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from importlib import import_module
+from typing import Any
 
 import pytest
 
-from tests.contract import interfaces, vendors
+from tests.contract import emulated_interfaces, interfaces, vendors
 from tests.contract.symbols import Recording, Sources, problem, read_symbols
-from tests.contract.usage import ROOT, Use, attributes, imports, places, table_names
+from tests.contract.usage import ROOT, Use, attributes, imports, modules, places, private_names, table_names
 
 Load = Callable[[], Sources | Recording]
+Contract = tuple[str, interfaces.Table, Load]
 
-CONTRACTS: tuple[tuple[str, interfaces.Table, Load], ...] = (
+DEVICE: tuple[Contract, ...] = (
     ("vllm-0.23.0", interfaces.VLLM, vendors.recorded_vllm),
     ("vllm-0.23.0-alone", interfaces.VLLM_0_23_0, vendors.recorded_vllm),
     ("vllm-installed", interfaces.VLLM, vendors.installed_vllm),
@@ -25,10 +28,17 @@ CONTRACTS: tuple[tuple[str, interfaces.Table, Load], ...] = (
     ("torch-npu", interfaces.TORCH_NPU, vendors.TORCH_NPU.sources),
     ("xlite", interfaces.XLITE, vendors.XLITE.sources),
 )
+"""What runs on NPUs as well: everything but ``emulated``."""
+
+EMULATED: tuple[Contract, ...] = (
+    ("vllm-installed", interfaces.VLLM, vendors.installed_vllm),
+    ("vllm-cpu", emulated_interfaces.VLLM_CPU, vendors.installed_vllm),
+)
+RAY: Contract = ("ray", emulated_interfaces.RAY, vendors.installed_ray)
 
 
 def rows() -> Iterator[pytest.param]:
-    for name, table, load in CONTRACTS:
+    for name, table, load in (*DEVICE, EMULATED[1], RAY):
         for module, needs in table.items():
             yield pytest.param(module, needs, load, id=f"{name}-{module}")
 
@@ -45,22 +55,50 @@ def test_the_release_has_what_is_used(module: str, needs: tuple[str, ...], load:
     assert broken == []
 
 
-@pytest.mark.parametrize("use", list(imports("engine")), ids=lambda use: f"{use.place} {use.name}")
-def test_every_import_of_the_engine_is_in_the_table(use: Use) -> None:
+def tables_of(package: str) -> list[interfaces.Table]:
+    return [table for _, table, _ in (EMULATED if package == "emulated" else DEVICE)]
+
+
+def all_imports() -> Iterator[pytest.param]:
+    for package, paths in modules().items():
+        for use in imports(paths):
+            yield pytest.param(package, use, id=f"{use.place} {use.name}")
+
+
+@pytest.mark.parametrize(("package", "use"), list(all_imports()))
+def test_every_import_is_in_a_table(package: str, use: Use) -> None:
     module, _, name = use.name.partition(":")
-    table = {module: needs for _, contract, _ in CONTRACTS for module, needs in contract.items()}
+    tables = tables_of(package)
     owner, _, last = module.rpartition(".")
-    if module in table and name:
-        heads = {need.partition("(")[0].partition(".")[0] for need in table[module]}
-        assert name in heads, f"{use.place}: {module}.{name} is in no table of tests/contract/interfaces.py"
-    else:
-        known = module in table or last in {need.partition(".")[0] for need in table.get(owner, ())}
-        assert known, f"{use.place}: {module} is in no table of tests/contract/interfaces.py"
+    needed = {word for table in tables for word in heads(table.get(module, ()))}
+    is_submodule = any(f"{module}.{name}" in table for table in tables)
+    is_class = any(last in heads(table.get(owner, ())) for table in tables)
+    known = is_submodule or (name in needed if name and needed else bool(needed) or is_class)
+    assert known, f"{use.place}: {module}.{name} is in no table of tests/contract for {package}"
 
 
-def test_every_attribute_that_the_engine_uses_of_others_is_in_the_table() -> None:
-    known = table_names()
-    assert [f"{use.place}: {use.name}" for use in attributes("engine") if use.name not in known] == []
+def heads(needs: tuple[str, ...]) -> set[str]:
+    return {need.partition("(")[0].partition(".")[0] for need in needs}
+
+
+@pytest.mark.parametrize(("package", "paths"), list(modules().items()), ids=list(modules()))
+def test_every_attribute_that_is_used_of_others_is_in_a_table(package: str, paths: Any) -> None:
+    known = table_names(tables_of(package)) | table_names([{"torch": emulated_interfaces.TORCH}])
+    assert [f"{use.place}: {use.name}" for use in attributes(paths) if use.name not in known] == []
+
+
+@pytest.mark.parametrize("need", emulated_interfaces.TORCH)
+def test_private_names_of_torch_are_there(need: str) -> None:
+    found: Any = import_module("torch")
+    for name in need.split(".")[1:]:
+        assert hasattr(found, name), f"{need} is gone; used in {', '.join(places(need, 'torch'))}"
+        found = getattr(found, name)
+
+
+def test_every_private_name_is_in_a_table() -> None:
+    known = {name for need in emulated_interfaces.TORCH for name in need.split(".")}
+    known |= table_names([table for _, table, _ in (*DEVICE, *EMULATED, RAY)])
+    assert [f"{use.place}: {use.name}" for use in private_names() if use.name not in known] == []
 
 
 EMULATIONS = [
@@ -96,6 +134,8 @@ def test_what_is_emulated_has_the_same_interface(
         pytest.param("class C:\n def f(self): self.x = 1", "C.x", "", id="set in a method"),
         pytest.param("class C:\n x: int\n y: int = 1", "C(x)", "", id="fields of a dataclass"),
         pytest.param("def f(*, a, **more): pass", "f(a, b)", "", id="any parameter"),
+        pytest.param("def f(layer): layer.x = 1", "f.x", "", id="set on a parameter"),
+        pytest.param("y = torch.ops._C.norm(x)", "torch.ops._C.norm", "", id="a compiled operator"),
         pytest.param("OPTION = 'old'", "text:new", "m has no text:new", id="another text"),
         pytest.param(None, "f()", "there is no module m", id="module moved"),
     ],

@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
+import argparse
 import ast
+import asyncio
 import builtins
 import hashlib
 import logging
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 
+import fastapi
+import httpx
 import torch
 from ray.actor import ActorMethod
 
-from tests.contract.interfaces import TORCH_NPU, VLLM, VLLM_0_23_0, VLLM_ASCEND, VLLM_INSTALLED, XLITE
+from tests.contract.interfaces import Table
 from tests.contract.symbols import TEXT
-from tests.contract.vendors import recorded_vllm
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "ascend_serve"
 VENDORS = ("vllm", "vllm_ascend", "torch_npu", "xlite")
-TABLES = (VLLM, VLLM_0_23_0, VLLM_INSTALLED, VLLM_ASCEND, TORCH_NPU, XLITE)
+CONFIGURATION = "vllm_config"
+"""What a module calls vLLM's configuration that takes one without importing its class."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,27 @@ class Use:
 @cache
 def _tree(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def modules() -> dict[str, tuple[Path, ...]]:
+    """Our modules that touch a vendor, by package; of ``engine``, whose purpose that is, all of them."""
+    found: dict[str, list[Path]] = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        package = path.relative_to(PACKAGE).parts[0]
+        if package == "engine" or any(_touches(node) for node in ast.walk(_tree(path))):
+            found.setdefault(package, []).append(path)
+    return {package: tuple(paths) for package, paths in found.items()}
+
+
+def _touches(node: ast.AST) -> bool:
+    match node:
+        case ast.ImportFrom(module=str() as module):
+            return module.partition(".")[0] in VENDORS
+        case ast.Import(names=names):
+            return any(alias.name.partition(".")[0] in VENDORS for alias in names)
+        case ast.arg(arg=name) | ast.Attribute(attr=name):
+            return name == CONFIGURATION
+    return False
 
 
 def needed_name(need: str) -> str:
@@ -77,9 +103,9 @@ def _names(node: ast.AST, wanted: str, module: str) -> bool:
     return False
 
 
-def imports(layer: str) -> Iterator[Use]:
-    """Names that a layer of ours imports from a vendor, as ``module:name``; modules that it names in texts."""
-    for path in sorted((PACKAGE / layer).rglob("*.py")):
+def imports(paths: Iterable[Path]) -> Iterator[Use]:
+    """Names that modules of ours import from a vendor, as ``module:name``; modules that they name in texts."""
+    for path in paths:
         for node in ast.walk(_tree(path)):
             place = f"{path.relative_to(ROOT)}:{getattr(node, 'lineno', 0)}"
             if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] in VENDORS:
@@ -95,24 +121,55 @@ def _is_dotted(text: str) -> bool:
     return bool(dot) and first in VENDORS and all(part.isidentifier() for part in rest.split("."))
 
 
-def attributes(layer: str) -> Iterator[Use]:
-    """Attributes that a layer reads or sets of objects that are not ours, Ray's, torch's or of the standard library.
+def attributes(paths: Iterable[Path]) -> Iterator[Use]:
+    """Attributes that modules use of objects that are not ours, Ray's, torch's or of the standard library.
 
-    By name alone: an attribute that any of our own classes or any built-in type has counts as that.
+    By name alone: an attribute that any of our own classes or any built-in type has counts as that. What a class of
+    ours overrides of a vendor's is used, too.
     """
     known = _our_names() | _names_of_others()
-    for path in sorted((PACKAGE / layer).rglob("*.py")):
+    for path in paths:
         others = set(_imported_from_others(_tree(path)))
         for node in ast.walk(_tree(path)):
-            if isinstance(node, ast.Attribute) and node.attr not in known and _root(node) not in others:
-                yield Use(node.attr, f"{path.relative_to(ROOT)}:{node.lineno}")
-            elif isinstance(node, ast.Call) and ast.unparse(node.func) in ("getattr", "hasattr"):
-                name = node.args[1]
-                if isinstance(name, ast.Constant) and name.value not in known and _root(node.args[0]) not in others:
-                    yield Use(str(name.value), f"{path.relative_to(ROOT)}:{node.lineno}")
+            for name, owner in _used(node, _tree(path)):
+                if name not in known and _root(owner) not in others:
+                    yield Use(name, f"{path.relative_to(ROOT)}:{getattr(node, 'lineno', 0)}")
 
 
-def _root(node: ast.expr) -> str:
+def _used(node: ast.AST, tree: ast.Module) -> Iterator[tuple[str, ast.expr | None]]:
+    """Names that ``node`` reads, sets or overrides, each with what it belongs to."""
+    match node:
+        case ast.Attribute(attr=name, value=owner):
+            yield name, owner
+        case ast.Call(func=ast.Name("getattr" | "hasattr"), args=[owner, ast.Constant(str() as name), *_]):
+            yield name, owner
+        case ast.ClassDef():
+            inherited = _inherited(node, tree)
+            yield from ((name, None) for name in _members(node) if name in inherited)
+
+
+def private_names() -> Iterator[Use]:
+    """Private names of others that are used anywhere; of vendors too, whose names are in tables of their own."""
+    for path in sorted(PACKAGE.rglob("*.py")):
+        for node in ast.walk(_tree(path)):
+            for name in _private(node):
+                yield Use(name, f"{path.relative_to(ROOT)}:{getattr(node, 'lineno', 0)}")
+
+
+def _private(node: ast.AST) -> Iterator[str]:
+    match node:
+        case ast.Attribute(attr=name) | ast.keyword(arg=str() as name):
+            names = [name] if name not in _our_names() else []
+        case ast.ImportFrom(module=str() as module, names=aliases):
+            hidden = "._" in module
+            yield from (alias.name for alias in aliases if hidden)
+            names = [alias.name for alias in aliases]
+        case _:
+            names = []
+    yield from (name for name in names if name.startswith("_") and not name.startswith("__"))
+
+
+def _root(node: ast.expr | None) -> str:
     while isinstance(node, ast.Attribute | ast.Call | ast.Subscript):
         node = node.func if isinstance(node, ast.Call) else node.value
     return node.id if isinstance(node, ast.Name) else ""
@@ -138,28 +195,28 @@ def _our_names() -> frozenset[str]:
     for path in PACKAGE.rglob("*.py"):
         for node in ast.walk(_tree(path)):
             if isinstance(node, ast.ClassDef):
-                ours = set(_members(node))
-                names |= ours - _vendor_members() if _has_vendor_base(node, _tree(path)) else ours
+                names |= set(_members(node)) - _inherited(node, _tree(path))
     return frozenset(names)
 
 
-def _has_vendor_base(node: ast.ClassDef, tree: ast.Module) -> bool:
-    from_vendors = {
-        alias.asname or alias.name
+def _inherited(node: ast.ClassDef, tree: ast.Module) -> frozenset[str]:
+    """Members that a class of ours gets from classes of the installed vLLM; names that every class has do not count."""
+    bases = {_root(base) for base in node.bases}
+    return frozenset(
+        member
         for item in ast.walk(tree)
-        if isinstance(item, ast.ImportFrom) and (item.module or "").partition(".")[0] in VENDORS
+        if isinstance(item, ast.ImportFrom) and (item.module or "").partition(".")[0] == "vllm"
         for alias in item.names
-    }
-    return any(_root(base) in from_vendors for base in node.bases)
-
-
-@cache
-def _vendor_members() -> frozenset[str]:
-    recorded = recorded_vllm().modules.values()
-    return frozenset(name.rpartition(".")[2] for symbols in recorded for name in symbols if "." in name)
+        if (alias.asname or alias.name) in bases
+        for member in dir(getattr(import_module(str(item.module)), alias.name))
+        if not member.startswith("__")
+    )
 
 
 def _members(node: ast.ClassDef) -> Iterator[str]:
+    for statement in node.body:
+        if isinstance(statement, ast.Assign):
+            yield from (target.id for target in statement.targets if isinstance(target, ast.Name))
     for item in ast.walk(node):
         match item:
             case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
@@ -174,15 +231,17 @@ def _members(node: ast.ClassDef) -> Iterator[str]:
 @cache
 def _names_of_others() -> frozenset[str]:
     """Members of types whose objects our code holds and that are no vendor's."""
-    kinds = [kind for kind in vars(builtins).values() if isinstance(kind, type)]
+    kinds: list[object] = [kind for kind in vars(builtins).values() if isinstance(kind, type)]
     kinds += [Path, logging.Logger, os.stat_result, threading.Thread, type(hashlib.sha256()), torch.Tensor, ActorMethod]
+    kinds += [asyncio.Task, argparse.ArgumentParser, argparse.ArgumentError(None, "")]
+    kinds += [fastapi.FastAPI, httpx.AsyncClient, httpx.Response(200)]
     return frozenset(name for kind in kinds for name in dir(kind))
 
 
-def table_names() -> frozenset[str]:
-    """All names that the tables hold, at any place of a dotted name."""
+def table_names(tables: Iterable[Table]) -> frozenset[str]:
+    """All names that ``tables`` hold, at any place of a dotted name."""
     names = set()
-    for table in TABLES:
+    for table in tables:
         for module, needs in table.items():
             names |= set(module.split("."))
             for need in needs:

@@ -91,10 +91,19 @@ XLITE = Release("xlite", "0.2.0rc4")
 
 def installed_vllm() -> Sources:
     """vLLM as installed here."""
-    spec = find_spec("vllm")
+    return _installed("vllm")
+
+
+def installed_ray() -> Sources:
+    """Ray as installed here."""
+    return _installed("ray")
+
+
+def _installed(package: str) -> Sources:
+    spec = find_spec(package)
     assert spec is not None
     assert spec.origin is not None
-    return Sources("vLLM as installed", Path(spec.origin).parents[1])
+    return Sources(f"{package} as installed", Path(spec.origin).parents[1])
 
 
 def recorded_vllm() -> Recording:
