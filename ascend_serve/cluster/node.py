@@ -56,28 +56,34 @@ def probe_node(request: ProbeRequest | None = None, node_id: str = "") -> NodeFa
         node_id: Ray's id of this node.
     """
     request = request or ProbeRequest()
+    smi = npu_smi.query(request.tool_timeout)
+    found = {
+        "node_id": node_id,
+        "npu_smi": smi,
+        "hccn": hccn.query([device.phy_id for device in smi.devices], request.tool_timeout),
+        "vnpu_template": smi.template or os.environ.get("ASCEND_VNPU_SPECS"),
+        "hdk": _read_version(_DRIVER_INFO) or smi.version,
+        "cann": _first_version(cann_info_paths(os.environ)),
+        "packages": installed_packages(),
+        "shm_bytes": shutil.disk_usage("/dev/shm").total if os.path.isdir("/dev/shm") else 0,
+        "model": model_facts(request.model_path) if request.model_path else None,
+        "busy_ports": tuple(port for port in request.ports if not _is_free(port)),
+    }
+    return network_facts().model_copy(update=found)
+
+
+def network_facts() -> NodeFacts:
+    """What the environment of a worker on this machine depends on, without asking any tool."""
     address = ray.util.get_node_ip_address()
     addresses = interface_addresses()
-    smi = npu_smi.query(request.tool_timeout)
-    environ = dict(os.environ)
     return NodeFacts(
-        node_id=node_id,
         address=address,
         hostname=socket.gethostname(),
         interface=interface_of(address, addresses),
         addresses=addresses,
-        npu_smi=smi,
-        hccn=hccn.query([device.phy_id for device in smi.devices], request.tool_timeout),
         device_files=len(glob.glob("/dev/davinci[0-9]*")),
-        vnpu_template=smi.template or environ.get("ASCEND_VNPU_SPECS"),
-        hdk=_read_version(_DRIVER_INFO) or smi.version,
-        cann=_first_version(cann_info_paths(environ)),
         python=platform.python_version(),
-        packages=installed_packages(),
-        env=relevant_env(environ),
-        shm_bytes=shutil.disk_usage("/dev/shm").total if os.path.isdir("/dev/shm") else 0,
-        model=model_facts(request.model_path) if request.model_path else None,
-        busy_ports=tuple(port for port in request.ports if not _is_free(port)),
+        env=relevant_env(os.environ),
     )
 
 

@@ -23,6 +23,7 @@ from ascend_serve.capture.messages import Lost
 from ascend_serve.capture.outcome import Outcome, OutcomeKind
 from ascend_serve.engine.histogram import DecodeHistogram
 from ascend_serve.engine.memory import PlanMemory
+from ascend_serve.engine.node_worker import use_node_workers
 from ascend_serve.engine.request import capture_deadlines, graph_request
 from ascend_serve.engine.settings import prepare_fresh_workers, read_settings
 from ascend_serve.engine.xlite import ask_ranks, follow_plan, settle_runtime
@@ -54,6 +55,7 @@ class LockstepRayExecutor(RayExecutorV2):
         self._memory = PlanMemory.of(self.vllm_config, settings, request, offers)
         remembered = self._memory.recall()
         settle_runtime(self.vllm_config, request, offers, remembered)
+        use_node_workers()
         self._driver = ensure_driver(
             settings.group,
             settings.data_parallel_size * self.parallel_config.world_size,

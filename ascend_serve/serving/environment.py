@@ -9,6 +9,7 @@ import ray
 
 from ascend_serve.cluster.token import AUTH_MODE
 from ascend_serve.config.schema import AscendServeConfig
+from ascend_serve.graph.streams import EXPANSION_MODE
 
 EMULATED_NPU = "ASCEND_SERVE_EMULATED_NPU"
 """Chooses our emulated platform; vLLM reads it when it is imported."""
@@ -24,6 +25,8 @@ def engine_environment(config: AscendServeConfig) -> dict[str, str]:
     env = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
     if config.emulated.npus:
         env[EMULATED_NPU] = "1"
+    if expansion_mode := config.hardware.hccl_op_expansion_mode:
+        env[EXPANSION_MODE] = expansion_mode.value
     # The engine core is a client of the cluster on its own and needs to know how to get in.
     if mode := os.environ.get(AUTH_MODE):
         env[AUTH_MODE] = mode

@@ -139,6 +139,8 @@ VLLM: Table = {
         "RayExecutorV2.ray_worker_handles",
         "RayExecutorV2.shutdown(self)",
         "RayExecutorV2.start_worker_monitor(self, inline)",
+        "RayWorkerProc.initialize_worker",
+        "WORKER_SPECIFIC_ENV_VARS",
         "RayWorkerHandle.rank",
         "RayWorkerHandle.run_ref",
     ),

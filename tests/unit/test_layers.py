@@ -1,4 +1,4 @@
-"""Imports run one way: ``cli, serving -> planning -> cluster, engine -> capture, runtime -> graph, config``."""
+"""Imports run one way: ``cli, serving -> planning, engine -> cluster, capture, runtime -> graph, config``."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ALLOWED: dict[str, frozenset[str]] = {
     "runtime": frozenset({"errors", "graph"}),
     "telemetry": frozenset({"errors", "graph", "capture"}),
     "emulated": frozenset({"errors", "graph", "config"}),
-    "engine": frozenset({"errors", "graph", "config", "capture", "runtime", "emulated", "telemetry"}),
+    "engine": frozenset({"errors", "graph", "config", "capture", "runtime", "emulated", "telemetry", "cluster"}),
     "cluster": frozenset({"errors", "graph", "config", "emulated"}),
     "serving": frozenset(
         {"errors", "graph", "config", "capture", "runtime", "telemetry", "emulated", "engine", "cluster", "planning"}

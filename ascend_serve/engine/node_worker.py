@@ -1,0 +1,54 @@
+"""The worker process with the environment of its own node.
+
+vLLM hands the engine core's variables to the workers on all nodes (``get_driver_env_vars``, 0.23.0 and 0.32.0): its
+node's interface and address would reach nodes that have neither.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import vllm.v1.executor.ray_executor_v2 as vllm_executor
+
+from ascend_serve.cluster.environment import PER_NODE_VARIABLES, node_environment
+from ascend_serve.cluster.finding import Status
+from ascend_serve.cluster.node import network_facts
+from ascend_serve.errors import ClusterError
+
+
+class NodeWorkerProc(vllm_executor.RayWorkerProc):
+    """vLLM's Ray worker, which finds out its node's interface, address and devices before anything reads them."""
+
+    def initialize_worker(self, *args: Any, **kwargs: Any) -> None:
+        """Set what HCCL, Gloo and the device read once, then start as vLLM does.
+
+        vLLM 0.23.0 narrows ``ASCEND_RT_VISIBLE_DEVICES`` to the devices of this executor afterwards.
+
+        Raises:
+            ClusterError: A variable that is set on this node cannot work here.
+        """
+        os.environ.update(environment_here())
+        super().initialize_worker(*args, **kwargs)
+
+
+def environment_here() -> dict[str, str]:
+    """What differs on this node, by what is set here and by what is found.
+
+    Raises:
+        ClusterError: A variable that is set cannot work here; with what can.
+    """
+    facts = network_facts()
+    environment = node_environment(facts, {})
+    wrong = [finding for finding in environment.findings if finding.status is Status.FAIL]
+    if wrong:
+        # One line, because only the first line of an error in a worker reaches the user.
+        story = "; ".join(f"{finding.text}: {finding.fix}" for finding in wrong)
+        raise ClusterError(f"Node {facts.hostname} ({facts.address}): {story}", "Correct it before `ray start` there.")
+    return dict(environment.env)
+
+
+def use_node_workers() -> None:
+    """Let vLLM's executor start these workers, and keep one node's variables from the others."""
+    vllm_executor.RayWorkerProc = NodeWorkerProc
+    vllm_executor.WORKER_SPECIFIC_ENV_VARS.update(PER_NODE_VARIABLES)
