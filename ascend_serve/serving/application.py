@@ -12,7 +12,7 @@ from ascend_serve.cluster.placement import NodeOffer
 from ascend_serve.config.schema import AscendServeConfig
 from ascend_serve.errors import AscendServeError
 from ascend_serve.planning import DeploymentPlan
-from ascend_serve.serving.environment import engine_environment
+from ascend_serve.serving.environment import replica_runtime_env
 from ascend_serve.serving.reservation import Reservation
 from ascend_serve.serving.start_failure import marked
 from ascend_serve.telemetry.metrics import GraphMetrics
@@ -101,7 +101,7 @@ def build_application(
         max_constructor_retry_count=1,
         graceful_shutdown_timeout_s=_DRAIN_SECONDS,
         health_check_period_s=_HEALTH_PERIOD_SECONDS,
-        ray_actor_options={"num_cpus": 1, "runtime_env": {"env_vars": engine_environment(config)}},
+        ray_actor_options={"num_cpus": 1, "runtime_env": replica_runtime_env(config)},
         placement_group_bundles=list(reservation.bundles),
         placement_group_strategy=reservation.strategy,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from typing import Any
 
 import ray
 
@@ -31,6 +32,15 @@ def engine_environment(config: AscendServeConfig) -> dict[str, str]:
     if mode := os.environ.get(AUTH_MODE):
         env[AUTH_MODE] = mode
     return env
+
+
+def replica_runtime_env(config: AscendServeConfig) -> dict[str, Any]:
+    """The runtime environment of a replica: that of the job that deploys it, and `engine_environment` on top.
+
+    Serve itself passes on a job's working directory, but neither its variables nor its packages.
+    """
+    job = dict(ray.get_runtime_context().runtime_env)
+    return {**job, "env_vars": {**job.get("env_vars", {}), **engine_environment(config)}}
 
 
 def prepare_engine_process(config: AscendServeConfig) -> None:

@@ -49,6 +49,7 @@ class Result:
         name: Of the scenario.
         tokens: Token ids by number of requests; empty when the engine did not start.
         replays: Replayed graphs on each rank.
+        nodes: Ray's id of each rank's node.
         snapshot: What the capture driver knew at the end.
         error: Problem and remedy of the error that ended the start-up.
         seconds: From the start of the engine until it was ready.
@@ -57,20 +58,28 @@ class Result:
     name: str
     tokens: dict[str, list[list[int]]] = field(default_factory=dict)
     replays: list[int] = field(default_factory=list)
+    nodes: list[str] = field(default_factory=list)
     snapshot: dict[str, Any] = field(default_factory=dict)
     error: str = ""
     seconds: float = 0.0
 
 
-def run(scenarios: Sequence[Scenario], npus: int = 4) -> Iterator[Result]:
-    """Start the engines of ``scenarios`` in one fresh process, all stock or none, and yield their results."""
+def run(scenarios: Sequence[Scenario], npus: int = 4, nodes: int = 1) -> Iterator[Result]:
+    """Start the engines of ``scenarios`` in one fresh process, all stock or none, and yield their results.
+
+    Args:
+        scenarios: What to run.
+        npus: Emulated NPUs of each node.
+        nodes: Nodes of the Ray cluster, each a raylet of its own on this machine.
+    """
     stock = {scenario.stock for scenario in scenarios}
     if len(stock) != 1:
         raise ValueError("stock and emulated scenarios need different processes")
     env = {**os.environ, "VLLM_ENABLE_V1_MULTIPROCESSING": str(int(stock.pop())), "RAY_AUTH_MODE": "token"}
     if env["VLLM_ENABLE_V1_MULTIPROCESSING"] == "0":
         env["ASCEND_SERVE_EMULATED_NPU"] = "1"
-    command = [sys.executable, "-m", "tests.integration.engines", json.dumps([asdict(s) for s in scenarios]), str(npus)]
+    numbers = [str(npus), str(nodes)]
+    command = [sys.executable, "-m", "tests.integration.engines", json.dumps([asdict(s) for s in scenarios]), *numbers]
     with subprocess.Popen(command, cwd=ROOT, env=env, text=True, stdout=subprocess.PIPE, stderr=sys.stderr) as process:
         assert process.stdout is not None
         for line in process.stdout:
@@ -91,7 +100,7 @@ def main() -> None:
     if scenarios[0].stock:
         results: Iterator[Result] = map(run_stock, scenarios)
     else:
-        results = run_emulated(scenarios, int(sys.argv[2]))
+        results = run_emulated(scenarios, *map(int, sys.argv[2:]))
     for result in results:
         print(MARK + json.dumps(asdict(result)), flush=True)
 
@@ -114,11 +123,11 @@ def run_stock(scenario: Scenario) -> Result:
     return Result(scenario.name, tokens=tokens, seconds=seconds)
 
 
-def run_emulated(scenarios: Sequence[Scenario], npus: int) -> Iterator[Result]:
-    """Run scenarios on one local Ray cluster with emulated NPUs."""
+def run_emulated(scenarios: Sequence[Scenario], npus: int, nodes: int) -> Iterator[Result]:
+    """Run scenarios on one Ray cluster with emulated NPUs."""
     import ray
 
-    _start_cluster(npus)
+    _start_cluster(npus, nodes)
     try:
         for number, scenario in enumerate(scenarios):
             yield _run_one(scenario, f"scenario-{number}")
@@ -126,14 +135,15 @@ def run_emulated(scenarios: Sequence[Scenario], npus: int) -> Iterator[Result]:
         ray.shutdown()
 
 
-def _start_cluster(npus: int) -> None:
+def _start_cluster(npus: int, nodes: int) -> None:
     import ray
+    from ray.cluster_utils import Cluster
 
+    cluster = Cluster()
+    for _ in range(nodes):
+        cluster.add_node(resources={"NPU": npus}, num_cpus=16, include_dashboard=False, object_store_memory=2**28)
     ray.init(
-        address="local",
-        resources={"NPU": npus},
-        num_cpus=16,
-        include_dashboard=False,
+        address=cluster.address,
         log_to_driver=False,
         runtime_env={"env_vars": {"ASCEND_SERVE_EMULATED_NPU": "1"}},
     )
@@ -171,6 +181,7 @@ def _run_one(scenario: Scenario, group: str) -> Result:
             scenario.name,
             tokens=tokens,
             replays=engine.collective_rpc(count_replays),
+            nodes=engine.collective_rpc(node_id),
             snapshot=ray.get(driver_handle(group).snapshot.remote()),
             seconds=seconds,
         )
@@ -243,6 +254,13 @@ def count_replays(worker: Any) -> int:
 
         NPUGraph.replay = counted
     return NPUGraph.replays
+
+
+def node_id(worker: Any) -> str:
+    """Ray's id of this rank's node."""
+    import ray
+
+    return str(ray.get_runtime_context().get_node_id())
 
 
 if __name__ == "__main__":

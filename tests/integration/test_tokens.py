@@ -47,3 +47,17 @@ def test_nothing_was_narrowed(mode: str, results: dict[str, Result]) -> None:
     snapshot = results[mode].snapshot
     assert snapshot["plan"]["mode"] == mode
     assert snapshot["adjustments"] == []
+
+
+@pytest.mark.timeout(900)
+def test_tokens_and_placement_of_stages_on_two_nodes(stock: Result) -> None:
+    """Two raylets with two NPUs each: a tensor-parallel group stays on a node, and the next stage takes the other."""
+    scenario = Scenario("two nodes", (*BASE, "parallel.pipeline_parallel_size=2", "emulated.npus=4"), (1, 3, 8))
+    (result,) = run([scenario], npus=2, nodes=2)
+    assert result.error == ""
+    assert result.tokens == {batch: stock.tokens[batch] for batch in result.tokens}
+    first, second = result.nodes[0], result.nodes[2]
+    assert result.nodes == [first, first, second, second]
+    assert first != second
+    assert len(set(result.replays)) == 1
+    assert result.replays[0] > 0
