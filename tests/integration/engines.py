@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -50,6 +50,7 @@ class Result:
         tokens: Token ids by number of requests; empty when the engine did not start.
         replays: Replayed graphs on each rank.
         nodes: Ray's id of each rank's node.
+        environments: What each rank has of the variables that differ per node.
         snapshot: What the capture driver knew at the end.
         error: Problem and remedy of the error that ended the start-up.
         seconds: From the start of the engine until it was ready.
@@ -59,27 +60,38 @@ class Result:
     tokens: dict[str, list[list[int]]] = field(default_factory=dict)
     replays: list[int] = field(default_factory=list)
     nodes: list[str] = field(default_factory=list)
+    environments: list[dict[str, str]] = field(default_factory=list)
     snapshot: dict[str, Any] = field(default_factory=dict)
     error: str = ""
     seconds: float = 0.0
 
 
-def run(scenarios: Sequence[Scenario], npus: int = 4, nodes: int = 1) -> Iterator[Result]:
+def run(
+    scenarios: Sequence[Scenario],
+    npus: int = 4,
+    nodes: int = 1,
+    *,
+    through: Sequence[str] = (),
+    env: Mapping[str, str] = os.environ,
+) -> Iterator[Result]:
     """Start the engines of ``scenarios`` in one fresh process, all stock or none, and yield their results.
 
     Args:
         scenarios: What to run.
         npus: Emulated NPUs of each node.
         nodes: Nodes of the Ray cluster, each a raylet of its own on this machine.
+        through: What to put before the command.
+        env: Environment of the process; with ``RAY_ADDRESS`` in it, no cluster is started.
     """
     stock = {scenario.stock for scenario in scenarios}
     if len(stock) != 1:
         raise ValueError("stock and emulated scenarios need different processes")
-    env = {**os.environ, "VLLM_ENABLE_V1_MULTIPROCESSING": str(int(stock.pop())), "RAY_AUTH_MODE": "token"}
+    env = {**env, "VLLM_ENABLE_V1_MULTIPROCESSING": str(int(stock.pop())), "RAY_AUTH_MODE": "token"}
     if env["VLLM_ENABLE_V1_MULTIPROCESSING"] == "0":
         env["ASCEND_SERVE_EMULATED_NPU"] = "1"
     numbers = [str(npus), str(nodes)]
-    command = [sys.executable, "-m", "tests.integration.engines", json.dumps([asdict(s) for s in scenarios]), *numbers]
+    module = [*through, sys.executable, "-m", "tests.integration.engines"]
+    command = [*module, json.dumps([asdict(scenario) for scenario in scenarios]), *numbers]
     with subprocess.Popen(command, cwd=ROOT, env=env, text=True, stdout=subprocess.PIPE, stderr=sys.stderr) as process:
         assert process.stdout is not None
         for line in process.stdout:
@@ -135,15 +147,18 @@ def run_emulated(scenarios: Sequence[Scenario], npus: int, nodes: int) -> Iterat
         ray.shutdown()
 
 
-def _start_cluster(npus: int, nodes: int) -> None:
+def _start_cluster(npus: int, nodes: int = 1) -> None:
     import ray
     from ray.cluster_utils import Cluster
 
-    cluster = Cluster()
-    for _ in range(nodes):
-        cluster.add_node(resources={"NPU": npus}, num_cpus=16, include_dashboard=False, object_store_memory=2**28)
+    address = os.environ.get("RAY_ADDRESS")
+    if address is None:
+        cluster = Cluster()
+        for _ in range(nodes):
+            cluster.add_node(resources={"NPU": npus}, num_cpus=16, include_dashboard=False, object_store_memory=2**28)
+        address = cluster.address
     ray.init(
-        address=cluster.address,
+        address=address,
         log_to_driver=False,
         runtime_env={"env_vars": {"ASCEND_SERVE_EMULATED_NPU": "1"}},
     )
@@ -182,6 +197,7 @@ def _run_one(scenario: Scenario, group: str) -> Result:
             tokens=tokens,
             replays=engine.collective_rpc(count_replays),
             nodes=engine.collective_rpc(node_id),
+            environments=engine.collective_rpc(node_variables),
             snapshot=ray.get(driver_handle(group).snapshot.remote()),
             seconds=seconds,
         )
@@ -261,6 +277,13 @@ def node_id(worker: Any) -> str:
     import ray
 
     return str(ray.get_runtime_context().get_node_id())
+
+
+def node_variables(worker: Any) -> dict[str, str]:
+    """What this rank has of the variables that differ per node."""
+    from ascend_serve.cluster.environment import PER_NODE_VARIABLES
+
+    return {name: os.environ[name] for name in PER_NODE_VARIABLES if name in os.environ}
 
 
 if __name__ == "__main__":

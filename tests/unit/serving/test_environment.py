@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ascend_serve.config.schema import AscendServeConfig, EmulatedConfig, ModelConfig
+from ascend_serve.config.schema import AscendServeConfig, EmulatedConfig, HardwareConfig, ModelConfig
+from ascend_serve.graph.streams import ExpansionMode
 from ascend_serve.serving.environment import EMULATED_NPU, engine_environment, threads_bind
 
 
@@ -41,3 +42,10 @@ def test_only_emulated_npus_choose_our_platform(npus: int, emulated: str | None)
 def test_the_engine_core_gets_into_a_cluster_with_token_authentication(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_AUTH_MODE", "token")
     assert engine_environment(AscendServeConfig(model=ModelConfig(path="m")))["RAY_AUTH_MODE"] == "token"
+
+
+def test_the_expansion_mode_of_the_configuration_is_set_on_every_rank() -> None:
+    hardware = HardwareConfig(hccl_op_expansion_mode=ExpansionMode.AIV)
+    config = AscendServeConfig(model=ModelConfig(path="m"), hardware=hardware)
+    assert engine_environment(config)["HCCL_OP_EXPANSION_MODE"] == "AIV"
+    assert "HCCL_OP_EXPANSION_MODE" not in engine_environment(AscendServeConfig(model=ModelConfig(path="m")))

@@ -1,0 +1,98 @@
+"""``ray job submit`` of both entry points, on a cluster started by ``ray start`` with token authentication."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.e2e.conftest import free_port
+from tests.e2e.ray_head import ROOT, RayHead, ray_head
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+START_SECONDS = 240.0
+CLEANING_SECONDS = 30.0
+SUBMIT = ("job", "submit", "--working-dir", str(ROOT))
+
+
+@pytest.fixture(scope="module")
+def head() -> Iterator[RayHead]:
+    with ray_head(npus=2) as head:
+        yield head
+
+
+def wait_until(holds: Callable[[], bool], seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while not (answer := holds()) and time.monotonic() < deadline:
+        time.sleep(1)
+    return answer
+
+
+def assert_nothing_is_left(head: RayHead) -> None:
+    wait_until(lambda: head.survey() == (2, []) and not head.processes(), CLEANING_SECONDS)
+    assert head.survey() == (2, [])
+    assert head.processes() == []
+
+
+def test_generate_from_another_directory(head: RayHead, config: Callable[[int], Path], tmp_path: Path) -> None:
+    (tmp_path / "in.jsonl").write_text('{"prompt": "Hello", "max_tokens": 4, "temperature": 0}\n')
+    files = ("--input", str(tmp_path / "in.jsonl"), "--output", str(tmp_path / "out.jsonl"))
+    done = head.ray(*SUBMIT, "--", "python", "launch/generate.py", str(config(8000)), *files, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout
+    assert "1 answers in" in done.stdout
+    assert "FULL_DECODE_ONLY" in done.stdout
+    (answer,) = map(json.loads, (tmp_path / "out.jsonl").read_text().splitlines())
+    assert answer["usage"]["completion_tokens"] == 4
+    assert_nothing_is_left(head)
+
+
+@pytest.mark.parametrize(
+    ("call", "problem", "code"),
+    [
+        pytest.param("serve.py CONFIG graph.mdoe=FULL", "Did you mean graph.mode?", 2, id="unknown key"),
+        pytest.param("serve.py CONFIG parallel.tensor_parallel_size=4", "the cluster offers 2", 1, id="too few NPUs"),
+        pytest.param("generate.py CONFIG --input no --output out", "no is no file", 2, id="missing input"),
+    ],
+)
+def test_a_mistake_fails_the_job_with_its_reason(
+    head: RayHead, config: Callable[[int], Path], call: str, problem: str, code: int
+) -> None:
+    words = call.replace("CONFIG", str(config(8000))).split()
+    done = head.ray(*SUBMIT, "--", "python", f"launch/{words[0]}", *words[1:])
+    assert done.returncode == 1, done.stdout
+    assert problem in done.stdout
+    assert f"exit code {code}" in done.stdout
+    assert "Traceback" not in done.stdout
+
+
+def test_variables_of_the_job_reach_the_workers_and_are_checked(head: RayHead, config: Callable[[int], Path]) -> None:
+    env = json.dumps({"env_vars": {"GLOO_SOCKET_IFNAME": "nosuch0"}})
+    entry = ("python", "launch/serve.py", str(config(free_port())))
+    done = head.ray(*SUBMIT, "--runtime-env-json", env, "--", *entry)
+    assert done.returncode == 1, done.stdout
+    assert re.search(r"GLOO_SOCKET_IFNAME=nosuch0 names no interface of this node \(it has .*lo.*\)", done.stdout)
+    assert_nothing_is_left(head)
+
+
+def test_a_server_without_waiting_until_it_is_stopped(head: RayHead, config: Callable[[int], Path]) -> None:
+    port = free_port()
+    name = ("--no-wait", "--submission-id", "server")
+    submitted = head.ray(*SUBMIT, *name, "--", "python", "launch/serve.py", str(config(port)))
+    assert submitted.returncode == 0, submitted.stdout
+    assert wait_until(lambda: "curl " in head.ray("job", "logs", "server").stdout, START_SECONDS)
+    body = {"model": "demo", "prompt": "Hello", "max_tokens": 4}
+    answer = httpx.post(f"http://127.0.0.1:{port}/v1/completions", json=body, timeout=60)
+    assert answer.json()["usage"]["completion_tokens"] == 4
+
+    stopped = head.ray("job", "stop", "server")
+    assert stopped.returncode == 0, stopped.stdout
+    assert "STOPPED" in head.ray("job", "status", "server").stdout
+    assert_nothing_is_left(head)
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(f"http://127.0.0.1:{port}/health")
