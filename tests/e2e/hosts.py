@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -27,22 +28,18 @@ class Host:
         return ["ip", "netns", "exec", self.namespace, *map(str, words)]
 
 
-HEAD = Host("as-head", "ashead0", "10.77.0.1")
-WORKER = Host("as-worker", "asworker0", "10.77.0.2")
+HEAD = Host(f"as-head-{os.getpid()}", "ashead0", "10.77.0.1")
+WORKER = Host(f"as-worker-{os.getpid()}", "asworker0", "10.77.0.2")
 
 
-def can_make_hosts() -> bool:
-    """Whether this process may make network namespaces and interfaces."""
-    try:
-        with contextlib.closing(two_hosts()) as hosts:
-            next(hosts)
-    except (OSError, subprocess.CalledProcessError):
-        return False
-    return True
-
-
+@contextlib.contextmanager
 def two_hosts() -> Iterator[tuple[Host, Host]]:
-    """Make both hosts, and take them down at the end."""
+    """Make both hosts, and take them down at the end.
+
+    Raises:
+        OSError: There is no ``ip`` command.
+        subprocess.CalledProcessError: This process may not make namespaces or interfaces.
+    """
     try:
         for host in (HEAD, WORKER):
             _ip("netns", "add", host.namespace)

@@ -11,15 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.hosts import Host, can_make_hosts, two_hosts
+from tests.e2e.hosts import Host, two_hosts
 from tests.e2e.ray_head import BIN, ROOT, clean_environment, started
 from tests.integration.engines import Scenario, run
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.timeout(600),
-    pytest.mark.skipif(not can_make_hosts(), reason="making network namespaces takes root and iproute2"),
-]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 LAUNCH = ROOT / "launch"
 OPTIONS = ("--num-cpus=8", "--block")
@@ -35,7 +31,12 @@ def home() -> Iterator[Path]:
 
 @pytest.fixture
 def hosts() -> Iterator[tuple[Host, Host]]:
-    yield from two_hosts()
+    with contextlib.ExitStack() as stack:
+        try:
+            both = stack.enter_context(two_hosts())
+        except (OSError, subprocess.CalledProcessError) as error:
+            pytest.skip(f"making network namespaces takes root and iproute2: {error}")
+        yield both
 
 
 @pytest.mark.parametrize(
