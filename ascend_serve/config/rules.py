@@ -36,6 +36,12 @@ def ineffective_options(config: AscendServeConfig) -> tuple[str, ...]:
     return tuple(sentence for rule in _INEFFECTIVE for sentence in rule(config))
 
 
+def mode_under_xlite(config: AscendServeConfig) -> GraphMode:
+    """What vllm-ascend 0.23.0 (``platform.py``) makes of the mode when Xlite runs."""
+    speculative = config.vllm.get("speculative_config")
+    return GraphMode.NONE if config.graph.xlite.full_mode and not speculative else GraphMode.FULL_DECODE_ONLY
+
+
 def effective_npugraph_ex(config: AscendServeConfig, mode: GraphMode) -> bool:
     """Whether npugraph_ex runs in ``mode``: by default exactly where the FX graph is not split.
 
@@ -127,6 +133,11 @@ def _replan_over_engines(config: AscendServeConfig) -> Iterator[Problem]:
         )
 
 
+def _replan_of_nothing(config: AscendServeConfig) -> Iterator[str]:
+    if config.graph.runtime is RuntimeName.XLITE:
+        yield from _set_keys(config.graph, "graph.", ("replan",), "graph.runtime: xlite, which captures nothing")
+
+
 def _saving_without_replanning(config: AscendServeConfig) -> Iterator[str]:
     if _captures(config) and config.graph.replan is Replan.OFF:
         yield from _set_keys(config.graph, "graph.", ("replan_saving",), "graph.replan: off")
@@ -158,13 +169,15 @@ def _xlite_options_without_xlite(config: AscendServeConfig) -> Iterator[str]:
 
 
 def _npugraph_ex_outside_its_modes(config: AscendServeConfig) -> Iterator[str]:
-    graph = config.graph
-    if not _captures(config) or graph.mode in STATIC_SHAPE_MODES:
+    graph, xlite = config.graph, config.graph.runtime is RuntimeName.XLITE
+    mode = mode_under_xlite(config) if xlite else graph.mode
+    if not _captures(config) or mode in STATIC_SHAPE_MODES:
         return
+    reason = "graph.xlite.full_mode: true" if xlite else f"graph.mode: {mode}"
     for name in ("enabled", "static_kernel"):
         if getattr(graph.npugraph_ex, name):
             yield (
-                f"graph.npugraph_ex.{name}: true has no effect with graph.mode: {graph.mode}; "
+                f"graph.npugraph_ex.{name}: true has no effect with {reason}; "
                 "npugraph_ex works in FULL and FULL_DECODE_ONLY"
             )
 
@@ -228,6 +241,7 @@ _INEFFECTIVE: tuple[Callable[[AscendServeConfig], Iterator[str]], ...] = (
     _xlite_options_without_xlite,
     _npugraph_ex_outside_its_modes,
     _workload_that_chooses_nothing,
+    _replan_of_nothing,
     _saving_without_replanning,
     _hardware_beside_emulation,
     _emulated_options_without_emulation,

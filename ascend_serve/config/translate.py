@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ascend_serve.config.passthrough import merge
-from ascend_serve.config.rules import check, effective_npugraph_ex
+from ascend_serve.config.rules import check, effective_npugraph_ex, mode_under_xlite
 from ascend_serve.config.schema import AscendServeConfig
 from ascend_serve.graph.modes import GraphMode, RuntimeName
 
@@ -43,7 +43,11 @@ def engine_args(
     runtime = runtime or config.graph.runtime
     # vllm-ascend refuses Xlite with pipelines. The ranks are asked for it all the same, and say why they go without.
     xlite = runtime is RuntimeName.XLITE and config.parallel.pipeline_parallel_size == 1
-    mode = GraphMode.NONE if runtime is RuntimeName.EAGER else mode or _mode(config, xlite)
+    mode = (
+        GraphMode.NONE
+        if runtime is RuntimeName.EAGER
+        else mode or (mode_under_xlite(config) if xlite else config.graph.mode)
+    )
     sizes = capture_sizes if capture_sizes is not None else config.graph.capture_sizes
     ours = {
         **_model(config),
@@ -58,14 +62,6 @@ def engine_args(
         },
     }
     return merge(ours, config.vllm)
-
-
-def _mode(config: AscendServeConfig, xlite: bool) -> GraphMode:
-    """What vllm-ascend 0.23.0 (``platform.py``) makes of the mode under Xlite; the configuration's mode elsewhere."""
-    if not xlite:
-        return config.graph.mode
-    speculative = config.vllm.get("speculative_config")
-    return GraphMode.NONE if config.graph.xlite.full_mode and not speculative else GraphMode.FULL_DECODE_ONLY
 
 
 def _model(config: AscendServeConfig) -> dict[str, Any]:

@@ -69,8 +69,8 @@ def plan_deployment(
         runtime=situation.runtime,
         requested_mode=config.graph.mode,
         mode=situation.mode,
-        npugraph_ex=_switch(situation.npugraph_ex, "npugraph_ex", changes, "on by default in mode {s.mode}", situation),
-        static_kernel=_switch(situation.static_kernel, "static_kernel", changes, _static_reason(config), situation),
+        npugraph_ex=_switch(situation.npugraph_ex, "npugraph_ex", changes, _npugraph_ex_reason(config, situation)),
+        static_kernel=_switch(situation.static_kernel, "static_kernel", changes, _static_reason(config)),
         max_num_seqs=settings.max_num_seqs,
         decode_query_len=situation.decode_query_len,
         lora_cases=settings.lora_cases,
@@ -125,9 +125,16 @@ def _model_figures(config: AscendServeConfig, architecture: Architecture) -> Mod
     )
 
 
-def _switch(on: bool, field: str, changes: Sequence[Change], otherwise: str, situation: Situation) -> Switch:
+def _switch(on: bool, field: str, changes: Sequence[Change], otherwise: str) -> Switch:
     reasons = [change.adjustment.reason for change in changes if change.field == field]
-    return Switch(on=on, reason=reasons[-1] if reasons else otherwise.format(s=situation))
+    return Switch(on=on, reason=reasons[-1] if reasons else otherwise)
+
+
+def _npugraph_ex_reason(config: AscendServeConfig, situation: Situation) -> str:
+    enabled = config.graph.npugraph_ex.enabled
+    if enabled is None:
+        return f"On by default in mode {situation.mode}."
+    return f"Turned {'on' if enabled else 'off'} by graph.npugraph_ex.enabled: {str(enabled).lower()}."
 
 
 def _static_reason(config: AscendServeConfig) -> str:

@@ -175,6 +175,24 @@ def test_a_given_cluster_may_have_more_npus_than_are_emulated_here(monkeypatch: 
             ["hardware.soc has no effect with emulated.npus: 1"],
             id="hardware-beside-emulation",
         ),
+        pytest.param(
+            {"graph": {"runtime": "xlite", "replan": "idle"}},
+            ["graph.replan has no effect with graph.runtime: xlite, which captures nothing"],
+            id="replanning-under-xlite",
+        ),
+        pytest.param(
+            {"graph": {"runtime": "xlite", "npugraph_ex": {"static_kernel": True}}},
+            [],
+            id="static-kernels-beside-xlite",
+        ),
+        pytest.param(
+            {"graph": {"runtime": "xlite", "xlite": {"full_mode": True}, "npugraph_ex": {"static_kernel": True}}},
+            [
+                "graph.npugraph_ex.static_kernel: true has no effect with graph.xlite.full_mode: true; "
+                "npugraph_ex works in FULL and FULL_DECODE_ONLY"
+            ],
+            id="static-kernels-under-xlite-in-full-mode",
+        ),
     ],
 )
 def test_options_without_effect(sections: dict[str, Any], warnings: list[str]) -> None:

@@ -12,6 +12,7 @@ from ascend_serve.errors import AscendServeError, ClusterError, ConfigError, Mod
 from ascend_serve.graph.modes import GraphMode, RuntimeName
 from ascend_serve.graph.streams import ExpansionMode, StreamLayout, prior_budget, sizes_that_fit
 from ascend_serve.planning import DeploymentPlan, plan_deployment
+from ascend_serve.planning.deployment import Switch
 
 CONFIGS = Path(__file__).parents[3] / "configs"
 SHIPPED = sorted(path.stem for path in CONFIGS.glob("*.yaml"))
@@ -224,6 +225,29 @@ def test_a_measured_budget_replaces_the_prior(budget, mode, sizes):
     assert plan.capture.budget_source == "measured"
     assert plan.runtime == (RuntimeName.EAGER if mode == "NONE" else RuntimeName.ACLGRAPH)
     assert plan.npugraph_ex.on is (mode == "FULL_DECODE_ONLY")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "on", "reason"),
+    [
+        pytest.param(["graph.mode=FULL"], True, "On by default in mode FULL.", id="default"),
+        pytest.param(
+            ["graph.mode=FULL", "graph.npugraph_ex.enabled=true"],
+            True,
+            "Turned on by graph.npugraph_ex.enabled: true.",
+            id="on",
+        ),
+        pytest.param(
+            ["graph.mode=FULL", "graph.npugraph_ex.enabled=false"],
+            False,
+            "Turned off by graph.npugraph_ex.enabled: false.",
+            id="off",
+        ),
+        pytest.param(["graph.mode=FULL", "hardware.soc=310P"], False, "310P has no npugraph_ex.", id="310P"),
+    ],
+)
+def test_why_npugraph_ex_is_on_or_off(overrides, on, reason):
+    assert planned("qwen3-32b", *overrides).npugraph_ex == Switch(on=on, reason=reason)
 
 
 def test_no_room_and_no_step_down_allowed():
