@@ -18,7 +18,7 @@ from ascend_serve.config.passthrough import check_argument_names, merge
 from ascend_serve.config.schema import AscendServeConfig
 from ascend_serve.engine.settings import SECTION
 from ascend_serve.errors import AscendServeError, CaptureError, EngineError
-from ascend_serve.graph.modes import Replan
+from ascend_serve.graph.modes import Replan, RuntimeName
 from ascend_serve.planning import DeploymentPlan
 from ascend_serve.serving.environment import prepare_engine_process
 from ascend_serve.serving.replan import Replanner
@@ -107,8 +107,7 @@ class OpenAIEngine:
         with engine._timed("warm_up"):
             await _warm_up(engine.llm, engine.app, args)
         if config.graph.replan is Replan.IDLE:
-            sizes = (await engine.report()).capture_sizes
-            engine._replanning = asyncio.create_task(engine._replanner.watch(sizes))
+            await engine._start_replanning()
         return engine
 
     async def report(self) -> GraphReport:
@@ -133,6 +132,14 @@ class OpenAIEngine:
         if self._replanning is not None:
             self._replanning.cancel()
         self.llm.shutdown()
+
+    async def _start_replanning(self) -> None:
+        """Let capture sizes follow the load where there are any: Xlite and eager capture nothing."""
+        report = await self.report()
+        if report.runtime == RuntimeName.ACLGRAPH and report.capture_sizes:
+            self._replanning = asyncio.create_task(self._replanner.watch(report.capture_sizes))
+        else:
+            logger.warning("graph.replan has no effect: the group runs %s, which captures nothing", report.runtime)
 
     async def _start_llm(self, args: argparse.Namespace, placement_group: PlacementGroup | None) -> AsyncLLM:
         log = OwnLog()

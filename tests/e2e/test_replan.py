@@ -12,8 +12,11 @@ import pytest
 from tests.e2e.command import Command
 
 CLIENTS = 4
+XLITE = "graph.runtime=xlite"
 OVERRIDES = ("graph.capture_sizes=[1, 8]", "vllm.max_num_seqs=8", "graph.replan=idle")
 PATIENCE_SECONDS = 150
+LOOK_SECONDS = 30
+"""Several times as long as a replica waits before it looks at what was counted."""
 
 
 @pytest.mark.timeout(600)
@@ -32,6 +35,31 @@ def test_sizes_follow_the_load_without_a_failed_or_different_answer(start: Calla
     assert [rank["graphs"] for rank in report["ranks"]] == [2, 2]
     assert all(answer == answers[0] for answer in answers)
     assert histogram[str(CLIENTS)] >= 200
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(
+    ("overrides", "runtime", "sizes"),
+    [
+        pytest.param((XLITE,), "xlite", [1, 8], id="xlite captures nothing"),
+        pytest.param((XLITE, "emulated.xlite.missing_on=[1]"), "aclgraph", [CLIENTS, 8], id="aclgraph in its place"),
+    ],
+)
+def test_with_xlite_only_what_is_captured_follows_the_load(
+    overrides: tuple[str, ...], runtime: str, sizes: list[int], start: Callable[..., Command]
+) -> None:
+    server = start(*OVERRIDES, *overrides)
+    server.wait_for("ready")
+    assert "graph.replan has no effect with graph.runtime: xlite" in server.text()
+    with httpx.Client(base_url=f"http://127.0.0.1:{server.port}", timeout=60) as client:
+        answers = [_round(client)]
+        deadline = time.monotonic() + (PATIENCE_SECONDS if runtime == "aclgraph" else LOOK_SECONDS)
+        while time.monotonic() < deadline and (runtime == "xlite" or _report(client)["capture_sizes"] != sizes):
+            answers.append(_round(client))
+        report = _report(client)
+    assert (report["runtime"], report["capture_sizes"]) == (runtime, sizes)
+    assert all(answer == answers[0] for answer in answers)
 
 
 def _round(client: httpx.Client) -> list[str]:
