@@ -3,6 +3,7 @@
 #   make setup   the set-up and the demo model alone
 #   make test    set-up, then the tests
 #   make test-all  the tests, and those that take many engine starts
+#   make test-npu  set-up, torch_npu, the simulated CANN, then the tests on it (docs/simulator.md)
 #   make faults  set-up, then every scripted fault on a real engine: over an hour; the table is .cache/faults.md
 #   make lint    set-up, then ruff and mypy
 #   make lock    pins the requirements anew
@@ -15,15 +16,20 @@ CONFIG ?= configs/demo.yaml
 ARGS ?=
 PYTEST_ARGS ?=
 
+# torch_npu for the torch above; it runs on the simulated CANN of tests/cann_sim, in an environment of its own.
+TORCH_NPU := 2.13.0
+
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check
 RUNTIME := .venv/.runtime
 DEVELOPMENT := .venv/.development
 DEMO_MODEL := .cache/models/demo
+CANN := .cache/cann
+CANN_PYTHON := $(CANN)/venv/bin/python
 LEFT_OUT := torch torchvision torchaudio torchcodec triton
 COMPILE = .cache/lock/bin/uv pip compile --quiet --python-version 3.11 --no-header --no-annotate
 
-.PHONY: setup serve test test-all faults lint lock
+.PHONY: setup serve test test-all test-npu faults lint lock
 .DEFAULT_GOAL := serve
 .DELETE_ON_ERROR:
 
@@ -37,6 +43,11 @@ test: $(DEVELOPMENT) $(DEMO_MODEL)/config.json
 
 test-all: $(DEVELOPMENT) $(DEMO_MODEL)/config.json
 	@$(BIN)/pytest -m "slow or not slow" $(PYTEST_ARGS)
+
+# Forked ranks share the machine, so each computes in one thread; a call that is not simulated must reach the terminal.
+test-npu: $(CANN)/.torch-npu-$(TORCH_NPU)
+	@library=$$(TORCH_DEVICE_BACKEND_AUTOLOAD=0 $(CANN_PYTHON) tests/cann_sim/build.py $(CANN)/build) || exit 1; \
+	LD_LIBRARY_PATH=$$library OMP_NUM_THREADS=1 $(CANN_PYTHON) -m pytest --capture=sys tests/npu $(PYTEST_ARGS)
 
 faults: $(DEVELOPMENT) $(DEMO_MODEL)/config.json
 	@$(BIN)/python -m tests.integration.fault_matrix .cache/faults.md
@@ -62,6 +73,15 @@ $(RUNTIME): requirements/cpu.lock pyproject.toml | $(BIN)/python
 $(DEVELOPMENT): requirements/dev.lock $(RUNTIME)
 	@echo "install: test and lint tools of requirements/dev.lock"
 	@$(PIP) --no-deps -r requirements/dev.lock
+	@touch $@
+
+# Sees all packages of .venv, which knows nothing of torch_npu: whatever imports torch would load it.
+$(CANN)/.torch-npu-$(TORCH_NPU): | $(DEVELOPMENT)
+	@echo "install: torch-npu $(TORCH_NPU)"
+	@rm -rf $(CANN)/venv
+	@$(PYTHON) -m venv $(CANN)/venv
+	@$(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))" > $$($(CANN_PYTHON) -c "import sysconfig; print(sysconfig.get_path('purelib'))")/shared.pth
+	@$(CANN_PYTHON) -m pip install -qq --disable-pip-version-check --no-deps "torch-npu==$(TORCH_NPU)"
 	@touch $@
 
 $(DEMO_MODEL)/config.json: ascend_serve/emulated/demo_model.py | $(RUNTIME)

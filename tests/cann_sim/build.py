@@ -1,0 +1,188 @@
+"""Builds the simulated CANN: one library that stands in for all those that torch_npu links to.
+
+Run by the Python that torch_npu is installed in: ``python tests/cann_sim/build.py OUT``. Prints the folder with the
+library, OUT/<digest of sources and versions>, and builds nothing that is there already.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
+from pathlib import Path
+
+HERE = Path(__file__).parent
+OPERATORS = HERE / "operators.txt"
+SOURCES = sorted((HERE / "src").iterdir())
+
+# The file names under which torch_npu and its parts look for CANN.
+LIBRARIES = [
+    "ascendcl",
+    "acl_op_compiler",
+    "acl_tdt_channel",
+    "ascendalog",
+    "ge_compiler",
+    "ge_runner",
+    "graph",
+    "hccl",
+    "msprofiler",
+    "opapi",
+    "platform",
+    "profapi",
+    "register",
+    "runtime",
+    "tiling_api",
+]
+
+_CANN_NAME = re.compile(r"(acl|Msprof|rt[A-Z]|Hccl)")
+
+_ARGUMENTS = {
+    "Tensor": ("const aclTensor*", "to_tensor"),
+    "Tensors": ("const aclTensorList*", "to_tensors"),
+    "Scalar": ("const aclScalar*", "to_scalar"),
+    "Ints": ("const aclIntArray*", "to_ints"),
+    "String": ("const char*", "to_string"),
+    "Dynamic": ("const aclTensor*", "to_dynamic"),
+}
+
+
+def operators(text: str) -> Iterator[tuple[str, list[tuple[str, str]], str]]:
+    """Name, parameters as (type, name), and C++ statements of each operator in the table ``text``.
+
+    Raises:
+        ValueError: A line is no operator.
+    """
+    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    for entry in re.split(r"\n(?=\S)", "\n".join(lines)):
+        match = re.fullmatch(r"(aclnn\w+)\(([^)]*)\):\s*(.+)", entry, re.DOTALL)
+        if match is None:
+            raise ValueError(f"{OPERATORS.name}: not an operator: {entry}")
+        name, parameters, body = match.groups()
+        yield name, [tuple(part.split()) for part in parameters.split(",")], body.strip()  # type: ignore[misc]
+
+
+def operator_source(name: str, parameters: list[tuple[str, str]], body: str) -> str:
+    """The two functions that aclnn has for one operator."""
+    given = [(_ARGUMENTS.get(kind, (kind, ""))[0], kind, word) for kind, word in parameters]
+    signature = ", ".join(f"{abi} {word}" for abi, _, word in given)
+    captured = ", ".join(
+        f"{word} = {_ARGUMENTS[kind][1]}({word})" if kind in _ARGUMENTS else word for _, kind, word in given
+    )
+    return (
+        f'extern "C" int {name}GetWorkspaceSize({signature}, uint64_t* workspace_, aclOpExecutor** executor_) {{\n'
+        f'    return prepare("{name}", workspace_, executor_, [{captured}] {{\n        {body};\n    }});\n}}\n'
+        f'extern "C" int {name}(void*, uint64_t, aclOpExecutor* executor_, aclrtStream stream_) {{\n'
+        f"    return execute(executor_, stream_);\n}}\n"
+    )
+
+
+def operators_source() -> str:
+    """All operators as C++."""
+    parts = [operator_source(*entry) for entry in operators(OPERATORS.read_text(encoding="utf-8"))]
+    return "\n".join(parts)
+
+
+def unimplemented_source(names: list[str]) -> str:
+    """Functions that end the process with their name, for all that torch_npu links to and nobody implements."""
+    declared = "void cann_sim_unimplemented(const char*);\n"
+    return declared + "".join(f'void {name}(void) {{ cann_sim_unimplemented("{name}"); }}\n' for name in names)
+
+
+def package(name: str) -> Path:
+    """Folder of an installed package, without importing it.
+
+    Raises:
+        SystemExit: It is not installed.
+    """
+    spec = find_spec(name)
+    if spec is None or spec.origin is None:
+        raise SystemExit(f"error: {name} is not installed for {sys.executable}")
+    return Path(spec.origin).parent
+
+
+def symbols(files: list[Path], which: str) -> set[str]:
+    """Dynamic symbols of ``files``: ``--defined-only`` or ``--undefined-only``."""
+    listed = subprocess.run(["nm", "-D", which, *files], check=True, capture_output=True, text=True).stdout
+    return {line.split()[-1].split("@")[0] for line in listed.splitlines() if len(line.split()) > 1}
+
+
+def linked_names(torch_npu: Path) -> list[str]:
+    """CANN's functions that torch_npu links to."""
+    files = [*torch_npu.glob("_C*.so"), *(torch_npu / "lib").glob("*.so")]
+    return sorted(name for name in symbols(files, "--undefined-only") if _CANN_NAME.match(name))
+
+
+def digest(torch_npu: Path) -> str:
+    """Changes with all that the library is made of."""
+    parts = [path.read_bytes() for path in (Path(__file__), OPERATORS, *SOURCES)]
+    versions = (str(torch_npu), importlib.metadata.version("torch"), importlib.metadata.version("torch_npu"))
+    return hashlib.sha256(b"\0".join([*parts, *map(str.encode, versions)])).hexdigest()[:16]
+
+
+def build(folder: Path, torch: Path, torch_npu: Path) -> None:
+    """Compile and link into ``folder``."""
+    acl = torch_npu / "include/third_party/acl/inc"
+    include = [
+        f"-I{HERE / 'src'}",
+        f"-I{acl}",
+        f"-I{torch_npu / 'include/third_party/hccl/inc'}",
+        f"-I{torch_npu / 'include'}",
+    ]
+    aten = [f"-I{folder}", f"-I{torch / 'include'}", f"-I{torch / 'include/torch/csrc/api/include'}"]
+    (folder / "operators_table.inc").write_text(operators_source(), encoding="utf-8")
+
+    def compile_one(source: Path) -> Path:
+        target = folder / f"{source.stem}.o"
+        # ATen's headers ask for C++20; the operators are ATen's own, so they gain nothing from optimising here.
+        options = ["-std=c++20", "-O0", *aten] if source.stem == "operators" else ["-std=c++17", "-O2", "-Wall"]
+        subprocess.run(["g++", "-c", "-fPIC", *options, *include, source, "-o", target], check=True)
+        return target
+
+    # The longest first.
+    sources = sorted((path for path in SOURCES if path.suffix == ".cpp"), key=lambda path: path.name != "operators.cpp")
+    with ThreadPoolExecutor(2) as pool:
+        objects = list(pool.map(compile_one, sources))
+    defined = {
+        line.split()[-1]
+        for line in subprocess.run(
+            ["nm", "--defined-only", *objects], check=True, capture_output=True, text=True
+        ).stdout.splitlines()
+        if len(line.split()) == 3
+    }
+    missing = folder / "unimplemented.c"
+    missing.write_text(unimplemented_source([n for n in linked_names(torch_npu) if n not in defined]), encoding="utf-8")
+    library = folder / "libascendcl.so"
+    subprocess.run(["gcc", "-c", "-fPIC", "-w", missing, "-o", folder / "unimplemented.o"], check=True)
+    link = [f"-L{torch / 'lib'}", f"-Wl,-rpath,{torch / 'lib'}", "-ltorch_cpu", "-lc10", "-lpthread"]
+    subprocess.run(
+        ["g++", "-shared", *objects, folder / "unimplemented.o", "-o", library, "-Wl,-soname,libascendcl.so", *link],
+        check=True,
+    )
+    for name in LIBRARIES[1:]:
+        (folder / f"lib{name}.so").symlink_to(library.name)
+
+
+def main() -> None:
+    """Build what is not there yet, and print where it is."""
+    if shutil.which("g++") is None:
+        raise SystemExit("error: the simulated CANN needs a C++ compiler (g++)")
+    torch, torch_npu = package("torch"), package("torch_npu")
+    folder = Path(sys.argv[1]) / digest(torch_npu)
+    if not (folder / "libruntime.so").exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        scratch = folder.with_suffix(".part")
+        shutil.rmtree(scratch, ignore_errors=True)
+        scratch.mkdir(parents=True)
+        build(scratch, torch, torch_npu)
+        scratch.rename(folder)
+    print(folder.resolve())
+
+
+if __name__ == "__main__":
+    main()

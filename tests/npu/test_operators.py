@@ -1,0 +1,116 @@
+"""The simulated operators compute what torch computes on the CPU, in memory that was full of NaN before."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch_npu
+
+from tests.cann_sim import control
+from tests.cann_sim.build import OPERATORS, operators
+
+Case = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+
+ELEMENTWISE: dict[str, Case] = {
+    "abs": lambda x, y: x.abs(),
+    "add": lambda x, y: torch.add(x, y, alpha=2),
+    "add a number": lambda x, y: x + 1.5,
+    "add in place": lambda x, y: (x * 1).add_(y).add_(2),
+    "subtract": lambda x, y: (x - y) - 3,
+    "subtract in place": lambda x, y: (x * 1).sub_(y).sub_(2),
+    "multiply": lambda x, y: (x * y) * 2,
+    "multiply in place": lambda x, y: (x * 1).mul_(y).mul_(2),
+    "divide": lambda x, y: (x / y) / 2,
+    "divide in place": lambda x, y: (x * 1).div_(y).div_(2),
+    "negate": lambda x, y: -x,
+    "functions": lambda x, y: x.exp() + x.sin() * x.cos() + x.abs().rsqrt() + x.relu() + x.reciprocal(),
+    "silu": lambda x, y: torch.nn.functional.silu(x),
+    "powers": lambda x, y: x**2 + x**3 + 2**x,
+    "where": lambda x, y: torch.where(x > y, x, y),
+    "masked fill": lambda x, y: (x * 1).masked_fill_(x > 0, 5.0),
+    "cast": lambda x, y: x.to(torch.int32),
+    "bfloat16": lambda x, y: x.bfloat16() + y.bfloat16(),
+}
+COMPARISONS: dict[str, Case] = {
+    "equal": lambda x, y: (x == y).logical_or(x == 1),
+    "not equal": lambda x, y: (x != y).logical_and(x != 1),
+    "greater": lambda x, y: (x > y).logical_and(x > 0),
+    "greater or equal": lambda x, y: (x >= y).logical_and(x >= 0),
+    "less": lambda x, y: (x < y).logical_and(x < 0),
+    "less or equal": lambda x, y: (x <= y).logical_not(),
+    "finite": lambda x, y: x.isfinite(),
+    "bits": lambda x, y: (x.int() & y.int()) + (x.int() & 3),
+    "the same tensor": lambda x, y: torch.tensor([torch.equal(x, y), torch.equal(x, x)]),
+}
+PRODUCTS: dict[str, Case] = {
+    "matmul": lambda x, y: x @ y.t(),
+    "mm": lambda x, y: torch.mm(x, y.t()),
+    "bmm": lambda x, y: torch.bmm(x[None], y.t()[None]),
+    "addmm": lambda x, y: torch.addmm(x @ y.t(), x, y.t(), beta=2, alpha=0.5),
+    "linear": torch.nn.functional.linear,
+}
+REDUCTIONS: dict[str, Case] = {
+    "sum": lambda x, y: x.sum(-1),
+    "mean": lambda x, y: x.mean(0, keepdim=True),
+    "max": lambda x, y: x.max() - x.min(),
+    "any": lambda x, y: (x > 1).any(),
+    "argmax": lambda x, y: x.argmax(-1),
+    "softmax": lambda x, y: x.softmax(-1),
+    "sort": lambda x, y: x.sort(-1, descending=True).values,
+}
+SHAPES: dict[str, Case] = {
+    "copy of a slice": lambda x, y: x[:, 1:3].contiguous(),
+    "concatenation": lambda x, y: torch.cat([x, y.neg()], 1),
+    "fill": lambda x, y: torch.full_like(x, 3.5) + torch.zeros_like(x) + torch.ones_like(x),
+    "arange": lambda x, y: torch.arange(1, 9, 2, device=x.device) + 0,
+    "padding": lambda x, y: torch.nn.functional.pad(x, (1, 2), value=4.0),
+    "embedding": lambda x, y: torch.nn.functional.embedding(torch.tensor([2, 0], device=x.device), x),
+    "index_select": lambda x, y: x.index_select(1, torch.tensor([3, 1], device=x.device)),
+    "index": lambda x, y: x[torch.tensor([2, 0, 2], device=x.device)],
+    "index_put": lambda x, y: (x * 1).index_put_((torch.tensor([2, 0], device=x.device),), y[:2]),
+    "ones": lambda x, y: torch.ones(3, device=x.device) + 0,
+    "masked_select": lambda x, y: torch.masked_select(x, x > 0),
+    "index by a mask": lambda x, y: x[x > 0],
+    "nonzero": lambda x, y: (x > 0).nonzero(),
+}
+CASES = ELEMENTWISE | COMPARISONS | PRODUCTS | REDUCTIONS | SHAPES
+
+
+def agree(got: torch.Tensor, wanted: torch.Tensor) -> None:
+    torch.testing.assert_close(got.cpu(), wanted, check_device=False)
+
+
+@pytest.fixture
+def tensors() -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(3, 4, generator=generator), torch.randn(3, 4, generator=generator)
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
+def test_operators_agree_with_the_cpu(case: Case, tensors: tuple[torch.Tensor, torch.Tensor]) -> None:
+    x, y = tensors
+    agree(case(x.npu(), y.npu()), case(x, y))
+
+
+def test_rms_norm(tensors: tuple[torch.Tensor, torch.Tensor]) -> None:
+    x, weight = tensors[0], tensors[1][0].abs()
+    got = torch_npu.npu_rms_norm(x.npu(), weight.npu(), 1e-6)[0]
+    agree(got, torch.nn.functional.rms_norm(x, (4,), weight, 1e-6))
+
+
+def test_swiglu(tensors: tuple[torch.Tensor, torch.Tensor]) -> None:
+    x, _ = tensors
+    agree(torch_npu.npu_swiglu(x.npu()), torch.nn.functional.silu(x[:, :2]) * x[:, 2:])
+
+
+def test_rotary_embedding() -> None:
+    x, angle = torch.randn(2, 1, 3, 8), torch.randn(2, 1, 1, 8)
+    got = torch_npu.npu_rotary_mul(x.npu(), angle.cos().npu(), angle.sin().npu())
+    agree(got, x * angle.cos() + torch.cat([-x[..., 4:], x[..., :4]], -1) * angle.sin())
+
+
+def test_every_operator_of_the_table_was_launched() -> None:
+    table = {name for name, _, _ in operators(OPERATORS.read_text(encoding="utf-8"))}
+    assert table - control.launched() == set()
