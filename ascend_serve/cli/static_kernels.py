@@ -32,7 +32,7 @@ def static_kernels(
     if inactive:
         stdout.print(
             "Not active: graph.npugraph_ex.static_kernel has to be true, in mode FULL or FULL_DECODE_ONLY; "
-            "the start-up log then says 'Starting static kernel compilation'."
+            "`ascend-serve serve` then says that static kernels compile."
         )
     raise typer.Exit(code=1 if inactive else 0)
 

@@ -269,6 +269,7 @@ VLLM_ASCEND: Table = {
 
 TORCH_NPU: Table = {
     "torch_npu.dynamo.npugraph_ex._acl_concrete_graph.static_kernel": (
+        "text:: starting static kernel compilation for multi card, the build directory is ",
         "text:Starting static kernel compilation, the build directory is ",
     ),
     "torch_npu.npu": ("mem_get_info()", "NPUGraph", "graph", "graph_pool_handle"),

@@ -9,6 +9,7 @@ import builtins
 import hashlib
 import logging
 import os
+import re
 import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -234,7 +235,7 @@ def _names_of_others() -> frozenset[str]:
     kinds: list[object] = [kind for kind in vars(builtins).values() if isinstance(kind, type)]
     kinds += [Path, logging.Logger, os.stat_result, threading.Thread, type(hashlib.sha256()), torch.Tensor, ActorMethod]
     kinds += [asyncio.Task, argparse.ArgumentParser, argparse.ArgumentError(None, "")]
-    kinds += [fastapi.FastAPI, httpx.AsyncClient, httpx.Response(200)]
+    kinds += [fastapi.FastAPI, httpx.AsyncClient, httpx.Response(200), re.Pattern]
     return frozenset(name for kind in kinds for name in dir(kind))
 
 
