@@ -92,7 +92,7 @@ def test_a_server_without_waiting_until_it_is_stopped(head: RayHead, config: Cal
 
     stopped = head.ray("job", "stop", "server")
     assert stopped.returncode == 0, stopped.stdout
-    assert "STOPPED" in head.ray("job", "status", "server").stdout
+    assert "was stopped" in head.ray("job", "status", "server").stdout
     assert_nothing_is_left(head)
     with pytest.raises(httpx.ConnectError):
         httpx.get(f"http://127.0.0.1:{port}/health")
