@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,9 +27,27 @@ RAYS_OWN = frozenset({"ray::IDLE", "ray::DashboardAgent", "ray::RuntimeEnvAgent"
 SURVEY = """
 import json, ray
 ray.init(address="auto", log_to_driver=False, logging_level="ERROR")
-free = ray.available_resources().get("NPU", 0)
-print("SURVEY", json.dumps([free, [actor["name"] for actor in ray.util.list_named_actors(all_namespaces=True)]]))
+print("SURVEY", json.dumps({
+    "free_npus": ray.available_resources().get("NPU", 0),
+    "actors": [actor["name"] for actor in ray.util.list_named_actors(all_namespaces=True)],
+    "nodes": [node["NodeID"] for node in ray.nodes()],
+}))
 """
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What there is on a cluster.
+
+    Attributes:
+        free_npus: NPUs that nobody holds.
+        actors: Names of the actors that have one.
+        nodes: Ray's ids of all nodes, the dead ones too.
+    """
+
+    free_npus: float
+    actors: list[str]
+    nodes: list[str]
 
 
 @dataclass(frozen=True)
@@ -63,19 +81,20 @@ class RayHead:
 
     @contextlib.contextmanager
     def node(self, npus: int) -> Iterator[psutil.Process]:
-        """Let another node join: a raylet of its own on this machine."""
+        """Let another node join, a raylet of its own on this machine, and wait until it has."""
+        before = len(self.survey().nodes)
         options = (f"--address={self.address}", "--num-gpus=0", "--num-cpus=4", f'--resources={{"NPU": {npus}}}')
         ports = (f"--dashboard-agent-listen-port={free_port()}", "--object-store-memory=268435456", "--block")
         with started([BIN / "ray", "start", *options, *ports], self.env, subprocess.DEVNULL) as process:
+            wait_until(lambda: len(self.survey().nodes) > before, START_SECONDS)
             yield process
 
-    def survey(self) -> tuple[float, list[str]]:
-        """Free NPUs, and the names of actors that have one."""
+    def survey(self) -> Survey:
+        """What there is on the cluster now."""
         env = {**self.env, "RAY_ADDRESS": self.address}
         done = subprocess.run([sys.executable, "-c", SURVEY], env=env, capture_output=True, text=True, check=True)
         line = next(line for line in done.stdout.splitlines() if line.startswith("SURVEY "))
-        free, names = json.loads(line.removeprefix("SURVEY "))
-        return free, names
+        return Survey(**json.loads(line.removeprefix("SURVEY ")))
 
     def processes(self) -> list[str]:
         """Command lines of processes that run our code: workers of Ray that do something, and their children."""
@@ -120,7 +139,8 @@ def ray_head(npus: int) -> Iterator[RayHead]:
     subprocess.run([BIN / "ray", "get-auth-token", "--generate"], env=env, check=True, capture_output=True)
     with (folder / "log").open("w") as log, started([BIN / "ray", "start", "--head", *options], env, log) as process:
         head = RayHead(process, env, port, f"http://127.0.0.1:{dashboard}")
-        _wait_until_it_takes_jobs(head, folder / "log")
+        takes_jobs = wait_until(lambda: head.ray("job", "list").returncode == 0, START_SECONDS)
+        assert takes_jobs, (folder / "log").read_text()
         yield head
     shutil.rmtree(folder, ignore_errors=True)
 
@@ -148,9 +168,9 @@ def kill(processes: Sequence[psutil.Process]) -> None:
     psutil.wait_procs(processes, timeout=15)
 
 
-def _wait_until_it_takes_jobs(head: RayHead, log: Path) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while head.ray("job", "list").returncode:
-        if time.monotonic() > deadline or not head.process.is_running():
-            raise TimeoutError(f"the head takes no jobs: {log.read_text()}")
+def wait_until(holds: Callable[[], bool], seconds: float) -> bool:
+    """Wait until ``holds`` does, at most for ``seconds``, and tell whether it does."""
+    deadline = time.monotonic() + seconds
+    while not (answer := holds()) and time.monotonic() < deadline:
         time.sleep(1)
+    return answer

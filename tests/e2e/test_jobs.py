@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import httpx
 import pytest
 
 from tests.e2e.conftest import free_port
-from tests.e2e.ray_head import ROOT, RayHead, ray_head
+from tests.e2e.ray_head import ROOT, RayHead, ray_head, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -27,16 +26,10 @@ def head() -> Iterator[RayHead]:
         yield head
 
 
-def wait_until(holds: Callable[[], bool], seconds: float) -> bool:
-    deadline = time.monotonic() + seconds
-    while not (answer := holds()) and time.monotonic() < deadline:
-        time.sleep(1)
-    return answer
-
-
 def assert_nothing_is_left(head: RayHead) -> None:
-    wait_until(lambda: head.survey() == (2, []) and not head.processes(), CLEANING_SECONDS)
-    assert head.survey() == (2, [])
+    wait_until(lambda: head.survey().free_npus == 2 and not head.processes(), CLEANING_SECONDS)
+    assert head.survey().free_npus == 2
+    assert head.survey().actors == []
     assert head.processes() == []
 
 
