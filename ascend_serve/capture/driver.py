@@ -36,6 +36,7 @@ class CaptureDriver:
         request: What the configuration asks for.
         deadlines: How long each meeting point may take.
         remembered: The plan that worked at the last start, when its fingerprint still holds.
+        incarnation: How many sets of workers the ranks had before, in groups that came before.
     """
 
     def __init__(
@@ -45,13 +46,15 @@ class CaptureDriver:
         request: GraphRequest,
         deadlines: Deadlines,
         remembered: CapturePlan | None = None,
+        *,
+        incarnation: int = 0,
     ) -> None:
         self._group = group
         self._ranks = ranks
         self._request = request
         self._deadlines = deadlines
         self._roster = Roster()
-        self._session = Session(ranks, request, deadlines, remembered=remembered)
+        self._session = Session(ranks, request, deadlines, remembered=remembered, incarnation=incarnation)
         self._questions: dict[int, asyncio.Future[Verdict]] = {}
         self._outcomes: dict[int, Outcome] = {}
         self._changed = asyncio.Condition()
@@ -75,6 +78,17 @@ class CaptureDriver:
         async with self._changed:
             await self._changed.wait_for(lambda: incarnation in self._outcomes)
         return self._outcomes[incarnation]
+
+    async def loss(self) -> str:
+        """Wait until the sealed group has lost a rank, and tell which, where and how."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: self._failed_outcome() is not None)
+        outcome = self._failed_outcome()
+        return outcome.reason if outcome is not None else ""
+
+    def _failed_outcome(self) -> Outcome | None:
+        outcome = self._session.outcome
+        return None if outcome is None or outcome.kind is OutcomeKind.SEALED else outcome
 
     async def reopen(self, request: GraphRequest) -> None:
         """Begin another session of the same processes, for other sizes; graphs that it wants again stay.
@@ -141,6 +155,8 @@ def ensure_driver(
     request: GraphRequest,
     deadlines: Deadlines,
     remembered: CapturePlan | None = None,
+    *,
+    incarnation: int = 0,
 ) -> ActorHandle:
     """Get the driver of ``group``, starting it on this node if no engine of the group has done so yet."""
     return (
@@ -152,7 +168,7 @@ def ensure_driver(
             num_cpus=0,
             max_concurrency=4 * ranks + 64,
         )
-        .remote(group, ranks, request, deadlines, remembered)
+        .remote(group, ranks, request, deadlines, remembered, incarnation=incarnation)
     )
 
 

@@ -151,7 +151,9 @@ class FaultConfig(Section):
 
     rank: int = Field(ge=0, description="Rank it strikes.")
     phase: Literal["join", "propose", "warmup", "capture", "seal", "serve"] = Field(description="When it strikes.")
-    size: int | None = Field(None, ge=1, description="Capture size it strikes at; any when not set.")
+    size: int | None = Field(
+        None, ge=1, description="Capture size it strikes at, in `serve` the tokens of a step; any when not set."
+    )
     error: FaultError = Field(description="What happens.")
 
 
@@ -171,11 +173,23 @@ class EmulatedConfig(Section):
     xlite: EmulatedXliteConfig = Field(default_factory=EmulatedXliteConfig)
 
 
+class HealthConfig(Section):
+    """When an engine that runs is taken for dead and replaced."""
+
+    stall_seconds: float = Field(
+        60.0, ge=1, description="Seconds within which a rank that answers no more is found; more than the longest step."
+    )
+    idle_decode_seconds: float = Field(
+        60.0, gt=0, description="Seconds without a request after which one token is decoded to see that all ranks can."
+    )
+
+
 class ServingConfig(Section):
     """The HTTP server and its replicas."""
 
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8000, ge=1, le=65535, description="Port to listen on.")
+    health: HealthConfig = Field(default_factory=HealthConfig)
 
 
 class AscendServeConfig(Section):

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import torch
 from vllm.config import CUDAGraphMode
 from vllm.distributed.parallel_state import get_pp_group
+from vllm.v1.core.sched.output import SchedulerOutput
 from vllm.v1.worker import cpu_worker
 from vllm.v1.worker.cpu_worker import CPUWorker
 from vllm.v1.worker.worker_base import CompilationTimes
@@ -64,10 +65,10 @@ class EmulatedNPUWorker(CPUWorker):
         return super().compile_or_warm_up_model()
 
     @torch.inference_mode()
-    def execute_model(self, *args: Any, **kwargs: Any) -> Any:
-        """Run one step; a scripted fault of the phase ``serve`` strikes here."""
-        current_device().faults.strike("serve")
-        return super().execute_model(*args, **kwargs)
+    def execute_model(self, scheduler_output: SchedulerOutput) -> Any:
+        """Run one step; a scripted fault of the phase ``serve`` strikes here, its size is the step's in tokens."""
+        current_device().faults.strike("serve", scheduler_output.total_num_scheduled_tokens)
+        return super().execute_model(scheduler_output)
 
     def _warm_up_sampler(self) -> None:
         """Sample once: else the first request that samples waits for seconds until a sampler is compiled."""

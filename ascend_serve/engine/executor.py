@@ -36,6 +36,7 @@ EXECUTOR_CALLS = frozenset({"decode_histogram", "recapture"})
 """Methods of the executor that a client reaches through the engine's ``collective_rpc``."""
 
 _MONITOR_POLL_SECONDS = 1.0
+_TELL_SECONDS = 2.0
 
 
 class LockstepRayExecutor(RayExecutorV2):
@@ -62,6 +63,7 @@ class LockstepRayExecutor(RayExecutorV2):
             request,
             capture_deadlines(self.vllm_config, settings),
             remembered,
+            incarnation=settings.incarnation,
         )
         super()._init_executor()
 
@@ -174,12 +176,13 @@ class LockstepRayExecutor(RayExecutorV2):
         self._monitor_thread.start()
 
     def _on_worker_death(self, ranks: list[int]) -> None:
-        if self._in_session:
-            for rank in ranks:
-                self._driver.tell.remote(Lost(self._first_rank + rank, self._incarnation, "its worker process ended"))
-            return
-        logger.error("Workers of ranks %s died, shutting the executor down", ranks)
-        self._fail()
+        lost = [Lost(self._first_rank + rank, self._incarnation, "its worker process ended") for rank in ranks]
+        told = [self._driver.tell.remote(message) for message in lost]
+        if not self._in_session:
+            logger.error("Workers of ranks %s died, shutting the executor down", ranks)
+            # The driver ends with this process: what it is told last has to be out before.
+            ray.wait(told, num_returns=len(told), timeout=_TELL_SECONDS)
+            self._fail()
 
     def _fail(self) -> None:
         """End the executor for good, and let the engine know."""

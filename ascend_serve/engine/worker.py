@@ -1,7 +1,7 @@
 """The worker's part of the capture session, mixed into the platform's worker by ``worker_extension_cls``.
 
 vLLM mixes the class into ``NPUWorker``, ``XliteWorker`` or the emulated worker and refuses names that the worker
-already has (``WorkerWrapperBase.init_worker``, 0.23.0 and 0.32.0), so there is one public method with a name of ours.
+already has (``WorkerWrapperBase.init_worker``, 0.23.0 and 0.32.0), so its few public methods have names of ours.
 """
 
 from __future__ import annotations
@@ -51,6 +51,9 @@ class CaptureWorkerExtension:
             seal: then the driver has told the executor what comes next.
         """
         return WorkerSession(cast("WorkerBase", self)).run(other_sizes)
+
+    def heartbeat(self) -> None:
+        """Answer, which this rank can only do when it has come to the end of all steps before."""
 
 
 class WorkerSession:

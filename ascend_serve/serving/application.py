@@ -15,10 +15,10 @@ from ascend_serve.planning import DeploymentPlan
 from ascend_serve.serving.environment import replica_runtime_env
 from ascend_serve.serving.reservation import Reservation
 from ascend_serve.serving.start_failure import marked
-from ascend_serve.telemetry.metrics import GraphMetrics
+from ascend_serve.telemetry.metrics import ReplicaMetrics
 
 if TYPE_CHECKING:
-    from fastapi import FastAPI
+    from starlette.types import ASGIApp
 
     from ascend_serve.telemetry.report import GraphReport
 
@@ -47,6 +47,7 @@ class OpenAIReplica:
         self, config: AscendServeConfig, plan: DeploymentPlan, group: str, started: float, reservation: Reservation
     ) -> None:
         from ascend_serve.serving.engine import OpenAIEngine
+        from ascend_serve.serving.supervisor import Supervisor
 
         try:
             self._engine = await OpenAIEngine.start(
@@ -59,20 +60,26 @@ class OpenAIReplica:
         except AscendServeError as error:
             raise marked(error) from error
         self._engine.seconds["total"] = time.time() - started
-        GraphMetrics().show(await self._engine.report())
+        metrics = ReplicaMetrics()
+        metrics.show(await self._engine.report())
+        self._supervisor = Supervisor(self._engine, config.serving.health, metrics)
 
-    async def __serve_build_asgi_app__(self) -> FastAPI:
-        return self._engine.app
+    async def __serve_build_asgi_app__(self) -> ASGIApp:
+        from ascend_serve.serving.gate import Gate
+
+        return Gate(self._engine.app, self._supervisor)
 
     async def check_health(self) -> None:
-        """Serve's health check: a dead engine makes the replica unhealthy."""
-        await self._engine.check_health()
+        """Serve's health check: an engine that does not come back makes the replica unhealthy."""
+        self._supervisor.check_health()
 
     async def report(self) -> GraphReport:
         """What ``GET /graph/report`` answers."""
         return await self._engine.report()
 
     def __del__(self) -> None:
+        if hasattr(self, "_supervisor"):
+            self._supervisor.stop()
         if hasattr(self, "_engine"):
             self._engine.shutdown()
 

@@ -6,14 +6,17 @@ import argparse
 import asyncio
 import logging
 import time
-from collections.abc import Iterator
+import uuid
+from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import httpx
+from ray.util.placement_group import PlacementGroup
 
 from ascend_serve.capture.driver import driver_handle
 from ascend_serve.capture.plan_store import default_directory
+from ascend_serve.config.instance_id import InstanceId
 from ascend_serve.config.passthrough import check_argument_names, merge
 from ascend_serve.config.schema import AscendServeConfig
 from ascend_serve.engine.settings import SECTION
@@ -23,16 +26,19 @@ from ascend_serve.planning import DeploymentPlan
 from ascend_serve.serving.environment import prepare_engine_process
 from ascend_serve.serving.replan import Replanner
 from ascend_serve.serving.root_cause import OwnLog
-from ascend_serve.telemetry.report import GraphReport, build_report
+from ascend_serve.telemetry.report import Event, GraphReport, build_report
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
-    from ray.util.placement_group import PlacementGroup
+    from vllm import SamplingParams
     from vllm.v1.engine.async_llm import AsyncLLM
 
 logger = logging.getLogger(__name__)
 
 _SNAPSHOT_SECONDS = 0.2
+_WARM_UP_SECONDS = 300.0
+_RESERVE_SECONDS = 60.0
+_END_SECONDS = 2.0
 _WARM_UP_TOKENS = 4
 
 _SAMPLERS: tuple[dict[str, Any], ...] = (
@@ -58,16 +64,29 @@ class OpenAIEngine:
         llm: vLLM's engine.
         app: vLLM's OpenAI application, with ``GET /graph/report``.
         seconds: Durations of the phases of the start-up.
+        events: What happened to the engine while it served, for the report.
     """
 
     llm: AsyncLLM
     app: FastAPI
+    _args: argparse.Namespace
     _replanner: Replanner
 
-    def __init__(self, plan: DeploymentPlan, group: str, seconds: dict[str, float]) -> None:
+    def __init__(
+        self,
+        config: AscendServeConfig,
+        plan: DeploymentPlan,
+        group: str,
+        placement_group: PlacementGroup | None,
+        seconds: dict[str, float],
+    ) -> None:
+        self._config = config
         self._plan = plan
-        self._group = group
+        self._name = self._group = group
+        self._placement_group = placement_group
+        self._restarts = 0
         self.seconds = seconds
+        self.events: list[Event] = []
         self._snapshot: dict[str, Any] = {}
         self._replanning: asyncio.Task[None] | None = None
 
@@ -94,21 +113,50 @@ class OpenAIEngine:
             CaptureError: Capture failed and the configuration does not allow to go on.
             EngineError: The engine did not start, for another reason.
         """
-        engine = cls(plan, group, dict(seconds or {}))
+        engine = cls(config, plan, group, placement_group, dict(seconds or {}))
         with engine._timed("imports"):
-            args = await asyncio.to_thread(_arguments, config, plan)
+            engine._args = await asyncio.to_thread(_arguments, config, plan)
         with engine._timed("engine"):
-            engine.llm = await engine._start_llm(args, placement_group)
+            engine.llm = await engine._start_llm(group)
         with engine._timed("application"):
-            engine.app = await _application(engine.llm, args)
+            engine.app = await _application(engine.llm, engine._args)
             engine.app.add_api_route("/graph/report", engine.report, response_model=GraphReport)
-        engine._replanner = Replanner(engine.llm, plan, config.graph.replan_saving)
-        engine.app.add_api_route("/graph/histogram", engine._replanner.histogram)
-        with engine._timed("warm_up"):
-            await _warm_up(engine.llm, engine.app, args)
-        if config.graph.replan is Replan.IDLE:
-            await engine._start_replanning()
+            engine.app.add_api_route("/graph/histogram", engine.histogram)
+        await engine._begin_to_serve()
         return engine
+
+    async def restart(self) -> None:
+        """Bring up a fresh engine core with fresh workers behind the same application; `end` comes before.
+
+        Raises:
+            CaptureError: Capture failed and the configuration does not allow to go on.
+            EngineError: The engine did not start, for another reason.
+        """
+        self._restarts += 1
+        await self._wait_for_npus()
+        self._group = f"{self._name}-{self._restarts}"
+        incarnation = self._snapshot.get("incarnation", 0) + 1
+        with self._timed("engine"):
+            self.llm = await self._start_llm(str(InstanceId(self._group, incarnation=incarnation)))
+        with self._timed("application"):
+            await _attach(self.app, self.llm, self._args)
+        await self._begin_to_serve()
+
+    async def _begin_to_serve(self) -> None:
+        self._replanner = Replanner(self.llm, self._plan, self._config.graph.replan_saving)
+        with self._timed("warm_up"):
+            await _within(_WARM_UP_SECONDS, _warm_up(self.llm, self.app, self._args), "It stalled in its warm-up")
+        if self._config.graph.replan is Replan.IDLE:
+            await self._start_replanning()
+
+    async def _wait_for_npus(self) -> None:
+        """Wait until Ray holds the NPUs again: where a node was lost, it looks for others."""
+        group = self._placement_group
+        if group is not None and not await asyncio.to_thread(PlacementGroup.wait, group, _RESERVE_SECONDS):
+            raise EngineError(
+                f"The cluster had no NPUs left for this replica within {_RESERVE_SECONDS:g} s",
+                "`ray status` tells what is missing; add a node.",
+            )
 
     async def report(self) -> GraphReport:
         """What was asked for, what holds, and why they differ."""
@@ -121,11 +169,61 @@ class OpenAIEngine:
             options=self._plan.options(),
             seconds=self.seconds,
             profiler_dir=self.llm.vllm_config.profiler_config.torch_profiler_dir,
+            history=self.events,
         )
 
-    async def check_health(self) -> None:
-        """Raise vLLM's ``EngineDeadError`` when the engine cannot answer any more."""
-        await self.llm.check_health()
+    async def histogram(self) -> dict[int, int]:
+        """What ``GET /graph/histogram`` answers."""
+        return await self._replanner.histogram()
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a request is under way."""
+        return self.llm.output_processor.has_unfinished_requests()
+
+    @property
+    def is_capturing(self) -> bool:
+        """Whether the ranks capture other graphs just now, and answer nothing else."""
+        return self._replanner.is_capturing
+
+    async def loss(self) -> str:
+        """Wait until a worker process is lost, and tell which.
+
+        Raises:
+            RayActorError: Nobody can tell: the driver of the capture group is gone too.
+        """
+        driver = driver_handle(self._group)
+        return "" if driver is None else str(await driver.loss.remote())
+
+    async def beat(self) -> None:
+        """Wait until every rank has come to the end of its steps.
+
+        Raises:
+            EngineDeadError: The engine is dead.
+        """
+        await self.llm.collective_rpc("heartbeat")
+
+    async def decode(self) -> None:
+        """Wait until all ranks have decoded one token.
+
+        Raises:
+            EngineDeadError: The engine is dead.
+        """
+        from vllm import SamplingParams
+
+        for rank in range(self._config.parallel.data_parallel_size):
+            await _generate(self.llm, SamplingParams(max_tokens=1, temperature=0.0), data_parallel_rank=rank)
+
+    async def end(self) -> None:
+        """End the engine core and its workers, and every request with an error; the application stays."""
+        if self._replanning is not None:
+            self._replanning.cancel()
+        from ascend_serve.engine.requests import fail_requests
+
+        fail_requests(self.llm)
+        await asyncio.to_thread(self.llm.shutdown, _END_SECONDS)
+        # Those that came in meanwhile.
+        fail_requests(self.llm)
 
     def shutdown(self) -> None:
         """End the engine core and its workers."""
@@ -141,11 +239,11 @@ class OpenAIEngine:
         else:
             logger.warning("graph.replan has no effect: the group runs %s, which captures nothing", report.runtime)
 
-    async def _start_llm(self, args: argparse.Namespace, placement_group: PlacementGroup | None) -> AsyncLLM:
+    async def _start_llm(self, instance_id: str) -> AsyncLLM:
         log = OwnLog()
         watch = asyncio.create_task(self._watch_session())
         try:
-            return await asyncio.to_thread(_build_llm, args, self._group, placement_group)
+            return await asyncio.to_thread(_build_llm, self._args, instance_id, self._placement_group)
         except AscendServeError:
             raise
         except Exception as error:
@@ -191,7 +289,7 @@ def _arguments(config: AscendServeConfig, plan: DeploymentPlan) -> argparse.Name
     return server_arguments(merge(plan.vllm_arguments, remembering))
 
 
-def _build_llm(args: argparse.Namespace, group: str, placement_group: PlacementGroup | None) -> AsyncLLM:
+def _build_llm(args: argparse.Namespace, instance_id: str, placement_group: PlacementGroup | None) -> AsyncLLM:
     from vllm.engine.arg_utils import AsyncEngineArgs
     from vllm.usage.usage_lib import UsageContext
     from vllm.v1.engine.async_llm import AsyncLLM
@@ -201,7 +299,7 @@ def _build_llm(args: argparse.Namespace, group: str, placement_group: PlacementG
     # By its name alone vLLM does not know that the executor can do pipeline parallelism.
     args.distributed_executor_backend = LockstepRayExecutor
     vllm_config = AsyncEngineArgs.from_cli_args(args).create_engine_config(UsageContext.OPENAI_API_SERVER)
-    vllm_config.instance_id = group
+    vllm_config.instance_id = instance_id
     vllm_config.parallel_config.placement_group = placement_group
     return AsyncLLM.from_vllm_config(
         vllm_config=vllm_config,
@@ -217,14 +315,18 @@ async def _application(llm: AsyncLLM, args: argparse.Namespace) -> FastAPI:
     return await openai_app(llm, args)
 
 
+async def _attach(app: FastAPI, llm: AsyncLLM, args: argparse.Namespace) -> None:
+    from ascend_serve.serving.openai_app import attach
+
+    await attach(app, llm, args)
+
+
 async def _warm_up(llm: AsyncLLM, app: FastAPI, args: argparse.Namespace) -> None:
     """Run each kind of sampler once, as the first random one compiles for seconds, and each way into ``app``."""
     from vllm import SamplingParams, envs
 
-    for number, kind in enumerate(_SAMPLERS):
-        params = SamplingParams(max_tokens=_WARM_UP_TOKENS, ignore_eos=True, **kind)
-        async for _ in llm.generate({"prompt_token_ids": [1, 2, 3]}, params, f"warm-up-{number}"):
-            pass
+    for kind in _SAMPLERS:
+        await _generate(llm, SamplingParams(max_tokens=_WARM_UP_TOKENS, ignore_eos=True, **kind))
     keys = args.api_key or [envs.VLLM_API_KEY]
     headers = {"Authorization": f"Bearer {keys[0]}"}
     transport = httpx.ASGITransport(app)
@@ -234,3 +336,17 @@ async def _warm_up(llm: AsyncLLM, app: FastAPI, args: argparse.Namespace) -> Non
                 body = {"max_tokens": _WARM_UP_TOKENS, "stream": stream, **prompt}
                 response = await client.post(path, json=body, timeout=None)
                 logger.debug("Warm-up of %s: %s", path, response.status_code)
+
+
+async def _generate(llm: AsyncLLM, params: SamplingParams, data_parallel_rank: int | None = None) -> None:
+    """Let the engine answer a request of our own."""
+    prompt, name = {"prompt_token_ids": [1, 2, 3]}, f"ascend-serve-{uuid.uuid4().hex}"
+    async for _ in llm.generate(prompt, params, name, data_parallel_rank=data_parallel_rank):
+        pass
+
+
+async def _within(seconds: float, work: Awaitable[None], problem: str) -> None:
+    try:
+        await asyncio.wait_for(work, seconds)
+    except TimeoutError as error:
+        raise EngineError(f"{problem}: no end after {seconds:g} s", "The log of the ranks is with Ray's.") from error

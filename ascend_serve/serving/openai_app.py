@@ -9,8 +9,10 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterator, Mapping
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+from starlette.datastructures import State
 from vllm.utils.argparse_utils import FlexibleArgumentParser
 
 try:
@@ -62,7 +64,13 @@ def _options(mappings: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
 
 async def openai_app(engine: AsyncLLM, args: argparse.Namespace) -> FastAPI:
     """Build vLLM's application and let it serve from ``engine``."""
-    tasks = await engine.get_supported_tasks()
-    app = build_app(args, tasks, engine.model_config)
-    await init_app_state(engine, app.state, args, tasks)
+    app = build_app(args, await engine.get_supported_tasks(), engine.model_config)
+    # The handler of a dead engine's errors sets ``should_exit`` on the server that `vllm serve` puts here.
+    app.state = State({"args": args, "server": SimpleNamespace(should_exit=False)})
+    await attach(app, engine, args)
     return app
+
+
+async def attach(app: FastAPI, engine: AsyncLLM, args: argparse.Namespace) -> None:
+    """Let vLLM's application serve from ``engine``, instead of from the one before if there was one."""
+    await init_app_state(engine, app.state, args, await engine.get_supported_tasks())

@@ -28,6 +28,9 @@ class Replanner:
         llm: The engine.
         plan: What the deployment was planned to do.
         saving: Padding waste that other sizes must save.
+
+    Attributes:
+        is_capturing: Whether the ranks capture just now.
     """
 
     def __init__(self, llm: AsyncLLM, plan: DeploymentPlan, saving: float) -> None:
@@ -36,6 +39,7 @@ class Replanner:
         self._candidates = range(unit, plan.capture.largest_batch + 1, unit)
         self._saving = saving
         self._seen: Counter[int] = Counter()
+        self.is_capturing = False
 
     async def histogram(self) -> dict[int, int]:
         """Decode steps since the start by batch size in tokens."""
@@ -68,5 +72,9 @@ class Replanner:
         for sizes in one_at_a_time(current, wanted):
             while self._llm.output_processor.has_unfinished_requests():
                 await asyncio.sleep(_IDLE_POLL_SECONDS)
-            current = tuple((await self._llm.collective_rpc("recapture", args=(sizes,)))[0])
+            self.is_capturing = True
+            try:
+                current = tuple((await self._llm.collective_rpc("recapture", args=(sizes,)))[0])
+            finally:
+                self.is_capturing = False
         return current

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from prometheus_client import REGISTRY, CollectorRegistry, Gauge
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Summary
 
 from ascend_serve.telemetry.report import GraphReport, Outcome
 
 
-class GraphMetrics:
-    """Gauges of one capture group.
+class ReplicaMetrics:
+    """What one replica tells of its capture group and its engine.
 
     Args:
         registry: Where they are collected; that of ``GET /metrics`` when not given.
@@ -25,6 +25,17 @@ class GraphMetrics:
         self._start = Gauge(
             "ascend_serve_start_seconds", "Time of a phase of the start-up.", ["phase"], registry=registry
         )
+        self._restarts = Counter(
+            "ascend_serve_engine_restarts", "Engines that were replaced.", ["reason"], registry=registry
+        )
+        self._down = Summary(
+            "ascend_serve_engine_restart_seconds", "From a dead engine to serving again.", registry=registry
+        )
+
+    def restarted(self, reason: str, seconds: float) -> None:
+        """Count an engine that was replaced because it ``died`` or ``stalled``, and was away for ``seconds``."""
+        self._restarts.labels(reason).inc()
+        self._down.observe(seconds)
 
     def show(self, report: GraphReport) -> None:
         """Set the gauges to what ``report`` says."""

@@ -140,6 +140,7 @@ def build_report(
     options: Mapping[str, Mapping[str, Any]] = _NOTHING,
     seconds: Mapping[str, float] | None = None,
     profiler_dir: str = "",
+    history: Sequence[Event] = (),
 ) -> GraphReport:
     """Make the report from what the driver knows and what was decided before there was a driver.
 
@@ -151,6 +152,7 @@ def build_report(
         options: What a planner decided about optimisations, by name: ``on`` and ``reason``.
         seconds: Durations of phases outside of the driver's session.
         profiler_dir: Folder that the profiler writes to.
+        history: What happened to the engine outside of the driver's session.
     """
     plan = snapshot.get("plan") or {}
     adjustments = _adjustments(planned, snapshot.get("adjustments", ()))
@@ -164,7 +166,7 @@ def build_report(
         adjustments=adjustments,
         options={name: _switch(option, plan) for name, option in options.items()},
         ranks=tuple(RankReport.model_validate(rank) for rank in snapshot.get("ranks", ())),
-        events=tuple(Event.model_validate(event) for event in snapshot.get("events", ())),
+        events=(*history, *(Event.model_validate(event) for event in snapshot.get("events", ()))),
         seconds={name: round(value, 3) for name, value in {**snapshot.get("seconds", {}), **(seconds or {})}.items()},
         profiler_dir=profiler_dir,
     )

@@ -6,7 +6,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from ascend_serve.graph.plan import Adjustment
-from ascend_serve.telemetry.metrics import GraphMetrics
+from ascend_serve.telemetry.metrics import ReplicaMetrics
 from ascend_serve.telemetry.report import GraphReport, build_report
 
 BUDGET = {"rule": "stream-budget", "before": "1 2 4 8", "after": "2 8", "reason": "Rank 1 has room for two graphs."}
@@ -97,7 +97,7 @@ def test_npugraph_ex_is_off_where_the_group_went_down_to_eager() -> None:
 
 def test_metrics_follow_the_report() -> None:
     registry = CollectorRegistry()
-    GraphMetrics(registry).show(report(snapshot(adjustments=[BUDGET])))
+    ReplicaMetrics(registry).show(report(snapshot(adjustments=[BUDGET])))
     value = registry.get_sample_value
     assert value("ascend_serve_graph_outcome", {"outcome": "degraded"}) == 1
     assert value("ascend_serve_graph_outcome", {"outcome": "graph"}) == 0

@@ -1,0 +1,91 @@
+"""The supervisor of a replica: replaces an engine that died or stalled, while the replica itself stays."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import time
+
+from ascend_serve.config.schema import HealthConfig
+from ascend_serve.errors import EngineError
+from ascend_serve.serving.engine import OpenAIEngine
+from ascend_serve.serving.vital_signs import Finding, VitalSigns
+from ascend_serve.telemetry.metrics import ReplicaMetrics
+from ascend_serve.telemetry.report import Event
+
+logger = logging.getLogger(__name__)
+
+_ATTEMPTS = 3
+"""Starts in a row that may fail before the replica gives up, and Serve replaces it."""
+
+
+class Supervisor:
+    """Watches the engine of a replica that serves.
+
+    Args:
+        engine: The engine, ready.
+        health: When it is taken for dead.
+        metrics: Where restarts are counted.
+    """
+
+    def __init__(self, engine: OpenAIEngine, health: HealthConfig, metrics: ReplicaMetrics) -> None:
+        self._engine = engine
+        self._health = health
+        self._metrics = metrics
+        self._expected_seconds = sum(engine.seconds.get(phase, 0.0) for phase in ("engine", "application", "warm_up"))
+        self._down_since: float | None = None
+        self._gave_up: Exception | None = None
+        self._watching = asyncio.create_task(self._watch())
+
+    @property
+    def is_serving(self) -> bool:
+        """Whether a request can be answered."""
+        return self._down_since is None and not self._engine.llm.errored
+
+    @property
+    def retry_after(self) -> int:
+        """Seconds until it is likely to serve again, from how long the start took before."""
+        passed = 0.0 if self._down_since is None else time.monotonic() - self._down_since
+        return max(1, math.ceil(self._expected_seconds - passed))
+
+    def check_health(self) -> None:
+        """Make sure that the replica serves, or is on its way back to.
+
+        Raises:
+            EngineError: Its engine cannot be brought back here.
+        """
+        if self._gave_up is not None or self._watching.done():
+            raise EngineError(f"The engine did not come back: {self._gave_up}", "Serve replaces the replica.")
+
+    def stop(self) -> None:
+        """Watch no longer."""
+        self._watching.cancel()
+
+    async def _watch(self) -> None:
+        while self._gave_up is None:
+            finding = await VitalSigns(self._engine, self._health).until_failure()
+            self._down_since = time.monotonic()
+            self._note(f"engine_{finding.ailment}", finding.reason)
+            await self._engine.end()
+            await self._bring_back(finding, self._down_since)
+
+    async def _bring_back(self, finding: Finding, down_since: float) -> None:
+        for attempt in range(1, _ATTEMPTS + 1):
+            try:
+                await self._engine.restart()
+            except Exception as error:
+                self._note("restart_failed", f"attempt {attempt} of {_ATTEMPTS}: {error}")
+                self._gave_up = error if attempt == _ATTEMPTS else None
+            else:
+                break
+        if self._gave_up is None:
+            seconds = time.monotonic() - down_since
+            self._expected_seconds, self._down_since = seconds, None
+            self._note("engine_restarted", f"serving again after {seconds:.1f} s")
+            self._metrics.restarted(finding.ailment, seconds)
+            self._metrics.show(await self._engine.report())
+
+    def _note(self, kind: str, text: str) -> None:
+        logger.warning("%s: %s", kind, text)
+        self._engine.events.append(Event(time=time.time(), kind=kind, text=text))

@@ -1,0 +1,116 @@
+"""What tells that an engine is dead or stalled."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from ray.exceptions import RayActorError
+
+from ascend_serve.config.schema import HealthConfig
+from ascend_serve.serving.engine import OpenAIEngine
+
+logger = logging.getLogger(__name__)
+
+_POLL_SECONDS = 0.1
+_MOST_SECONDS_BETWEEN_BEATS = 5.0
+_REASON_SECONDS = 1.0
+"""How long a dead engine's reason is waited for: what tells it comes another way."""
+
+
+class Ailment(StrEnum):
+    """Why an engine has to be replaced."""
+
+    DIED = "died"
+    STALLED = "stalled"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """An engine that has to be replaced.
+
+    Attributes:
+        ailment: Why.
+        reason: For a person: which rank, on which node, and what it was, as far as that is known.
+    """
+
+    ailment: Ailment
+    reason: str
+
+
+class VitalSigns:
+    """Watches one engine from its start to its end.
+
+    Three signs are watched at once: the capture driver tells of a lost worker process, vLLM of a dead engine core, and
+    a heartbeat goes through the engine core to the main loop of every rank. A heartbeat that is not answered in time is
+    a stall, whoever is the cause. When nobody has asked for anything for long, one token is decoded too.
+
+    Args:
+        engine: The engine.
+        health: The deadlines.
+    """
+
+    def __init__(self, engine: OpenAIEngine, health: HealthConfig) -> None:
+        self._engine = engine
+        self._health = health
+        self._period = min(_MOST_SECONDS_BETWEEN_BEATS, health.stall_seconds / 4)
+        self._busy = time.monotonic()
+
+    async def until_failure(self) -> Finding:
+        """Wait until the engine has to be replaced."""
+        loss, death, stall = (asyncio.create_task(sign) for sign in self._signs())
+        try:
+            await asyncio.wait((loss, death, stall), return_when=asyncio.FIRST_COMPLETED)
+            if death.done():
+                await asyncio.wait((loss,), timeout=_REASON_SECONDS)
+            return next(sign for sign in (loss, death, stall) if sign.done()).result()
+        finally:
+            for sign in (loss, death, stall):
+                sign.cancel()
+
+    def _signs(self) -> tuple[Coroutine[Any, Any, Finding], ...]:
+        return self._until_loss(), self._until_death(), self._until_stall()
+
+    async def _until_loss(self) -> Finding:
+        try:
+            reason = await self._engine.loss()
+        except RayActorError:
+            reason = ""
+        if not reason:
+            # Nobody can tell of a loss; the other signs remain.
+            await asyncio.Event().wait()
+        return Finding(Ailment.DIED, reason)
+
+    async def _until_death(self) -> Finding:
+        while not self._engine.llm.errored:
+            await asyncio.sleep(_POLL_SECONDS)
+        return Finding(Ailment.DIED, "the engine core ended")
+
+    async def _until_stall(self) -> Finding:
+        patience = self._health.stall_seconds - self._period
+        while True:
+            await asyncio.sleep(self._period)
+            try:
+                await asyncio.wait_for(self._sign_of_life(), patience)
+            except TimeoutError:
+                if not self._engine.is_capturing:
+                    return Finding(Ailment.STALLED, f"the ranks did not answer within {self._health.stall_seconds:g} s")
+            except Exception as error:
+                # Of a dead engine the other signs tell.
+                logger.debug("No heartbeat: %s", error)
+
+    async def _sign_of_life(self) -> None:
+        if self._engine.is_capturing:
+            return
+        await self._engine.beat()
+        now = time.monotonic()
+        if self._engine.is_busy:
+            self._busy = now
+        elif now - self._busy >= self._health.idle_decode_seconds:
+            await self._engine.decode()
+            self._busy = now

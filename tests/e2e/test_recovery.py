@@ -1,0 +1,100 @@
+"""A replica whose engine is lost, under load: what its clients see, and what comes back. One start for all tests."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.e2e.command import Command
+from tests.e2e.load import Load, Verdict
+
+pytestmark = pytest.mark.timeout(600)
+
+STALL_SECONDS = 8
+FATAL_PROMPT = 37
+"""Tokens of the one prompt that the scripted rank hangs at."""
+
+OVERRIDES = (
+    f"serving.health.stall_seconds={STALL_SECONDS}",
+    f"emulated.faults=[{{rank: 1, phase: serve, size: {FATAL_PROMPT}, error: hang}}]",
+)
+PATIENCE_SECONDS = 180
+"""Far more than it takes: how long it takes is for `benchmarks/recovery_serving.py` to tell."""
+
+
+@pytest.fixture(scope="module")
+def server(start: Callable[..., Command]) -> Iterator[Command]:
+    command = start(*OVERRIDES)
+    command.wait_for("curl ")
+    yield command
+    assert command.end(signal.SIGINT) == 130
+    assert command.left_behind() == []
+
+
+@pytest.fixture(scope="module")
+def http(server: Command) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=f"http://127.0.0.1:{server.port}", timeout=60) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def load(http: httpx.Client) -> Load:
+    return Load(str(http.base_url))
+
+
+def test_a_stalled_rank_is_found_and_the_engine_replaced(http: httpx.Client, load: Load) -> None:
+    request = {"model": "demo", "prompt": [1] * FATAL_PROMPT, "max_tokens": 4}
+    assert http.get("/health").status_code == 200
+    answer = http.post("/v1/completions", json=request, timeout=PATIENCE_SECONDS)
+    assert answer.status_code == 503
+    assert http.get("/health").status_code == 503
+    _wait_until_healthy(http)
+    assert http.post("/v1/completions", json=request).status_code == 200
+    assert _kinds(http) == ["engine_stalled", "engine_restarted"]
+
+
+def test_a_killed_worker_under_load_leaves_no_doubt_and_the_engine_comes_back(http: httpx.Client, load: Load) -> None:
+    with load.running():
+        time.sleep(2)
+        pid = http.get("/graph/report").json()["ranks"][1]["pid"]
+        os.kill(pid, signal.SIGKILL)
+        load.wait_until_back(time.monotonic(), PATIENCE_SECONDS)
+    assert set(load.verdicts()) == {Verdict.RIGHT, Verdict.CLEAN_ERROR}
+    refused = [reply for reply in load.replies if reply.status == 503]
+    assert refused
+    assert all(int(reply.retry_after) >= 1 for reply in refused)
+
+
+def test_the_new_engine_holds_the_same_plan_and_tells_what_happened(http: httpx.Client) -> None:
+    report = http.get("/graph/report").json()
+    assert report["outcome"] == "graph"
+    assert report["capture_sizes"] == [1, 2, 4]
+    assert [(rank["graphs"], rank["incarnation"]) for rank in report["ranks"]] == [(3, 2), (3, 2)]
+    assert _kinds(http)[-2:] == ["engine_died", "engine_restarted"]
+    assert any("rank 1" in event["text"] for event in report["events"] if event["kind"] == "engine_died")
+
+
+def test_restarts_are_counted(http: httpx.Client) -> None:
+    metrics = http.get("/metrics").text
+    assert 'ascend_serve_engine_restarts_total{reason="died"} 1.0' in metrics
+    assert 'ascend_serve_engine_restarts_total{reason="stalled"} 1.0' in metrics
+    assert "ascend_serve_engine_restart_seconds_count 2.0" in metrics
+
+
+def _wait_until_healthy(http: httpx.Client) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while http.get("/health").status_code != 200:
+        assert time.monotonic() < deadline, http.get("/graph/report").text
+        time.sleep(0.2)
+
+
+def _kinds(http: httpx.Client) -> list[str]:
+    """Kinds of the events of the engine's life, oldest first."""
+    events: list[dict[str, Any]] = http.get("/graph/report").json()["events"]
+    return [event["kind"] for event in events if event["kind"].startswith(("engine_", "restart_"))]

@@ -1,0 +1,105 @@
+"""What clients see at the gate, with the engine there and away."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import httpx
+import pytest
+from fastapi import FastAPI
+from fastapi.responses import JSONResponse, StreamingResponse
+
+from ascend_serve.serving.gate import Gate
+
+TOKEN = 'data: {"choices": []}\n\n'
+ERROR = 'data: {"error": {"code": 500}}\n\n'
+DONE = "data: [DONE]\n\n"
+
+
+@dataclass
+class Engine:
+    """Stands in for the supervisor: the gate asks it for these two alone."""
+
+    is_serving: bool = True
+    retry_after: int = 12
+
+
+class Application:
+    """An application whose engine may be lost in the middle of an answer."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.app = app = FastAPI()
+        self._engine = engine
+        app.add_api_route("/health", lambda: "well")
+        app.add_api_route("/metrics", lambda: "numbers")
+        app.add_api_route("/refused", lambda: JSONResponse({"error": "too long"}, 400))
+        app.add_api_route("/lost", self.lost)
+        app.add_api_route("/raises", self.raises)
+        app.add_api_route("/broken", lambda: JSONResponse({"error": "a bug"}, 500))
+        app.add_api_route("/stream", self.stream)
+        app.add_api_route("/stream-lost", self.stream_lost)
+
+    async def lost(self) -> JSONResponse:
+        self._engine.is_serving = False
+        return JSONResponse({"error": {"code": 500}}, 500)
+
+    async def raises(self) -> None:
+        self._engine.is_serving = False
+        raise RuntimeError("no engine")
+
+    async def stream(self) -> StreamingResponse:
+        return _events(TOKEN, DONE)
+
+    async def stream_lost(self) -> StreamingResponse:
+        return _events(TOKEN, ERROR, DONE)
+
+
+def _events(*events: str) -> StreamingResponse:
+    async def body() -> AsyncIterator[str]:
+        for event in events:
+            yield event
+
+    return StreamingResponse(body(), media_type="text/event-stream")
+
+
+def get(path: str, engine: Engine) -> httpx.Response:
+    async def ask() -> httpx.Response:
+        transport = httpx.ASGITransport(Gate(Application(engine).app, engine))  # type: ignore[arg-type]
+        async with httpx.AsyncClient(transport=transport, base_url="http://gate") as client:
+            return await client.get(path)
+
+    return asyncio.run(ask())
+
+
+@pytest.mark.parametrize(
+    ("path", "status"), [("/health", 200), ("/metrics", 200), ("/refused", 400), ("/broken", 500), ("/nowhere", 404)]
+)
+def test_answers_pass_while_the_engine_is_there(path: str, status: int) -> None:
+    assert get(path, Engine()).status_code == status
+
+
+@pytest.mark.parametrize("path", ["/health", "/stream", "/refused", "/nowhere"])
+def test_everything_that_needs_the_engine_is_refused_while_it_is_away(path: str) -> None:
+    response = get(path, Engine(is_serving=False))
+    assert response.status_code == response.json()["error"]["code"] == 503
+    assert response.headers["Retry-After"] == "12"
+
+
+def test_metrics_are_there_while_the_engine_is_away() -> None:
+    assert get("/metrics", Engine(is_serving=False)).text == '"numbers"'
+
+
+@pytest.mark.parametrize("path", ["/lost", "/raises"])
+def test_an_answer_that_the_engine_is_lost_under_is_worth_another_try(path: str) -> None:
+    response = get(path, Engine())
+    assert response.status_code == 503
+    assert "Retry-After" in response.headers
+
+
+@pytest.mark.parametrize(
+    ("path", "text"), [("/stream", TOKEN + DONE), ("/stream-lost", TOKEN + ERROR)], ids=["whole", "lost"]
+)
+def test_only_a_whole_stream_ends_with_done(path: str, text: str) -> None:
+    assert get(path, Engine()).text == text

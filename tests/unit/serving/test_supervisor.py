@@ -1,0 +1,118 @@
+"""How an engine is replaced, on a simulated engine whose starts fail as scripted."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from ascend_serve.config.schema import HealthConfig
+from ascend_serve.errors import EngineError
+from ascend_serve.serving.supervisor import Supervisor
+from ascend_serve.telemetry.metrics import ReplicaMetrics
+from ascend_serve.telemetry.report import Event, GraphReport, Outcome
+
+
+class SimulatedEngine:
+    """An engine that is lost once, and then started again.
+
+    Args:
+        failures: Starts that fail.
+    """
+
+    is_busy = is_capturing = False
+
+    def __init__(self, failures: int) -> None:
+        self.llm = SimpleNamespace(errored=False)
+        self.seconds = {"engine": 20.0, "warm_up": 2.0}
+        self.events: list[Event] = []
+        self.lost = asyncio.Event()
+        self.started = asyncio.Event()
+        self._failures = failures
+
+    async def loss(self) -> str:
+        await self.lost.wait()
+        return "rank 1 is lost"
+
+    async def beat(self) -> None:
+        return
+
+    async def decode(self) -> None:
+        return
+
+    async def end(self) -> None:
+        self.llm.errored = True
+
+    async def restart(self) -> None:
+        await self.started.wait()
+        if self._failures:
+            self._failures -= 1
+            raise EngineError("no luck")
+        self.lost.clear()
+        self.llm.errored = False
+
+    async def report(self) -> GraphReport:
+        return GraphReport(
+            outcome=Outcome.GRAPH, requested_mode="", effective_mode="", requested_runtime="", runtime=""
+        )
+
+
+def run(failures: int, check: Callable[[SimulatedEngine, Supervisor, CollectorRegistry], Awaitable[None]]) -> None:
+    async def scenario() -> None:
+        engine, registry = SimulatedEngine(failures), CollectorRegistry()
+        supervisor = Supervisor(engine, HealthConfig(), ReplicaMetrics(registry))  # type: ignore[arg-type]
+        assert supervisor.is_serving
+        engine.lost.set()
+        while supervisor.is_serving:
+            await asyncio.sleep(0.01)
+        await check(engine, supervisor, registry)
+        supervisor.stop()
+
+    asyncio.run(scenario())
+
+
+def kinds(engine: SimulatedEngine) -> list[str]:
+    return [event.kind for event in engine.events]
+
+
+async def _until(condition: Callable[[], Any]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+def test_while_the_engine_is_away_the_replica_is_healthy_and_names_a_time() -> None:
+    async def check(engine: SimulatedEngine, supervisor: Supervisor, registry: CollectorRegistry) -> None:
+        supervisor.check_health()
+        assert 1 <= supervisor.retry_after <= 22
+
+    run(0, check)
+
+
+@pytest.mark.parametrize("failures", [0, 1, 2])
+def test_the_engine_comes_back_though_some_starts_fail(failures: int) -> None:
+    async def check(engine: SimulatedEngine, supervisor: Supervisor, registry: CollectorRegistry) -> None:
+        engine.started.set()
+        await _until(lambda: supervisor.is_serving)
+        supervisor.check_health()
+        assert kinds(engine) == ["engine_died", *["restart_failed"] * failures, "engine_restarted"]
+        assert engine.events[0].text == "rank 1 is lost"
+        assert registry.get_sample_value("ascend_serve_engine_restarts_total", {"reason": "died"}) == 1
+
+    run(failures, check)
+
+
+def test_a_replica_that_cannot_bring_its_engine_back_is_unhealthy() -> None:
+    async def check(engine: SimulatedEngine, supervisor: Supervisor, registry: CollectorRegistry) -> None:
+        engine.started.set()
+        await _until(lambda: kinds(engine).count("restart_failed") == 3)
+        with pytest.raises(EngineError, match="no luck"):
+            supervisor.check_health()
+        assert not supervisor.is_serving
+        assert registry.get_sample_value("ascend_serve_engine_restarts_total", {"reason": "died"}) is None
+
+    run(3, check)

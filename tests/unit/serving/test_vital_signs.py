@@ -1,0 +1,103 @@
+"""What is found on an engine that dies, stalls, or is only busy; a simulated engine, real time in small portions."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from ascend_serve.config.schema import HealthConfig
+from ascend_serve.serving.vital_signs import Ailment, Finding, VitalSigns
+
+
+@dataclass
+class SimulatedEngine:
+    """An engine in one condition.
+
+    Attributes:
+        errored: Whether vLLM has found it dead.
+        lost: What the driver tells of a lost rank.
+        answers: Whether the ranks answer heartbeats.
+        decodes: Whether they decode.
+        is_busy: Whether there are requests.
+        is_capturing: Whether the ranks capture.
+    """
+
+    errored: bool = False
+    lost: str = ""
+    answers: bool = True
+    decodes: bool = True
+    is_busy: bool = False
+    is_capturing: bool = False
+    llm: Any = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.llm = SimpleNamespace(errored=self.errored)
+
+    async def loss(self) -> str:
+        if not self.lost:
+            await asyncio.Event().wait()
+        return self.lost
+
+    async def beat(self) -> None:
+        await _if(self.answers)
+
+    async def decode(self) -> None:
+        await _if(self.decodes)
+
+
+async def _if(works: bool) -> None:
+    if not works:
+        await asyncio.Event().wait()
+
+
+def finding(engine: SimulatedEngine, *, idle_decode_seconds: float = 0.1, patience: float = 30.0) -> Finding | None:
+    """What is found, or ``None`` when that is nothing."""
+    health = HealthConfig(stall_seconds=1.0, idle_decode_seconds=idle_decode_seconds)
+
+    async def watch() -> Finding | None:
+        signs = VitalSigns(engine, health)  # type: ignore[arg-type]
+        try:
+            return await asyncio.wait_for(signs.until_failure(), patience)
+        except TimeoutError:
+            return None
+
+    return asyncio.run(watch())
+
+
+STALLED = Finding(Ailment.STALLED, "the ranks did not answer within 1 s")
+
+
+@pytest.mark.parametrize(
+    ("engine", "expected"),
+    [
+        (SimulatedEngine(lost="rank 1 is lost"), Finding(Ailment.DIED, "rank 1 is lost")),
+        (SimulatedEngine(errored=True, lost="rank 1 is lost"), Finding(Ailment.DIED, "rank 1 is lost")),
+        (SimulatedEngine(errored=True), Finding(Ailment.DIED, "the engine core ended")),
+        (SimulatedEngine(answers=False), STALLED),
+        (SimulatedEngine(answers=False, is_busy=True), STALLED),
+        (SimulatedEngine(decodes=False), STALLED),
+    ],
+    ids=["lost rank", "lost rank, dead core", "dead core", "stalled, idle", "stalled, busy", "stalls when it decodes"],
+)
+def test_what_is_wrong_is_found(engine: SimulatedEngine, expected: Finding) -> None:
+    assert finding(engine) == expected
+
+
+@pytest.mark.parametrize(
+    ("engine", "idle_decode_seconds"),
+    [
+        (SimulatedEngine(), 0.1),
+        (SimulatedEngine(decodes=False, is_busy=True), 0.1),
+        (SimulatedEngine(decodes=False), 60.0),
+        (SimulatedEngine(answers=False, is_capturing=True), 0.1),
+    ],
+    ids=["well", "busy, so nothing more is asked of it", "idle, but not for long", "capturing"],
+)
+def test_nothing_is_found_on_an_engine_that_does_what_it_should(
+    engine: SimulatedEngine, idle_decode_seconds: float
+) -> None:
+    assert finding(engine, idle_decode_seconds=idle_decode_seconds, patience=1.5) is None
