@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from pydantic import SecretStr
 
-from ascend_serve.cli.arguments import ConfigPath, Overrides
+from ascend_serve.cli.arguments import ConfigPath, ModelsAndOverrides, models
 from ascend_serve.cli.lifetime import owned_processes
 from ascend_serve.cli.output import print_warning, stdout
 from ascend_serve.cli.output import stderr as console
@@ -20,7 +22,8 @@ from ascend_serve.cluster.token import prefer_token_authentication
 from ascend_serve.config import AscendServeConfig, load
 from ascend_serve.config.passthrough import check_argument_names
 from ascend_serve.planning import DeploymentPlan, plan_deployment
-from ascend_serve.serving.preflight import check_model, check_port
+from ascend_serve.serving.api_keys import api_keys
+from ascend_serve.serving.preflight import behind_one_server, check_model, check_port
 
 if TYPE_CHECKING:
     from ascend_serve.cluster.connect import Cluster
@@ -29,54 +32,77 @@ if TYPE_CHECKING:
 _WATCH_SECONDS = 2.0
 
 
+@dataclass(frozen=True, slots=True)
+class _Model:
+    """One model that is to be served.
+
+    Attributes:
+        config: Its configuration.
+        keys: API keys that clients may use.
+        plan: What was decided about it; on a cluster that is given, that needs the cluster's nodes.
+    """
+
+    config: AscendServeConfig
+    keys: tuple[SecretStr, ...]
+    plan: DeploymentPlan | None
+
+    @classmethod
+    def of(cls, config: AscendServeConfig) -> _Model:
+        check_model(config.model.path)
+        check_argument_names(config.vllm)
+        return cls(config, api_keys(config.serving.api_key_file), None if _given() else plan_deployment(config))
+
+
 def serve(
     config: ConfigPath,
-    overrides: Overrides = None,
+    overrides: ModelsAndOverrides = None,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show the logs of all processes.")] = False,
     dashboard: Annotated[bool, typer.Option("--dashboard", help="Start Ray's dashboard with a local cluster.")] = False,
 ) -> None:
-    """Serve a model with the OpenAI API, on the Ray cluster at RAY_ADDRESS or on a local one. Ctrl-C stops it."""
+    """Serve models with the OpenAI API, on the Ray cluster at RAY_ADDRESS or on a local one. Ctrl-C stops it."""
     started = time.time()
     prefer_token_authentication()
-    loaded = load(config, overrides or ())
-    check_model(loaded.model.path)
-    check_argument_names(loaded.vllm)
-    plan = None
-    if not os.environ.get("RAY_ADDRESS"):
-        plan = plan_deployment(loaded)
-        check_port(loaded.serving.host, loaded.serving.port)
+    configs = behind_one_server([load(path, own) for path, own in models(config, overrides or ())])
+    served = [_Model.of(each) for each in configs]
+    if not _given():
+        check_port(configs[0].serving.host, configs[0].serving.port)
     with owned_processes() as owned, ExitStack() as stack:
         with StartupProgress(console) as progress:
             progress.enter("cluster")
-            cluster = stack.enter_context(_cluster(loaded, verbose=verbose, dashboard=dashboard))
-            deployment = stack.enter_context(_deployment(loaded, plan, cluster, started))
-            stack.callback(owned.note_shared_memory)
-            _bring_up(deployment, progress)
-        _show(loaded, deployment, cluster)
-        _stay(deployment)
+            cluster = stack.enter_context(_cluster(configs, verbose=verbose, dashboard=dashboard))
+        deployments = [stack.enter_context(_deployment(model, cluster, started)) for model in served]
+        stack.callback(owned.note_shared_memory)
+        for deployment in deployments:
+            deployment.deploy()
+        for model, deployment in zip(served, deployments, strict=True):
+            _bring_up(deployment)
+            _show(model, deployment, cluster)
+        _stay(deployments)
+
+
+def _given() -> bool:
+    return bool(os.environ.get("RAY_ADDRESS"))
 
 
 @contextmanager
-def _cluster(config: AscendServeConfig, *, verbose: bool, dashboard: bool) -> Iterator[Cluster]:
+def _cluster(configs: Sequence[AscendServeConfig], *, verbose: bool, dashboard: bool) -> Iterator[Cluster]:
     from ascend_serve.cluster.lease import ray_cluster
     from ascend_serve.serving.environment import engine_environment
 
-    env = engine_environment(config)
-    with ray_cluster(config.emulated.npus, env=env, verbose=verbose, dashboard=dashboard) as cluster:
+    npus = sum(config.emulated.npus for config in configs)
+    with ray_cluster(npus, env=engine_environment(configs[0]), verbose=verbose, dashboard=dashboard) as cluster:
         if not verbose:
             console.print(f"logs: {cluster.log_directory}", markup=False)
         yield cluster
 
 
 @contextmanager
-def _deployment(
-    config: AscendServeConfig, plan: DeploymentPlan | None, cluster: Cluster, started: float
-) -> Iterator[ServeDeployment]:
+def _deployment(model: _Model, cluster: Cluster, started: float) -> Iterator[ServeDeployment]:
     from ascend_serve.cluster.connect import node_offers
     from ascend_serve.serving.deployment import ServeDeployment
 
-    plan = plan or plan_deployment(config, nodes=node_offers())
-    deployment = ServeDeployment(config, plan, started)
+    plan = model.plan or plan_deployment(model.config, nodes=node_offers())
+    deployment = ServeDeployment(model.config, plan, started, model.keys)
     try:
         yield deployment
     finally:
@@ -85,11 +111,11 @@ def _deployment(
             deployment.stop(cluster_ends=cluster.local)
 
 
-def _bring_up(deployment: ServeDeployment, progress: StartupProgress) -> None:
-    deployment.deploy()
-    progress.enter("load")
-    for state in deployment.watch():
-        progress.follow(state.snapshot)
+def _bring_up(deployment: ServeDeployment) -> None:
+    with StartupProgress(console) as progress:
+        progress.enter("load")
+        for state in deployment.watch():
+            progress.follow(state.snapshot)
     if not deployment.answers_http():
         print_warning(
             f"The application runs, but nothing answers at {deployment.url}: Serve was started with other HTTP "
@@ -97,22 +123,24 @@ def _bring_up(deployment: ServeDeployment, progress: StartupProgress) -> None:
         )
 
 
-def _show(config: AscendServeConfig, deployment: ServeDeployment, cluster: Cluster) -> None:
+def _show(model: _Model, deployment: ServeDeployment, cluster: Cluster) -> None:
     report = deployment.report()
     print_summary(stdout, report)
     stdout.print(f"[bold green]ready[/] after {report.seconds['total']:.0f} s at {deployment.url}")
     if cluster.dashboard:
         stdout.print(f"Ray dashboard: {cluster.dashboard}")
-    stdout.print(curl_line(deployment.url, config.model.name), markup=False)
+    line = curl_line(deployment.url, model.config.model.name, key=bool(model.keys))
+    stdout.print(line, markup=False)
 
 
-def _stay(deployment: ServeDeployment) -> None:
-    """Wait until interrupted; tell when the application stops answering and when it answers again."""
-    answers = True
+def _stay(deployments: Sequence[ServeDeployment]) -> None:
+    """Wait until interrupted; tell when an application stops answering and when it answers again."""
+    answers = dict.fromkeys(deployments, True)
     while True:
         time.sleep(_WATCH_SECONDS)
-        before, answers = answers, deployment.check()
-        if before and not answers:
-            print_warning("The replica does not answer; Ray Serve starts another one.")
-        elif answers and not before:
-            stdout.print("The application answers again.")
+        for deployment, before in answers.items():
+            answers[deployment] = deployment.check()
+            if before and not answers[deployment]:
+                print_warning(f"No replica of {deployment.name} answers; Ray Serve starts another one.")
+            elif answers[deployment] and not before:
+                stdout.print(f"{deployment.name} answers again.")

@@ -53,8 +53,15 @@ def _rank_table(ranks: tuple[RankReport, ...]) -> Table:
     return table
 
 
-def curl_line(url: str, model: str) -> str:
-    """A command that asks the model something and works when pasted."""
+def curl_line(url: str, model: str, *, key: bool = False) -> str:
+    """A command that asks the model something and works when pasted.
+
+    Args:
+        url: Where it answers.
+        model: Name of the model.
+        key: Whether it asks for an API key, which is expected in ``VLLM_API_KEY`` then.
+    """
     body = {"model": model, "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 32}
     header = shlex.quote("Content-Type: application/json")
-    return f"curl {url}/v1/chat/completions -H {header} -d {shlex.quote(json.dumps(body))}"
+    authorization = ' -H "Authorization: Bearer $VLLM_API_KEY"' if key else ""
+    return f"curl {url}/v1/chat/completions -H {header}{authorization} -d {shlex.quote(json.dumps(body))}"

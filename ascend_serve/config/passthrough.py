@@ -39,7 +39,7 @@ DECIDED_ELSEWHERE: Mapping[str, str] = {
     "additional_config.ascend_serve": "Leave it out: the sections graph and emulated are carried there.",
     "host": "Set serving.host.",
     "port": "Set serving.port.",
-    "api_key": "Leave it out: keys do not belong in a file that is logged; set the environment variable VLLM_API_KEY.",
+    "api_key": "Leave it out: a configuration is printed; set serving.api_key_file or the variable VLLM_API_KEY.",
 }
 """Keys below ``vllm`` that our own sections decide, and what to do instead."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import types
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from enum import Enum
 from typing import Any
 
@@ -15,6 +15,7 @@ from pydantic.fields import FieldInfo
 from ascend_serve.config.keys import section_of
 from ascend_serve.config.passthrough import DECIDED_ELSEWHERE
 from ascend_serve.config.schema import AscendServeConfig
+from ascend_serve.config.serve_options import SERVE_DECIDED_ELSEWHERE
 
 _HEAD = """\
 # Configuration
@@ -39,15 +40,24 @@ _PASSTHROUGH = """\
 Any argument of vLLM's `AsyncEngineArgs`, spelled as vLLM spells it. Mappings such as `compilation_config`,
 `additional_config` and `speculative_config` are written as mappings and merged with what the other sections put there.
 These keys belong to other sections and are refused here:
+"""
 
-| key | instead |
-|---|---|
+_SERVE = """\
+`serving.deployment` takes the options of a deployment in Ray Serve's configuration file (`DeploymentSchema`), such as
+`num_replicas`, `autoscaling_config`, `max_surge_percent`, `graceful_shutdown_timeout_s`, `max_queued_requests` or
+`request_router_config`; `serving.http_options` those of Serve's `HTTPOptions`, among them `request_timeout_s`,
+`ssl_keyfile` and `ssl_certfile`. They are held against the installed Serve. These are refused:
 """
 
 
 def reference() -> str:
     """The page, in Markdown: a table of keys, types, defaults and meanings for each section."""
-    return "\n".join([_HEAD, *_sections(AscendServeConfig, ""), "## vllm\n", _PASSTHROUGH + _decided_elsewhere()])
+    passed_through = {
+        "serving.deployment and serving.http_options": (_SERVE, SERVE_DECIDED_ELSEWHERE),
+        "vllm": (_PASSTHROUGH, DECIDED_ELSEWHERE),
+    }
+    pages = [f"## {name}\n\n{text}\n{_refused(keys)}" for name, (text, keys) in passed_through.items()]
+    return "\n".join([_HEAD, *_sections(AscendServeConfig, ""), *pages])
 
 
 def _sections(model: type[BaseModel], above: str) -> Iterator[str]:
@@ -91,5 +101,6 @@ def _type(annotation: Any) -> str:
     return {int: "integer", float: "number", bool: "`true`, `false`", str: "text"}.get(annotation, "any")
 
 
-def _decided_elsewhere() -> str:
-    return "".join(f"| `{key}` | {remedy} |\n" for key, remedy in DECIDED_ELSEWHERE.items())
+def _refused(keys: Mapping[str, str]) -> str:
+    rows = "".join(f"| `{key}` | {remedy} |\n" for key, remedy in keys.items())
+    return f"| key | instead |\n|---|---|\n{rows}"

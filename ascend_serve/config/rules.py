@@ -8,6 +8,7 @@ from pydantic import BaseModel
 
 from ascend_serve.config.passthrough import collisions
 from ascend_serve.config.schema import AscendServeConfig, FaultConfig
+from ascend_serve.config.serve_options import serve_option_problems
 from ascend_serve.errors import ConfigError
 from ascend_serve.graph.hardware import Soc
 from ascend_serve.graph.modes import GraphMode, OnFailure, Replan, RuntimeName
@@ -108,6 +109,10 @@ def _passthrough_leaves_our_keys_alone(config: AscendServeConfig) -> Iterator[Pr
     yield from collisions(config.vllm)
 
 
+def _serve_takes_its_options(config: AscendServeConfig) -> Iterator[Problem]:
+    yield from serve_option_problems(config.serving)
+
+
 def _graph_options_without_graphs(config: AscendServeConfig) -> Iterator[str]:
     graph = config.graph
     if graph.runtime is RuntimeName.EAGER and "mode" in graph.model_fields_set and graph.mode is not GraphMode.NONE:
@@ -187,6 +192,12 @@ def _emulated_options_without_emulation(config: AscendServeConfig) -> Iterator[s
         yield from _set_keys(config.emulated, "emulated.", ("stream_quota", "faults", "xlite"), "emulated.npus: 0")
 
 
+def _client_certificates_that_nobody_asks_for(config: AscendServeConfig) -> Iterator[str]:
+    """Ray Serve 2.60 (``http_util.py``) hands the file to uvicorn, and leaves uvicorn's ``ssl_cert_reqs`` at none."""
+    if "ssl_ca_certs" in config.serving.http_options:
+        yield "serving.http_options.ssl_ca_certs has no effect: Ray Serve asks no client for a certificate"
+
+
 def _faults_that_never_strike(config: AscendServeConfig) -> Iterator[str]:
     for index, fault in enumerate(config.emulated.faults if config.emulated.npus else ()):
         reason = _never_strikes(fault, config)
@@ -233,6 +244,7 @@ _CONFLICTS: tuple[Callable[[AscendServeConfig], Iterator[Problem]], ...] = (
     _faults_on_existing_ranks,
     _xlite_script_on_existing_ranks,
     _passthrough_leaves_our_keys_alone,
+    _serve_takes_its_options,
     _replan_over_engines,
 )
 
@@ -246,4 +258,5 @@ _INEFFECTIVE: tuple[Callable[[AscendServeConfig], Iterator[str]], ...] = (
     _hardware_beside_emulation,
     _emulated_options_without_emulation,
     _faults_that_never_strike,
+    _client_certificates_that_nobody_asks_for,
 )

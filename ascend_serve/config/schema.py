@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Literal
@@ -189,7 +190,27 @@ class ServingConfig(Section):
 
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8000, ge=1, le=65535, description="Port to listen on.")
+    route_prefix: str = Field("/", description="Where the model's URLs begin, one prefix for each model.")
+    api_key_file: str | None = Field(
+        None, description="File with API keys, one a line; when not set, the environment's VLLM_API_KEY is the key."
+    )
+    max_body_bytes: int = Field(
+        8 * 2**20, ge=1, description="Largest body of a request; larger ones are answered with 413."
+    )
+    deployment: dict[str, Any] = Field(
+        default_factory=dict, description="Options of Ray Serve's deployment, spelled as Serve does."
+    )
+    http_options: dict[str, Any] = Field(
+        default_factory=dict, description="Ray Serve's HTTP options, spelled as Serve does."
+    )
     health: HealthConfig = Field(default_factory=HealthConfig)
+
+    @field_validator("route_prefix")
+    @classmethod
+    def _as_serve_wants_it(cls, prefix: str) -> str:
+        if not re.fullmatch(r"/|(/[^/\s{}?#]+)+", prefix):
+            raise ValueError("a path that begins with / and does not end with it, for example /demo, or / itself")
+        return prefix
 
 
 class AscendServeConfig(Section):

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import ray
+from pydantic import SecretStr
 from ray import serve
 
 from ascend_serve.cluster.placement import NodeOffer
 from ascend_serve.config.schema import AscendServeConfig
+from ascend_serve.config.serve_options import DEPLOYMENT
 from ascend_serve.errors import AscendServeError
 from ascend_serve.planning import DeploymentPlan
 from ascend_serve.serving.environment import replica_runtime_env
@@ -22,13 +25,15 @@ if TYPE_CHECKING:
 
     from ascend_serve.telemetry.report import GraphReport
 
-DEPLOYMENT = "OpenAIReplica"
-
 _UNLIMITED = 2**31 - 1
 """vLLM's scheduler queues requests itself, by what fits into the KV cache; Serve's own limit (5) would starve it."""
 
-_DRAIN_SECONDS = 10.0
-_HEALTH_PERIOD_SECONDS = 5.0
+_DEFAULTS: dict[str, Any] = {
+    "max_ongoing_requests": _UNLIMITED,
+    "graceful_shutdown_timeout_s": 10.0,
+    "health_check_period_s": 5.0,
+}
+"""Options of the deployment that differ from Serve's defaults; ``serving.deployment`` wins."""
 
 
 @serve.ingress()
@@ -41,14 +46,23 @@ class OpenAIReplica:
         group: Name of the deployment's capture groups; each replica adds its own.
         started: When the user asked for it, in seconds since the epoch.
         reservation: What each replica holds.
+        keys: API keys that clients may use; without one everybody may ask.
     """
 
     async def __init__(  # type: ignore[misc]  # Serve awaits it.
-        self, config: AscendServeConfig, plan: DeploymentPlan, group: str, started: float, reservation: Reservation
+        self,
+        config: AscendServeConfig,
+        plan: DeploymentPlan,
+        group: str,
+        *,
+        started: float,
+        reservation: Reservation,
+        keys: Sequence[SecretStr],
     ) -> None:
         from ascend_serve.serving.engine import OpenAIEngine
         from ascend_serve.serving.supervisor import Supervisor
 
+        self._limits = (keys, config.serving.max_body_bytes)
         try:
             self._engine = await OpenAIEngine.start(
                 config,
@@ -66,8 +80,9 @@ class OpenAIReplica:
 
     async def __serve_build_asgi_app__(self) -> ASGIApp:
         from ascend_serve.serving.gate import Gate
+        from ascend_serve.serving.guard import guarded
 
-        return Gate(self._engine.app, self._supervisor)
+        return guarded(Gate(self._engine.app, self._supervisor), *self._limits)
 
     async def check_health(self) -> None:
         """Serve's health check: an engine that does not come back makes the replica unhealthy."""
@@ -85,7 +100,13 @@ class OpenAIReplica:
 
 
 def build_application(
-    config: AscendServeConfig, plan: DeploymentPlan, nodes: list[NodeOffer], *, group: str, started: float
+    config: AscendServeConfig,
+    plan: DeploymentPlan,
+    nodes: list[NodeOffer],
+    *,
+    group: str,
+    started: float,
+    keys: Sequence[SecretStr] = (),
 ) -> serve.Application:
     """Describe the application for Ray Serve.
 
@@ -93,23 +114,31 @@ def build_application(
         config: What to serve.
         plan: What was decided about it.
         nodes: What the nodes of the cluster offer.
-        group: Name of the capture group; unique per deployment.
+        group: Name of the capture groups; unique per version of the application.
         started: When the user asked for it, in seconds since the epoch.
+        keys: API keys that clients may use; without one everybody may ask.
 
     Raises:
-        ClusterError: The cluster has too few NPUs for one replica.
+        ClusterError: The cluster has too few NPUs for the replicas that it starts with.
     """
-    reservation = Reservation.of(config.parallel, nodes)
+    reservation = Reservation.of(config.parallel, nodes, replicas=first_replicas(config))
     deployment = serve.deployment(
         OpenAIReplica,
         name=DEPLOYMENT,
-        num_replicas=1,
-        max_ongoing_requests=_UNLIMITED,
-        max_constructor_retry_count=1,
-        graceful_shutdown_timeout_s=_DRAIN_SECONDS,
-        health_check_period_s=_HEALTH_PERIOD_SECONDS,
         ray_actor_options={"num_cpus": 1, "runtime_env": replica_runtime_env(config)},
         placement_group_bundles=list(reservation.bundles),
         placement_group_strategy=reservation.strategy,
+        max_constructor_retry_count=1,
+        **_DEFAULTS | config.serving.deployment,
     )
-    return deployment.bind(config, plan, group, started, reservation)
+    return deployment.bind(config, plan, group, started=started, reservation=reservation, keys=keys)
+
+
+def first_replicas(config: AscendServeConfig) -> int:
+    """How many replicas the application starts with, as ``serving.deployment`` says."""
+    options = config.serving.deployment
+    scaling = options.get("autoscaling_config") or {}
+    count = options.get("num_replicas")
+    if isinstance(count, int):
+        return count
+    return int(scaling.get("initial_replicas") or scaling.get("min_replicas", 1))

@@ -2,8 +2,10 @@
 
 # No `from __future__ import annotations` here: Serve reads the class of the builder's argument from its signature.
 
+import json
 import time
 import uuid
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 from ray import serve
@@ -11,35 +13,43 @@ from ray import serve
 from ascend_serve.cluster.connect import node_offers
 from ascend_serve.config import load
 from ascend_serve.planning import plan_deployment
+from ascend_serve.serving.api_keys import api_keys
 from ascend_serve.serving.application import build_application
 
 
 class BuildArgs(BaseModel):
-    """What Serve's ``args`` may say.
+    """What Serve's ``args`` may say: the file, and dotted keys that win over it, such as ``graph.mode: FULL``.
 
     Attributes:
-        config: The configuration file, at a path that every node has.
-        overrides: ``key=value`` that win over the file.
+        config: The configuration file, at a path that the head node has.
     """
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="allow")
 
     config: str
-    overrides: list[str] = []
+
+    def overrides(self) -> list[str]:
+        """The dotted keys as a command line has them; JSON is YAML, and text from `serve run` is YAML already."""
+        return [f"{key}={_yaml(value)}" for key, value in (self.model_extra or {}).items()]
 
 
 def build(args: BuildArgs) -> serve.Application:
     """Build the application, for ``import_path: ascend_serve.serving.builder:build``.
 
-    HTTP address and port are Serve's here, not ``serving.host`` and ``serving.port``.
+    HTTP options and the application's route prefix are in Serve's own file here.
 
     Raises:
-        ConfigError: The configuration cannot be read.
+        ConfigError: The configuration or the file with API keys cannot be read.
         PlanError: It cannot work.
-        ClusterError: The cluster has too few NPUs for one replica.
+        ClusterError: The cluster has too few NPUs for the replicas that it starts with.
     """
-    config = load(args.config, args.overrides)
+    config = load(args.config, args.overrides())
     group = f"{config.model.name}-{uuid.uuid4().hex[:8]}"
     nodes = node_offers()
     plan = plan_deployment(config, nodes=nodes)
-    return build_application(config, plan, nodes, group=group, started=time.time())
+    keys = api_keys(config.serving.api_key_file)
+    return build_application(config, plan, nodes, group=group, started=time.time(), keys=keys)
+
+
+def _yaml(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)

@@ -7,12 +7,13 @@ import io
 import logging
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import httpx
 import ray
+from pydantic import SecretStr
 from ray import serve
 from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
@@ -21,9 +22,10 @@ from ray.serve.schema import ApplicationStatus, LoggingConfig
 from ascend_serve.capture.driver import find_drivers
 from ascend_serve.cluster.connect import node_offers
 from ascend_serve.config.schema import AscendServeConfig
+from ascend_serve.config.serve_options import DEPLOYMENT
 from ascend_serve.errors import ClusterError
 from ascend_serve.planning import DeploymentPlan
-from ascend_serve.serving.application import DEPLOYMENT, build_application
+from ascend_serve.serving.application import build_application
 from ascend_serve.serving.start_failure import unmarked
 from ascend_serve.telemetry.report import GraphReport
 
@@ -53,19 +55,24 @@ class ServeDeployment:
         config: What to serve.
         plan: What was decided about it.
         started: When the user asked for it, in seconds since the epoch.
+        keys: API keys that clients may use; without one everybody may ask.
 
     Attributes:
         name: Name of the application.
         answered: Whether it has answered so far.
     """
 
-    def __init__(self, config: AscendServeConfig, plan: DeploymentPlan, started: float) -> None:
+    def __init__(
+        self, config: AscendServeConfig, plan: DeploymentPlan, started: float, keys: Sequence[SecretStr] = ()
+    ) -> None:
         self._config = config
         self._plan = plan
         self._started = started
+        self._keys = keys
         self.name = config.model.name
         self._group = f"{self.name}-{uuid.uuid4().hex[:8]}"
         self._owns_serve = False
+        self._deployed = False
         self.answered = False
 
     def deploy(self) -> None:
@@ -75,12 +82,19 @@ class ServeDeployment:
             ClusterError: The cluster has too few NPUs, or another application answers there.
         """
         application = build_application(
-            self._config, self._plan, node_offers(), group=self._group, started=self._started
+            self._config, self._plan, node_offers(), group=self._group, started=self._started, keys=self._keys
         )
         self._start_serve()
-        serve.run_many(
-            [serve.RunTarget(application, name=self.name, route_prefix="/")], wait_for_applications_running=False
-        )
+        target = serve.RunTarget(application, name=self.name, route_prefix=self._config.serving.route_prefix)
+        self._deployed = True
+        try:
+            serve.run_many([target], wait_for_applications_running=False)
+        except RayServeException as error:
+            self._deployed = False
+            raise ClusterError(
+                f"The Ray cluster does not take the application {self.name}: {error}",
+                f"Set another serving.route_prefix, for example serving.route_prefix=/{self.name}.",
+            ) from error
 
     def watch(self) -> Iterator[Progress]:
         """Yield the progress of the start-up, several times a second, until the application answers.
@@ -120,15 +134,17 @@ class ServeDeployment:
     def url(self) -> str:
         """Where clients on this machine reach it."""
         serving = self._config.serving
+        scheme = "https" if "ssl_certfile" in serving.http_options else "http"
         host = "127.0.0.1" if serving.host in ("0.0.0.0", "::") else serving.host
-        return f"http://{host}:{serving.port}"
+        return f"{scheme}://{host}:{serving.port}{serving.route_prefix.rstrip('/')}"
 
     def answers_http(self) -> bool:
         """Whether it answers at `url`; Serve's proxies learn of a new application some time after it runs."""
         deadline = time.monotonic() + _REACH_SECONDS
         while time.monotonic() < deadline:
             with contextlib.suppress(httpx.TransportError):
-                if httpx.get(f"{self.url}/health", trust_env=False, timeout=_REACH_SECONDS).is_success:
+                # The certificate is for the name that clients use.
+                if httpx.get(f"{self.url}/health", trust_env=False, timeout=_REACH_SECONDS, verify=False).is_success:
                     return True
             time.sleep(_POLL_SECONDS)
         return False
@@ -141,30 +157,32 @@ class ServeDeployment:
     def stop(self, *, cluster_ends: bool) -> None:
         """Take the application down; requests in flight may finish.
 
-        Serve itself goes too where it was started for it. Either way Serve is told with the first call, so that the
-        application ends even when this process is killed while it waits, as `ray job stop` does after 3 seconds.
+        Serve itself goes too where it was started for it and has no other application by now. Either way Serve is told
+        at once, so that the application ends even when this process is killed while it waits, as `ray job stop` does
+        after 3 seconds.
 
         Args:
             cluster_ends: Whether the cluster is shut down next, and Serve with it.
         """
         # Ray reports the end of Serve's controller as an error on standard output.
         with contextlib.suppress(RayError, RayServeException), contextlib.redirect_stdout(io.StringIO()):
-            if cluster_ends or not self._owns_serve:
-                serve.delete(self.name)
-            else:
+            others = serve.status().applications.keys() - {self.name}
+            if self._owns_serve and not cluster_ends and not others:
                 serve.shutdown()
+            elif self._deployed:
+                serve.delete(self.name)
 
     def _start_serve(self) -> None:
         status = serve.status()
-        if status.applications:
+        if self.name in status.applications:
             raise ClusterError(
-                f"The Ray cluster already serves {', '.join(status.applications)}",
-                "Stop it first (`serve shutdown`), or use another cluster.",
+                f"The Ray cluster already serves an application {self.name}",
+                f"Set another model.served_name, or stop it first (`serve shutdown` stops {len(status.applications)}).",
             )
         self._owns_serve = not status.proxies
         serving = self._config.serving
         serve.start(
-            http_options={"host": serving.host, "port": serving.port},
+            http_options={**serving.http_options, "host": serving.host, "port": serving.port},
             logging_config=LoggingConfig(log_level="WARNING"),
         )
 

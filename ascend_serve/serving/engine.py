@@ -145,7 +145,7 @@ class OpenAIEngine:
     async def _begin_to_serve(self) -> None:
         self._replanner = Replanner(self.llm, self._plan, self._config.graph.replan_saving)
         with self._timed("warm_up"):
-            await _within(_WARM_UP_SECONDS, _warm_up(self.llm, self.app, self._args), "It stalled in its warm-up")
+            await _within(_WARM_UP_SECONDS, _warm_up(self.llm, self.app), "It stalled in its warm-up")
         if self._config.graph.replan is Replan.IDLE:
             await self._start_replanning()
 
@@ -321,16 +321,14 @@ async def _attach(app: FastAPI, llm: AsyncLLM, args: argparse.Namespace) -> None
     await attach(app, llm, args)
 
 
-async def _warm_up(llm: AsyncLLM, app: FastAPI, args: argparse.Namespace) -> None:
+async def _warm_up(llm: AsyncLLM, app: FastAPI) -> None:
     """Run each kind of sampler once, as the first random one compiles for seconds, and each way into ``app``."""
-    from vllm import SamplingParams, envs
+    from vllm import SamplingParams
 
     for kind in _SAMPLERS:
         await _generate(llm, SamplingParams(max_tokens=_WARM_UP_TOKENS, ignore_eos=True, **kind))
-    keys = args.api_key or [envs.VLLM_API_KEY]
-    headers = {"Authorization": f"Bearer {keys[0]}"}
     transport = httpx.ASGITransport(app)
-    async with httpx.AsyncClient(transport=transport, base_url="http://engine", headers=headers) as client:
+    async with httpx.AsyncClient(transport=transport, base_url="http://engine") as client:
         for path, prompt in _PROMPTS.items():
             for stream in (False, True):
                 body = {"max_tokens": _WARM_UP_TOKENS, "stream": stream, **prompt}

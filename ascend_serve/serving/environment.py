@@ -11,9 +11,13 @@ import ray
 from ascend_serve.cluster.token import AUTH_MODE
 from ascend_serve.config.schema import AscendServeConfig
 from ascend_serve.graph.streams import EXPANSION_MODE
+from ascend_serve.serving.api_keys import VARIABLE
 
 EMULATED_NPU = "ASCEND_SERVE_EMULATED_NPU"
 """Chooses our emulated platform; vLLM reads it when it is imported."""
+
+MAX_ANSWERS = 128
+"""Largest ``n`` of a request, as in OpenAI's API."""
 
 THREADS_BIND = "VLLM_CPU_OMP_THREADS_BIND"
 
@@ -48,9 +52,12 @@ def prepare_engine_process(config: AscendServeConfig) -> None:
 
     The engine core is a process of its own that connects to Ray by itself: without an address it would start a cluster
     of its own. Emulated NPUs get cores of their own, because vLLM's CPU backend refuses two ranks on one NUMA node
-    otherwise; what the user set wins.
+    otherwise; what the user set wins. API keys are checked before vLLM's application, so its own check gets none, and
+    neither do the engine core and the workers. vLLM would take 16384 answers of one request.
     """
+    os.environ.pop(VARIABLE, None)
     os.environ["RAY_ADDRESS"] = ray.get_runtime_context().gcs_address
+    os.environ.setdefault("VLLM_MAX_N_SEQUENCES", str(MAX_ANSWERS))
     if config.emulated.npus:
         cores = sorted(os.sched_getaffinity(0))
         os.environ.setdefault(THREADS_BIND, threads_bind(cores, config.parallel.world_size))

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import socket
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from ascend_serve.errors import ModelError, PortInUseError
+from ascend_serve.config import AscendServeConfig
+from ascend_serve.errors import ConfigError, ModelError, PortInUseError
 
 
 def check_model(path: str) -> None:
@@ -46,6 +48,51 @@ def check_port(host: str, port: int) -> None:
             f"Choose another port, for example serving.port={_free_port(host)}, or stop what listens there "
             f"(`ss -ltnp sport = :{port}` names it).",
         ) from error
+
+
+_SERVERS_OWN = ("host", "port", "http_options")
+"""Keys of the section ``serving`` that belong to the server, not to one of its models."""
+
+
+def behind_one_server(configs: Sequence[AscendServeConfig]) -> list[AscendServeConfig]:
+    """Let several models share one server: what one of them says about it holds for all.
+
+    Raises:
+        ConfigError: Two of them contradict each other, or cannot be told apart.
+    """
+    problems = [*_contradictions(configs), *_not_told_apart(configs)]
+    if problems:
+        raise ConfigError.of("the configurations", problems)
+    said = {
+        key: getattr(config.serving, key)
+        for config in configs
+        for key in _SERVERS_OWN
+        if key in config.serving.model_fields_set
+    }
+    return [config.model_copy(update={"serving": config.serving.model_copy(update=said)}) for config in configs]
+
+
+def _contradictions(configs: Sequence[AscendServeConfig]) -> Iterator[tuple[str, str]]:
+    for key in _SERVERS_OWN:
+        said = [getattr(config.serving, key) for config in configs if key in config.serving.model_fields_set]
+        different = [value for value in said if value != said[0]]
+        if different:
+            yield f"serving.{key}: {said[0]} and {different[0]}; the models share one server", "Set it for one of them."
+    if len({config.emulated.npus > 0 for config in configs}) > 1:
+        yield "emulated.npus: 0 for some models only", "Serve all of them on emulated NPUs, or none."
+
+
+def _not_told_apart(configs: Sequence[AscendServeConfig]) -> Iterator[tuple[str, str]]:
+    names = [config.model.name for config in configs]
+    prefixes = [config.serving.route_prefix for config in configs]
+    for name in sorted({name for name in names if names.count(name) > 1}):
+        yield f"model.served_name: {name} is the name of several models", "Give each its own model.served_name."
+    for prefix in sorted({prefix for prefix in prefixes if prefixes.count(prefix) > 1}):
+        sharing = [name for name, own in zip(names, prefixes, strict=True) if own == prefix]
+        yield (
+            f"serving.route_prefix: {prefix} is the prefix of {' and '.join(sharing)}",
+            f"Give each its own, for example serving.route_prefix=/{sharing[-1]} after the last file.",
+        )
 
 
 def _free_port(host: str) -> int:

@@ -100,7 +100,6 @@ VLLM: Table = {
         "EngineArgs.worker_extension_cls",
     ),
     "vllm.entrypoints.serve.profile.api_router": ("text:/start_profile", "text:/stop_profile"),
-    "vllm.envs": ("VLLM_API_KEY",),
     "vllm.forward_context": (
         "BatchDescriptor.num_active_loras",
         "BatchDescriptor.num_reqs",
@@ -163,7 +162,7 @@ VLLM: Table = {
         "AsyncLLM.shutdown(self, timeout)",
         "AsyncLLM.vllm_config",
     ),
-    "vllm.v1.engine.exceptions": ("EngineDeadError",),
+    "vllm.v1.engine.exceptions": ("EngineDeadError", "EngineGenerateError"),
     "vllm.v1.engine.output_processor": (
         "OutputProcessor.has_unfinished_requests(self)",
         "OutputProcessor.propagate_error(self, e)",
@@ -199,19 +198,21 @@ VLLM_0_23_0: Table = {
         "build_app(args, supported_tasks, model_config)",
         "init_app_state(engine_client, state, args, supported_tasks)",
     ),
-    "vllm.entrypoints.openai.cli_args": (
-        "FrontendArgs.api_key",
-        "make_arg_parser(parser)",
+    "vllm.entrypoints.openai.cli_args": ("make_arg_parser(parser)",),
+    "vllm.entrypoints.serve.utils.server_utils": (
+        "AuthenticationMiddleware(app, tokens)",
+        "AuthenticationMiddleware.verify_token(self, headers)",
     ),
 }
-"""What only vLLM 0.23.0 has; ``serving/openai_app.py`` takes either."""
+"""What only vLLM 0.23.0 has; ``serving/openai_app.py`` and ``serving/guard.py`` take either."""
 
 VLLM_INSTALLED: Table = {
     "vllm.entrypoints.launchers.api_server.app_state": ("init_app_state(engine_client, state, args, supported_tasks)",),
     "vllm.entrypoints.launchers.app": ("build_app(args, supported_tasks, model_config)",),
-    "vllm.entrypoints.launchers.cli_args": (
-        "FrontendArgs.api_key",
-        "make_arg_parser(parser)",
+    "vllm.entrypoints.launchers.cli_args": ("make_arg_parser(parser)",),
+    "vllm.entrypoints.serve.middleware.authenticate": (
+        "AuthenticationMiddleware(app, tokens)",
+        "AuthenticationMiddleware.verify_token(self, headers)",
     ),
     "vllm.v1.executor.abstract": ("Executor.compile_or_warm_up_model(self)",),
 }

@@ -20,6 +20,7 @@ from pathlib import Path
 import fastapi
 import httpx
 import torch
+from pydantic import SecretStr
 from ray.actor import ActorMethod
 
 from tests.contract.interfaces import Table
@@ -235,7 +236,7 @@ def _names_of_others() -> frozenset[str]:
     kinds: list[object] = [kind for kind in vars(builtins).values() if isinstance(kind, type)]
     kinds += [Path, logging.Logger, os.stat_result, threading.Thread, type(hashlib.sha256()), torch.Tensor, ActorMethod]
     kinds += [asyncio.Task, argparse.ArgumentParser, argparse.ArgumentError(None, "")]
-    kinds += [fastapi.FastAPI, httpx.AsyncClient, httpx.Response(200), re.Pattern]
+    kinds += [fastapi.FastAPI(), SecretStr, httpx.AsyncClient, httpx.Response(200), re.Pattern]
     return frozenset(name for kind in kinds for name in dir(kind))
 
 

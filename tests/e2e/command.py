@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -49,6 +50,14 @@ class Command:
             self._seen |= set(psutil.Process(self.process.pid).children(recursive=True))
         except psutil.NoSuchProcess:
             return
+
+    def command_lines(self) -> list[str]:
+        """What a process list shows of the processes that run now, itself included."""
+        lines = []
+        for process in {psutil.Process(self.process.pid), *self._seen}:
+            with contextlib.suppress(psutil.Error):
+                lines.append(" ".join(process.cmdline()))
+        return lines
 
     def end(self, *signals: signal.Signals) -> int:
         """Send Ctrl-C to the whole group, as a terminal does, and others as `kill` does; return the exit code."""

@@ -1,15 +1,17 @@
-"""A real server on two emulated NPUs, asked by the official client."""
+"""A real server on two emulated NPUs, asked by the official client and by hostile ones."""
 
 from __future__ import annotations
 
 import gzip
 import json
+import os
 import re
-import shlex
 import signal
 import subprocess
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +21,14 @@ import pytest
 
 from tests.e2e.command import Command
 from tests.e2e.conftest import COMMAND
+from tests.e2e.hostile import Attack, attacks
 
 pytestmark = pytest.mark.timeout(600)
+
+KEY = "the-key-of-this-test"
+BEARER = {"Authorization": f"Bearer {KEY}"}
+BOUND_SECONDS = 30
+"""Within which each hostile request has its answer, on a busy machine."""
 
 GREETING: list[Any] = [{"role": "user", "content": "Hello"}]
 
@@ -32,8 +40,11 @@ def traces(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def server(start: Callable[..., Command], traces: Path) -> Iterator[Command]:
-    command = start(f"vllm.profiler_config={{profiler: torch, torch_profiler_dir: {traces}}}")
+def server(start: Callable[..., Command], traces: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Command]:
+    keys = tmp_path_factory.mktemp("keys") / "keys"
+    keys.write_text(f"another-key\n{KEY}\n")
+    profiler = f"vllm.profiler_config={{profiler: torch, torch_profiler_dir: {traces}}}"
+    command = start(f"serving.api_key_file={keys}", profiler)
     command.wait_for("curl ")
     yield command
     assert command.end(signal.SIGINT) == 130
@@ -42,12 +53,12 @@ def server(start: Callable[..., Command], traces: Path) -> Iterator[Command]:
 
 @pytest.fixture(scope="module")
 def client(server: Command) -> openai.OpenAI:
-    return openai.OpenAI(base_url=f"http://127.0.0.1:{server.port}/v1", api_key="none", max_retries=0)
+    return openai.OpenAI(base_url=f"http://127.0.0.1:{server.port}/v1", api_key=KEY, max_retries=0)
 
 
 @pytest.fixture(scope="module")
 def http(server: Command) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=f"http://127.0.0.1:{server.port}", timeout=60) as client:
+    with httpx.Client(base_url=f"http://127.0.0.1:{server.port}", timeout=60, headers=BEARER) as client:
         yield client
 
 
@@ -128,7 +139,13 @@ def test_report(http: httpx.Client) -> None:
 
 def test_profile_writes_a_trace_of_every_rank(server: Command, traces: Path) -> None:
     url = f"http://127.0.0.1:{server.port}"
-    done = subprocess.run([*COMMAND, "profile", "--url", url], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [*COMMAND, "profile", "--url", url],
+        env={**os.environ, "VLLM_API_KEY": KEY},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     named = re.findall(rf"^  ({re.escape(str(traces))}/\S+)$", done.stdout, re.MULTILINE)
     assert sorted(named) == sorted(map(str, traces.glob("*.pt.trace.json.gz")))
@@ -147,7 +164,8 @@ def test_the_output_tells_phases_and_result(server: Command) -> None:
 
 def test_the_curl_line_works_when_pasted(server: Command) -> None:
     line = server.wait_for("curl ")
-    answer = subprocess.run([*shlex.split(line), "--silent", "--fail"], check=True, capture_output=True, text=True)
+    shell = {**os.environ, "VLLM_API_KEY": KEY}
+    answer = subprocess.run(f"{line} --silent --fail", shell=True, env=shell, check=True, capture_output=True)
     assert json.loads(answer.stdout)["choices"][0]["message"]["role"] == "assistant"
 
 
@@ -158,3 +176,81 @@ def test_a_second_server_on_the_port_is_refused_before_anything_starts(
     assert second.process.wait(timeout=60) == 1
     assert f"serving.port {server.port}: Address already in use" in second.text()
     assert "logs:" not in second.text()
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        pytest.param({}, id="no key"),
+        pytest.param({"Authorization": "Bearer wrong"}, id="a wrong key"),
+        pytest.param({"Authorization": f"Bearer {KEY}x"}, id="a longer key"),
+        pytest.param({"Authorization": KEY}, id="no scheme"),
+    ],
+)
+def test_every_route_but_health_asks_for_a_key(server: Command, http: httpx.Client, headers: dict[str, str]) -> None:
+    paths = [*http.get("/openapi.json").json()["paths"], "/metrics", "/docs", "/openapi.json", "/no/such"]
+    with httpx.Client(base_url=http.base_url, timeout=60, headers=headers) as stranger:
+        answers = {path: stranger.request(method, path).status_code for path in paths for method in ("GET", "POST")}
+        assert stranger.get("/health").status_code == 200
+    open_to_strangers = {path for path, status in answers.items() if status != 401}
+    assert open_to_strangers == {"/health"}
+
+
+def test_keys_are_neither_printed_nor_in_a_process_list(server: Command) -> None:
+    server.look()
+    assert KEY not in server.text()
+    assert [line for line in server.command_lines() if KEY in line] == []
+    logs = re.search(r"^logs: (.+)$", server.text(), re.MULTILINE)
+    assert logs is not None
+    telling = [file for file in Path(logs[1]).rglob("*") if file.is_file() and KEY.encode() in file.read_bytes()]
+    assert telling == []
+
+
+def test_hostile_requests_are_refused_and_nobody_else_notices(http: httpx.Client) -> None:
+    quiet = _reference(http)
+    with _steady_client(http) as others, ThreadPoolExecutor(4) as pool:
+        table = list(attacks())
+        answers = pool.map(lambda attack: _attack(http, attack), table)
+        harm = {f"{attack.path} {attack.name}": answer for attack, answer in zip(table, answers, strict=True) if answer}
+    assert harm == {}
+    assert len(table) >= 200
+    assert others
+    assert set(others) == {quiet}
+    assert _reference(http) == quiet
+
+
+def _attack(http: httpx.Client, attack: Attack) -> str:
+    """What happened, where it was no refusal of the request."""
+    try:
+        answer = http.request(
+            attack.method, attack.path, content=attack.body, headers=attack.headers, timeout=BOUND_SECONDS
+        )
+    except httpx.HTTPError as error:
+        return repr(error)
+    return "" if 400 <= answer.status_code < 500 else f"{answer.status_code} {answer.text[:200]}"
+
+
+def _reference(http: httpx.Client) -> str:
+    body = {"model": "demo", "prompt": "Hello", "max_tokens": 16, "temperature": 0, "logprobs": 1}
+    answer = http.post("/v1/completions", json=body)
+    assert answer.status_code == 200, answer.text
+    return json.dumps(answer.json()["choices"][0]["logprobs"]["tokens"])
+
+
+@contextmanager
+def _steady_client(http: httpx.Client) -> Iterator[list[str]]:
+    """A client that asks the same thing all the time; its answers."""
+    answers: list[str] = []
+    stop = threading.Event()
+
+    def ask() -> None:
+        while not stop.is_set():
+            answers.append(_reference(http))
+
+    with ThreadPoolExecutor(1) as pool:
+        asking = pool.submit(ask)
+        try:
+            yield answers
+        finally:
+            stop.set()
+            asking.result()

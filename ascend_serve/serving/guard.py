@@ -1,0 +1,171 @@
+"""What stands before vLLM's application: who may ask, and how much may be sent."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from pydantic import SecretStr
+from starlette.datastructures import Headers
+from starlette.responses import JSONResponse
+from starlette.websockets import WebSocketClose
+
+try:
+    from vllm.entrypoints.serve.middleware.authenticate import AuthenticationMiddleware
+except ImportError:
+    from vllm.entrypoints.serve.utils.server_utils import AuthenticationMiddleware
+
+from vllm.v1.engine.exceptions import EngineGenerateError
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI, Request, Response
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+_OPEN = "/health"
+_POLICY_VIOLATION = 1008
+_CHALLENGE = {"WWW-Authenticate": "Bearer"}
+
+_MAX_PROMPTS = 2048
+"""Prompts of one request, as in OpenAI's API; vLLM has no limit of its own."""
+
+
+def guarded(app: ASGIApp, keys: Sequence[SecretStr], max_body_bytes: int) -> ASGIApp:
+    """Put the guards before ``app``.
+
+    Args:
+        app: What to guard.
+        keys: Keys that clients may use; without one everybody may ask.
+        max_body_bytes: Largest body of a request.
+    """
+    limited = BodyGuard(app, max_body_bytes)
+    return EveryRouteAuthentication(limited, [key.get_secret_value() for key in keys]) if keys else limited
+
+
+class EveryRouteAuthentication:
+    """vLLM's check of API keys, on every route but ``/health``.
+
+    vLLM guards the OpenAI routes alone (0.23.0 and 0.32.0); who may not ask may not tokenize or read metrics either.
+    A browser's preflight request has no key by definition, and is answered by vLLM's CORS middleware.
+
+    Args:
+        app: What to guard.
+        keys: Keys that clients may use.
+    """
+
+    def __init__(self, app: ASGIApp, keys: list[str]) -> None:
+        self._app = app
+        self._vllms = AuthenticationMiddleware(app, keys)
+
+    # A coroutine function, or uvicorn takes it for an application of ASGI 2.
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in ("http", "websocket") or self._may(scope):
+            await self._app(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await WebSocketClose(_POLICY_VIOLATION)(scope, receive, send)
+        else:
+            await _error(401, "Unauthorized", "Send a key: Authorization: Bearer <key>", _CHALLENGE)(
+                scope, receive, send
+            )
+
+    def _may(self, scope: Scope) -> bool:
+        headers = Headers(scope=scope)
+        preflight = scope.get("method") == "OPTIONS" and "Access-Control-Request-Method" in headers
+        path = scope["path"].removeprefix(scope.get("root_path", ""))
+        return path == _OPEN or preflight or self._vllms.verify_token(headers)
+
+
+class BodyGuard:
+    """Answers what vLLM would choke on: too large a body by 413, too many prompts and some wrong types by 400.
+
+    Args:
+        app: What to guard.
+        max_bytes: Largest body.
+    """
+
+    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+        self._app = app
+        self._max_bytes = max_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        announced = headers.get("Content-Length", "")
+        too_large = announced.isdigit() and int(announced) > self._max_bytes
+        body = None if too_large else await self._body(receive)
+        if body is None:
+            problem = f"The body of a request may have {self._max_bytes} bytes (serving.max_body_bytes)."
+            await _error(413, "Content Too Large", problem)(scope, receive, send)
+        elif refusal := _refusal(body) if "json" in headers.get("Content-Type", "") else None:
+            await _error(400, "BadRequestError", refusal)(scope, receive, send)
+        else:
+            await self._app(scope, _replay(body, receive), send)
+
+    async def _body(self, receive: Receive) -> bytes | None:
+        """The whole body, or ``None`` as soon as too much of it came."""
+        body = bytearray()
+        more = True
+        while more:
+            message = await receive()
+            body += message.get("body", b"")
+            if len(body) > self._max_bytes:
+                return None
+            more = message.get("more_body", False)
+        return bytes(body)
+
+
+def refuse_what_cannot_be_sent(app: FastAPI) -> None:
+    """Answer by 400 what vLLM cannot send to its engine core: a number of more than 64 bits, which it calls its fault.
+
+    All other failures of a request stay with the handler that vLLM registered (0.23.0 and 0.32.0).
+    """
+    handlers = app.exception_handlers
+    vllms: Any = next(handlers[kind] for kind in EngineGenerateError.__mro__ if kind in handlers)
+
+    async def handle(request: Request, error: Exception) -> Response:
+        if isinstance(error.__cause__, OverflowError):
+            return _error(400, "BadRequestError", f"A number of the request is out of range: {error.__cause__}")
+        answer: Response = await vllms(request, error)
+        return answer
+
+    app.add_exception_handler(EngineGenerateError, handle)
+
+
+def _replay(body: bytes, receive: Receive) -> Receive:
+    """``receive`` as it was before the body was read."""
+    messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def again() -> Message:
+        return messages.pop() if messages else await receive()
+
+    return again
+
+
+def _refusal(body: bytes) -> str | None:
+    """Why vLLM should not see this; what is no JSON object it refuses itself."""
+    try:
+        request = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(request, dict):
+        return None
+    for name in ("prompt", "input"):
+        if _is_too_long(request.get(name)):
+            return f"{name}: one request may have {_MAX_PROMPTS} of them"
+    # vLLM 0.32.0 takes a mapping for granted before it validates, and answers 500.
+    if not isinstance(request.get("structured_outputs"), dict | None):
+        return "structured_outputs: not an object"
+    return None
+
+
+def _is_too_long(prompts: Any) -> bool:
+    """A list of numbers is one prompt in tokens, which the model's length bounds."""
+    return isinstance(prompts, list) and len(prompts) > _MAX_PROMPTS and not isinstance(prompts[0], int)
+
+
+def _error(status: int, kind: str, message: str, headers: dict[str, str] | None = None) -> JSONResponse:
+    """An error in the shape of OpenAI's."""
+    body = {"error": {"message": message, "type": kind, "param": None, "code": status}}
+    return JSONResponse(body, status_code=status, headers=headers)

@@ -1,0 +1,103 @@
+"""The guards before the application, with an application that echoes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from fastapi import FastAPI, Request, WebSocket
+from pydantic import SecretStr
+from starlette.testclient import TestClient
+from starlette.websockets import WebSocketDisconnect
+
+from ascend_serve.serving.guard import guarded
+
+LIMIT = 1000
+KEY = "key-2"
+
+
+@pytest.fixture(scope="module", params=["", "/demo"], ids=["at the root", "below a prefix"])
+def client(request: pytest.FixtureRequest) -> TestClient:
+    app = FastAPI()
+
+    @app.get("/health")
+    @app.get("/metrics")
+    @app.get("/health/more")
+    async def get() -> str:
+        return "fine"
+
+    @app.post("/echo")
+    async def echo(request: Request) -> int:
+        return len(await request.body())
+
+    @app.websocket("/live")
+    async def live(socket: WebSocket) -> None:
+        await socket.accept()
+
+    # As Serve has it, the root path is in the path.
+    prefix: str = request.param
+    guard = guarded(app, [SecretStr("key-1"), SecretStr(KEY)], LIMIT)
+    return TestClient(guard, root_path=prefix, base_url=f"http://test{prefix}")
+
+
+def bearer(key: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {key}"}
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/openapi.json", "/health/more", "/health/", "/no/such"])
+def test_every_route_wants_a_key(client: TestClient, path: str) -> None:
+    answer = client.get(path)
+    assert answer.status_code == 401
+    assert answer.headers["WWW-Authenticate"] == "Bearer"
+    assert client.get(path, headers=bearer(KEY)).status_code != 401
+
+
+def test_health_wants_none(client: TestClient) -> None:
+    assert client.get("/health").status_code == 200
+
+
+@pytest.mark.parametrize(
+    "header", ["Bearer key-3", "Bearer ", "Bearer key-1 ", KEY, f"Basic {KEY}", "Bearer key-1,key-2"]
+)
+def test_a_wrong_key_is_none(client: TestClient, header: str) -> None:
+    assert client.get("/metrics", headers={"Authorization": header}).status_code == 401
+
+
+@pytest.mark.parametrize("key", ["key-1", KEY])
+def test_each_key_is_good(client: TestClient, key: str) -> None:
+    assert client.get("/metrics", headers=bearer(key)).json() == "fine"
+
+
+def test_only_a_preflight_may_ask_for_options_without_a_key(client: TestClient) -> None:
+    assert client.options("/metrics").status_code == 401
+    assert client.options("/metrics", headers={"Access-Control-Request-Method": "GET"}).status_code != 401
+
+
+def test_a_socket_wants_a_key(client: TestClient) -> None:
+    with pytest.raises(WebSocketDisconnect), client.websocket_connect("/live"):
+        pass
+    with client.websocket_connect("/live", headers=bearer(KEY)):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("size", "status"), [(LIMIT, 200), (LIMIT + 1, 413), (10 * LIMIT, 413)], ids=["all", "one more", "many more"]
+)
+@pytest.mark.parametrize("announced", [True, False], ids=["announced", "in pieces"])
+def test_a_body_has_a_largest_size(client: TestClient, size: int, status: int, announced: bool) -> None:
+    def pieces() -> Iterator[bytes]:
+        yield from (b"x" * 100 for _ in range(size // 100))
+        yield b"x" * (size % 100)
+
+    answer = client.post("/echo", content=b"x" * size if announced else pieces(), headers=bearer(KEY))
+    assert answer.status_code == status
+    assert str(LIMIT) in answer.text
+
+
+def test_a_key_is_checked_before_a_body_is_read(client: TestClient) -> None:
+    assert client.post("/echo", content=b"x" * 10 * LIMIT).status_code == 401
+
+
+def test_without_keys_everybody_may_ask() -> None:
+    app = FastAPI()
+    assert TestClient(guarded(app, [], LIMIT)).get("/openapi.json").status_code == 200
