@@ -112,10 +112,14 @@ def _deployment(model: _Model, cluster: Cluster, started: float) -> Iterator[Ser
 
 
 def _bring_up(deployment: ServeDeployment) -> None:
+    said = ""
     with StartupProgress(console) as progress:
         progress.enter("load")
         for state in deployment.watch():
             progress.follow(state.snapshot)
+            if deployment.waiting and not said:
+                said = deployment.waiting
+                print_warning(f"No node has room for a replica of {deployment.name} now; it waits. Serve says: {said}")
     if not deployment.answers_http():
         print_warning(
             f"The application runs, but nothing answers at {deployment.url}: Serve was started with other HTTP "

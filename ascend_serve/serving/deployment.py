@@ -33,6 +33,8 @@ logging.getLogger("ray.serve").setLevel(logging.WARNING)
 
 _POLL_SECONDS = 0.2
 _REACH_SECONDS = 10.0
+_NOT_PLACED = "to be scheduled"
+"""Part of what Serve 2.60 says of a replica whose placement group or actor is still pending."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,7 @@ class ServeDeployment:
     Attributes:
         name: Name of the application.
         answered: Whether it has answered so far.
+        waiting: What Serve says of a replica that no node has room for, after half a minute; empty otherwise.
     """
 
     def __init__(
@@ -74,6 +77,7 @@ class ServeDeployment:
         self._owns_serve = False
         self._deployed = False
         self.answered = False
+        self.waiting = ""
 
     def deploy(self) -> None:
         """Ask Serve for the application; returns before it answers.
@@ -123,9 +127,11 @@ class ServeDeployment:
                 f"The application {self.name} is gone from the Ray cluster: {error}",
                 "Somebody deleted it, or the cluster went down; start again.",
             ) from error
+        replica = application.deployments.get(DEPLOYMENT)
+        message = replica.message if replica else application.message
         if application.status == ApplicationStatus.DEPLOY_FAILED:
-            replica = application.deployments.get(DEPLOYMENT)
-            raise unmarked(replica.message if replica else application.message)
+            raise unmarked(message)
+        self.waiting = message if _NOT_PLACED in message else ""
         running = application.status == ApplicationStatus.RUNNING
         self.answered |= running
         return running

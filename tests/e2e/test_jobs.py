@@ -10,8 +10,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.e2e.conftest import free_port
-from tests.e2e.ray_head import ROOT, RayHead, ray_head, wait_until
+from tests.e2e.conftest import COMMAND, free_port
+from tests.e2e.ray_head import ROOT, RayHead, ray_head, started, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -70,6 +70,19 @@ def test_variables_of_the_job_reach_the_workers_and_are_checked(head: RayHead, c
     done = head.ray(*SUBMIT, "--runtime-env-json", env, "--", *entry)
     assert done.returncode == 1, done.stdout
     assert re.search(r"GLOO_SOCKET_IFNAME=nosuch0 names no interface of this node \(it has .*lo.*\)", done.stdout)
+    assert_nothing_is_left(head)
+
+
+def test_a_server_whose_npus_are_taken_says_so(head: RayHead, config: Callable[[int], Path], tmp_path: Path) -> None:
+    hold = "import ray, time; ray.init(); ray.get(ray.remote(resources={'NPU': 1})(time.sleep).remote(600))"
+    held = head.ray("job", "submit", "--no-wait", "--submission-id", "holder", "--", "python", "-c", hold)
+    assert held.returncode == 0, held.stdout
+    assert wait_until(lambda: head.survey().free_npus == 1, START_SECONDS)
+    env = head.env | {"RAY_ADDRESS": head.address}
+    with started([*COMMAND, "serve", config(free_port())], env, (tmp_path / "output").open("w")) as server:
+        assert wait_until(lambda: "No node has room" in (tmp_path / "output").read_text(), START_SECONDS)
+        assert server.is_running()
+    head.ray("job", "stop", "holder")
     assert_nothing_is_left(head)
 
 
