@@ -131,6 +131,8 @@ def refuse_what_cannot_be_sent(app: FastAPI) -> None:
         return answer
 
     app.add_exception_handler(EngineGenerateError, handle)
+    # vLLM's application is complete by now, and has copied its handlers (``sagemaker_standards_bootstrap``).
+    app.middleware_stack = app.build_middleware_stack()
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:

@@ -29,7 +29,7 @@ SAMPLING: dict[str, tuple[Any, ...]] = {
     "n": (0, -1, 129, LARGE, HUGE, 1.5, "two", []),
     "temperature": (-1, "hot", [], float("nan"), float("inf")),
     "top_p": (0, -1, 2, HUGE, "most", float("nan")),
-    "top_k": (-5, 1.5, "all"),
+    "top_k": (-5, 1.5, HUGE, 1e30, "9" * 30, "all"),
     "min_p": (-1, 2, "x"),
     "presence_penalty": (-3, 3, HUGE, "x"),
     "frequency_penalty": (-3, 3, HUGE, "x"),

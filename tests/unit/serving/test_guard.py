@@ -7,10 +7,12 @@ from collections.abc import Iterator
 import pytest
 from fastapi import FastAPI, Request, WebSocket
 from pydantic import SecretStr
+from starlette.responses import JSONResponse
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
+from vllm.v1.engine.exceptions import EngineGenerateError
 
-from ascend_serve.serving.guard import guarded
+from ascend_serve.serving.guard import guarded, refuse_what_cannot_be_sent
 
 LIMIT = 1000
 KEY = "key-2"
@@ -101,3 +103,63 @@ def test_a_key_is_checked_before_a_body_is_read(client: TestClient) -> None:
 def test_without_keys_everybody_may_ask() -> None:
     app = FastAPI()
     assert TestClient(guarded(app, [], LIMIT)).get("/openapi.json").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("cause", "status"),
+    [
+        pytest.param(OverflowError("too big"), 400, id="a number"),
+        pytest.param(RuntimeError("broken"), 500, id="the engine"),
+    ],
+)
+def test_a_number_that_cannot_be_sent_is_the_clients_fault(cause: Exception, status: int) -> None:
+    app = FastAPI()
+
+    @app.exception_handler(EngineGenerateError.__base__)
+    async def vllms(request: Request, error: Exception) -> JSONResponse:
+        return JSONResponse({}, 500)
+
+    @app.get("/")
+    async def fail() -> None:
+        raise EngineGenerateError from cause
+
+    app.middleware_stack = app.build_middleware_stack()
+    refuse_what_cannot_be_sent(app)
+    assert TestClient(app).get("/").status_code == status
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        pytest.param({"prompt": ["a"] * 2048}, 200, id="as many prompts as one may send"),
+        pytest.param({"prompt": ["a"] * 2049}, 400, id="one more prompt"),
+        pytest.param({"prompt": [1] * 5000}, 200, id="one prompt of many tokens"),
+        pytest.param({"input": ["a"] * 2049}, 400, id="one more text to embed"),
+        pytest.param({"structured_outputs": {"choice": ["a"]}}, 200, id="structured outputs"),
+        pytest.param({"structured_outputs": "x"}, 400, id="structured outputs that are no object"),
+        pytest.param([1], 200, id="no object, which the application refuses itself"),
+    ],
+)
+def test_what_the_application_would_choke_on_does_not_get_there(body: object, status: int) -> None:
+    app = FastAPI()
+
+    @app.post("/")
+    async def take(request: Request) -> int:
+        return len(await request.body())
+
+    client = TestClient(guarded(app, [], 2**20))
+    answer = client.post("/", json=body)
+    assert answer.status_code == status
+    assert status != 200 or answer.json() == len(answer.request.content)
+
+
+def test_broken_and_deep_json_is_left_to_the_application() -> None:
+    app = FastAPI()
+
+    @app.post("/")
+    async def take(request: Request) -> str:
+        return "taken"
+
+    client = TestClient(guarded(app, [], 2**20))
+    for body in (b"{", b"[" * 100_000, b'{"n": ' + b"9" * 10_000 + b"}", b"\xff"):
+        assert client.post("/", content=body, headers={"Content-Type": "application/json"}).json() == "taken"
