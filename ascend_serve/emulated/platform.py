@@ -108,11 +108,6 @@ class EmulatedNPUPlatform(CpuPlatform):
         """Streams that captures can still take on this device."""
         return current_device().streams.left
 
-    @classmethod
-    def streams_per_graph(cls) -> int:
-        """Streams that one captured graph takes on this device."""
-        return current_device().streams_per_graph
-
 
 @dataclass(frozen=True, slots=True)
 class _GraphSettings:

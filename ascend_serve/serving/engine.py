@@ -283,7 +283,7 @@ class OpenAIEngine:
 def _arguments(config: AscendServeConfig, plan: DeploymentPlan) -> argparse.Namespace:
     from ascend_serve.serving.openai_app import server_arguments
 
-    prepare_engine_process(config)
+    prepare_engine_process()
     check_argument_names(config.vllm)
     remembering: dict[str, Any] = {"additional_config": {SECTION: {"plan_directory": str(default_directory())}}}
     return server_arguments(merge(plan.vllm_arguments, remembering))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from typing import Any
 
 import ray
@@ -18,8 +17,6 @@ EMULATED_NPU = "ASCEND_SERVE_EMULATED_NPU"
 
 MAX_ANSWERS = 128
 """Largest ``n`` of a request, as in OpenAI's API."""
-
-THREADS_BIND = "VLLM_CPU_OMP_THREADS_BIND"
 
 
 def engine_environment(config: AscendServeConfig) -> dict[str, str]:
@@ -47,27 +44,13 @@ def replica_runtime_env(config: AscendServeConfig) -> dict[str, Any]:
     return {**job, "env_vars": {**job.get("env_vars", {}), **engine_environment(config)}}
 
 
-def prepare_engine_process(config: AscendServeConfig) -> None:
+def prepare_engine_process() -> None:
     """Set what an engine inherits from the process that starts it, on the node where it starts.
 
     The engine core is a process of its own that connects to Ray by itself: without an address it would start a cluster
-    of its own. Emulated NPUs get cores of their own, because vLLM's CPU backend refuses two ranks on one NUMA node
-    otherwise; what the user set wins. API keys are checked before vLLM's application, so its own check gets none, and
-    neither do the engine core and the workers. vLLM would take 16384 answers of one request.
+    of its own. API keys are checked before vLLM's application, so its own check gets none, and neither do the engine
+    core and the workers. vLLM would take 16384 answers of one request.
     """
     os.environ.pop(VARIABLE, None)
     os.environ["RAY_ADDRESS"] = ray.get_runtime_context().gcs_address
     os.environ.setdefault("VLLM_MAX_N_SEQUENCES", str(MAX_ANSWERS))
-    if config.emulated.npus:
-        cores = sorted(os.sched_getaffinity(0))
-        os.environ.setdefault(THREADS_BIND, threads_bind(cores, config.parallel.world_size))
-
-
-def threads_bind(cores: Sequence[int], ranks: int) -> str:
-    """Deal ``cores`` to ``ranks`` as ``VLLM_CPU_OMP_THREADS_BIND`` wants it, for example ``0,1|2,3``.
-
-    With fewer cores than ranks, ranks share cores.
-    """
-    share = max(1, len(cores) // ranks)
-    dealt = [[cores[(rank * share + offset) % len(cores)] for offset in range(share)] for rank in range(ranks)]
-    return "|".join(",".join(map(str, own)) for own in dealt)

@@ -92,7 +92,7 @@ def test_the_platform_speaks_for_the_device() -> None:
     faults = [{"rank": 0, "phase": "propose", "error": "unknown"}]
     options = {"ascend_serve": {"emulated": {"stream_quota": 10, "faults": faults}}}
     initialize_device(device_of_config(config(options), rank=0))
-    assert (EmulatedNPUPlatform.streams_left(), EmulatedNPUPlatform.streams_per_graph()) == (10, 1)
+    assert EmulatedNPUPlatform.streams_left() == 10
     EmulatedNPUPlatform.scripted_fault("join")
     with pytest.raises(RuntimeError, match="NPU function error"):
         EmulatedNPUPlatform.scripted_fault("propose")

@@ -1,36 +1,10 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from ascend_serve.config.schema import AscendServeConfig, EmulatedConfig, HardwareConfig, ModelConfig
 from ascend_serve.graph.streams import ExpansionMode
-from ascend_serve.serving.environment import EMULATED_NPU, engine_environment, threads_bind
-
-
-@pytest.mark.parametrize(
-    ("cores", "ranks", "bind"),
-    [
-        pytest.param([0, 1], 2, "0|1", id="a core each"),
-        pytest.param([0, 1], 1, "0,1", id="all cores for one rank"),
-        pytest.param([2, 3, 6, 7], 2, "2,3|6,7", id="cores that do not start at 0"),
-        pytest.param([0, 1, 2], 2, "0|1", id="an odd core stays free"),
-        pytest.param([0, 1], 4, "0|1|0|1", id="more ranks than cores"),
-    ],
-)
-def test_deals_cores_to_ranks(cores: list[int], ranks: int, bind: str) -> None:
-    assert threads_bind(cores, ranks) == bind
-
-
-@given(st.sets(st.integers(0, 255), min_size=1), st.integers(1, 16))
-def test_ranks_get_equal_shares_and_share_cores_only_when_there_are_too_few(cores: set[int], ranks: int) -> None:
-    shares = [share.split(",") for share in threads_bind(sorted(cores), ranks).split("|")]
-    dealt = [int(core) for share in shares for core in share]
-    assert len(shares) == ranks
-    assert len({len(share) for share in shares}) == 1
-    assert set(dealt) <= cores
-    assert len(set(dealt)) == len(dealt) or ranks > len(cores)
+from ascend_serve.serving.environment import EMULATED_NPU, engine_environment
 
 
 @pytest.mark.parametrize(("npus", "emulated"), [(0, None), (2, "1")], ids=["real", "emulated"])
