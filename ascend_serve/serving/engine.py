@@ -31,7 +31,8 @@ from ascend_serve.telemetry.report import Event, GraphReport, build_report
 if TYPE_CHECKING:
     from fastapi import FastAPI
     from vllm import SamplingParams
-    from vllm.v1.engine.async_llm import AsyncLLM
+
+    from ascend_serve.engine.async_llm import ProfiledLLM
 
 logger = logging.getLogger(__name__)
 
@@ -67,7 +68,7 @@ class OpenAIEngine:
         events: What happened to the engine while it served, for the report.
     """
 
-    llm: AsyncLLM
+    llm: ProfiledLLM
     app: FastAPI
     _args: argparse.Namespace
     _replanner: Replanner
@@ -182,9 +183,9 @@ class OpenAIEngine:
         return self.llm.output_processor.has_unfinished_requests()
 
     @property
-    def is_capturing(self) -> bool:
-        """Whether the ranks capture other graphs just now, and answer nothing else."""
-        return self._replanner.is_capturing
+    def is_occupied(self) -> bool:
+        """Whether the ranks capture other graphs or write traces just now, and answer nothing else."""
+        return self._replanner.is_capturing or self.llm.is_profiling
 
     async def loss(self) -> str:
         """Wait until a worker process is lost, and tell which.
@@ -239,7 +240,7 @@ class OpenAIEngine:
         else:
             logger.warning("graph.replan has no effect: the group runs %s, which captures nothing", report.runtime)
 
-    async def _start_llm(self, instance_id: str) -> AsyncLLM:
+    async def _start_llm(self, instance_id: str) -> ProfiledLLM:
         log = OwnLog()
         watch = asyncio.create_task(self._watch_session())
         try:
@@ -289,11 +290,11 @@ def _arguments(config: AscendServeConfig, plan: DeploymentPlan) -> argparse.Name
     return server_arguments(merge(plan.vllm_arguments, remembering))
 
 
-def _build_llm(args: argparse.Namespace, instance_id: str, placement_group: PlacementGroup | None) -> AsyncLLM:
+def _build_llm(args: argparse.Namespace, instance_id: str, placement_group: PlacementGroup | None) -> ProfiledLLM:
     from vllm.engine.arg_utils import AsyncEngineArgs
     from vllm.usage.usage_lib import UsageContext
-    from vllm.v1.engine.async_llm import AsyncLLM
 
+    from ascend_serve.engine.async_llm import ProfiledLLM
     from ascend_serve.engine.executor import LockstepRayExecutor
 
     # By its name alone vLLM does not know that the executor can do pipeline parallelism.
@@ -301,7 +302,7 @@ def _build_llm(args: argparse.Namespace, instance_id: str, placement_group: Plac
     vllm_config = AsyncEngineArgs.from_cli_args(args).create_engine_config(UsageContext.OPENAI_API_SERVER)
     vllm_config.instance_id = instance_id
     vllm_config.parallel_config.placement_group = placement_group
-    return AsyncLLM.from_vllm_config(
+    return ProfiledLLM.from_vllm_config(
         vllm_config=vllm_config,
         usage_context=UsageContext.OPENAI_API_SERVER,
         enable_log_requests=args.enable_log_requests,
@@ -309,19 +310,19 @@ def _build_llm(args: argparse.Namespace, instance_id: str, placement_group: Plac
     )
 
 
-async def _application(llm: AsyncLLM, args: argparse.Namespace) -> FastAPI:
+async def _application(llm: ProfiledLLM, args: argparse.Namespace) -> FastAPI:
     from ascend_serve.serving.openai_app import openai_app
 
     return await openai_app(llm, args)
 
 
-async def _attach(app: FastAPI, llm: AsyncLLM, args: argparse.Namespace) -> None:
+async def _attach(app: FastAPI, llm: ProfiledLLM, args: argparse.Namespace) -> None:
     from ascend_serve.serving.openai_app import attach
 
     await attach(app, llm, args)
 
 
-async def _warm_up(llm: AsyncLLM, app: FastAPI) -> None:
+async def _warm_up(llm: ProfiledLLM, app: FastAPI) -> None:
     """Run each kind of sampler once, as the first random one compiles for seconds, and each way into ``app``."""
     from vllm import SamplingParams
 
@@ -336,7 +337,7 @@ async def _warm_up(llm: AsyncLLM, app: FastAPI) -> None:
                 logger.debug("Warm-up of %s: %s", path, response.status_code)
 
 
-async def _generate(llm: AsyncLLM, params: SamplingParams, data_parallel_rank: int | None = None) -> None:
+async def _generate(llm: ProfiledLLM, params: SamplingParams, data_parallel_rank: int | None = None) -> None:
     """Let the engine answer a request of our own."""
     prompt, name = {"prompt_token_ids": [1, 2, 3]}, f"ascend-serve-{uuid.uuid4().hex}"
     async for _ in llm.generate(prompt, params, name, data_parallel_rank=data_parallel_rank):

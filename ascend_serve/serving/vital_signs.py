@@ -98,14 +98,14 @@ class VitalSigns:
             try:
                 await asyncio.wait_for(self._sign_of_life(), patience)
             except TimeoutError:
-                if not self._engine.is_capturing:
+                if not self._engine.is_occupied:
                     return Finding(Ailment.STALLED, f"the ranks did not answer within {self._health.stall_seconds:g} s")
             except Exception as error:
                 # Of a dead engine the other signs tell.
                 logger.debug("No heartbeat: %s", error)
 
     async def _sign_of_life(self) -> None:
-        if self._engine.is_capturing:
+        if self._engine.is_occupied:
             return
         await self._engine.beat()
         now = time.monotonic()

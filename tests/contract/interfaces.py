@@ -159,6 +159,8 @@ VLLM: Table = {
         "AsyncLLM.get_supported_tasks(self)",
         "AsyncLLM.model_config",
         "AsyncLLM.output_processor",
+        "AsyncLLM.start_profile(self)",
+        "AsyncLLM.stop_profile(self)",
         "AsyncLLM.shutdown(self, timeout)",
         "AsyncLLM.vllm_config",
     ),

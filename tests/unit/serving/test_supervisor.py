@@ -24,7 +24,7 @@ class SimulatedEngine:
         failures: Starts that fail.
     """
 
-    is_busy = is_capturing = False
+    is_busy = is_occupied = False
 
     def __init__(self, failures: int) -> None:
         self.llm = SimpleNamespace(errored=False)

@@ -23,7 +23,7 @@ class SimulatedEngine:
         answers: Whether the ranks answer heartbeats.
         decodes: Whether they decode.
         is_busy: Whether there are requests.
-        is_capturing: Whether the ranks capture.
+        is_occupied: Whether the ranks capture or write traces.
     """
 
     errored: bool = False
@@ -31,7 +31,7 @@ class SimulatedEngine:
     answers: bool = True
     decodes: bool = True
     is_busy: bool = False
-    is_capturing: bool = False
+    is_occupied: bool = False
     llm: Any = field(init=False)
 
     def __post_init__(self) -> None:
@@ -93,7 +93,7 @@ def test_what_is_wrong_is_found(engine: SimulatedEngine, expected: Finding) -> N
         (SimulatedEngine(), 0.1),
         (SimulatedEngine(decodes=False, is_busy=True), 0.1),
         (SimulatedEngine(decodes=False), 60.0),
-        (SimulatedEngine(answers=False, is_capturing=True), 0.1),
+        (SimulatedEngine(answers=False, is_occupied=True), 0.1),
     ],
     ids=["well", "busy, so nothing more is asked of it", "idle, but not for long", "capturing"],
 )
