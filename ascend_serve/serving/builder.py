@@ -21,7 +21,7 @@ class BuildArgs(BaseModel):
     """What Serve's ``args`` may say: the file, and dotted keys that win over it, such as ``graph.mode: FULL``.
 
     Attributes:
-        config: The configuration file, at a path that the head node has.
+        config: The configuration file, at a path that every node has: Serve builds applications on any of them.
     """
 
     model_config = ConfigDict(extra="allow")
