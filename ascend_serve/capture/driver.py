@@ -22,6 +22,7 @@ from ascend_serve.capture.session import Session
 from ascend_serve.capture.snapshot import snapshot
 from ascend_serve.errors import CaptureError
 from ascend_serve.graph.plan import CapturePlan, GraphRequest
+from ascend_serve.graph.ranks import name_ranks
 
 NAMESPACE = "ascend_serve"
 _PREFIX = "capture-driver-"
@@ -57,6 +58,7 @@ class CaptureDriver:
         self._session = Session(ranks, request, deadlines, remembered=remembered, incarnation=incarnation)
         self._questions: dict[int, asyncio.Future[Verdict]] = {}
         self._outcomes: dict[int, Outcome] = {}
+        self._places: dict[int, str] = {}
         self._changed = asyncio.Condition()
         self._clock: asyncio.Task[None] | None = None
 
@@ -85,6 +87,17 @@ class CaptureDriver:
             await self._changed.wait_for(lambda: self._failed_outcome() is not None)
         outcome = self._failed_outcome()
         return outcome.reason if outcome is not None else ""
+
+    def note_place(self, rank: int, place: str) -> None:
+        """Take note of where a rank stands still; ``place`` is empty when it goes on."""
+        self._places[rank] = place
+
+    def standstill(self) -> str:
+        """Which ranks stand still, and where."""
+        places = {rank: place for rank, place in sorted(self._places.items()) if place}
+        return "; ".join(
+            f"{name_ranks([rank], {rank: self._roster.node(rank)})} stands {place}" for rank, place in places.items()
+        )
 
     def _failed_outcome(self) -> Outcome | None:
         outcome = self._session.outcome

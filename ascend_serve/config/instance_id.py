@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-_PARTS = re.compile(r"(?P<group>.+?)(?P<engine>_dp\d+)?(?:-r(?P<incarnation>\d+))?")
+_PARTS = re.compile(r"(?P<group>.+?)(?:-r(?P<first>\d+))?(?P<engine>_dp\d+)?(?:-r(?P<later>\d+))?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class InstanceId:
         found = _PARTS.fullmatch(text)
         if found is None:
             raise ValueError("an instance id is not empty")
-        return cls(found["group"], found["engine"] or "", int(found["incarnation"] or 0))
+        return cls(found["group"], found["engine"] or "", int(found["later"] or found["first"] or 0))
 
     def __str__(self) -> str:
         return f"{self.group}{self.engine}" + (f"-r{self.incarnation}" if self.incarnation else "")

@@ -24,6 +24,7 @@ from ascend_serve.engine.device import scripted_fault, streams_left
 from ascend_serve.engine.proposal import group_rank, make_proposal
 from ascend_serve.engine.runner import RunnerSeam
 from ascend_serve.engine.settings import EngineSettings, read_settings
+from ascend_serve.engine.standstill import StandstillWatch
 from ascend_serve.errors import CaptureError
 from ascend_serve.graph.keys import GraphKey
 from ascend_serve.runtime.factory import create_runtime
@@ -52,8 +53,17 @@ class CaptureWorkerExtension:
         """
         return WorkerSession(cast("WorkerBase", self)).run(other_sizes)
 
-    def heartbeat(self) -> None:
-        """Answer, which this rank can only do when it has come to the end of all steps before."""
+    def heartbeat(self, patience: float) -> None:
+        """Answer, which this rank can only do when it has come to the end of all steps before.
+
+        Args:
+            patience: Seconds without another one after which this rank tells the driver where it stands.
+        """
+        watch: StandstillWatch | None = getattr(self, "_standstill_watch", None)
+        if watch is None:
+            watch = StandstillWatch(_teller(cast("WorkerBase", self)))
+            self._standstill_watch = watch
+        watch.beat(patience)
 
 
 class WorkerSession:
@@ -151,6 +161,17 @@ def _participant(worker: WorkerBase, settings: EngineSettings) -> Participant:
     return Participant(
         RayDriverLink(handle), group_rank(worker), settings.incarnation, ray.util.get_node_ip_address(), os.getpid()
     )
+
+
+def _teller(worker: WorkerBase) -> Callable[[str], None]:
+    """Tells the driver of the group where this rank stands."""
+    handle, rank = driver_handle(read_settings(worker.vllm_config).group), group_rank(worker)
+
+    def tell(place: str) -> None:
+        if handle is not None:
+            handle.note_place.remote(rank, place)
+
+    return tell
 
 
 def _success(seconds: float, streams_before: int | None) -> CaptureResult:

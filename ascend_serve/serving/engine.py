@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import httpx
+from ray.exceptions import RayActorError
 from ray.util.placement_group import PlacementGroup
 
 from ascend_serve.capture.driver import driver_handle
@@ -19,6 +20,7 @@ from ascend_serve.capture.plan_store import default_directory
 from ascend_serve.config.instance_id import InstanceId
 from ascend_serve.config.passthrough import check_argument_names, merge
 from ascend_serve.config.schema import AscendServeConfig
+from ascend_serve.engine.prefork import forked_engine_core, start_importing
 from ascend_serve.engine.settings import SECTION
 from ascend_serve.errors import AscendServeError, CaptureError, EngineError
 from ascend_serve.graph.modes import Replan, RuntimeName
@@ -40,6 +42,7 @@ _SNAPSHOT_SECONDS = 0.2
 _WARM_UP_SECONDS = 300.0
 _RESERVE_SECONDS = 60.0
 _END_SECONDS = 2.0
+_TELL_SECONDS = 1.0
 _WARM_UP_TOKENS = 4
 
 _SAMPLERS: tuple[dict[str, Any], ...] = (
@@ -196,13 +199,24 @@ class OpenAIEngine:
         driver = driver_handle(self._group)
         return "" if driver is None else str(await driver.loss.remote())
 
-    async def beat(self) -> None:
+    async def standstill(self) -> str:
+        """Where ranks stand still, as far as they can tell; empty when nobody can."""
+        driver = driver_handle(self._group)
+        try:
+            return "" if driver is None else str(await asyncio.wait_for(driver.standstill.remote(), _TELL_SECONDS))
+        except (TimeoutError, RayActorError):
+            return ""
+
+    async def beat(self, patience: float) -> None:
         """Wait until every rank has come to the end of its steps.
+
+        Args:
+            patience: Seconds without another heartbeat after which a rank tells where it stands.
 
         Raises:
             EngineDeadError: The engine is dead.
         """
-        await self.llm.collective_rpc("heartbeat")
+        await self.llm.collective_rpc("heartbeat", args=(patience,))
 
     async def decode(self) -> None:
         """Wait until all ranks have decoded one token.
@@ -282,9 +296,12 @@ class OpenAIEngine:
 
 
 def _arguments(config: AscendServeConfig, plan: DeploymentPlan) -> argparse.Namespace:
+    # Before anything else is imported: the engine core's imports go on beside these.
+    prepare_engine_process()
+    start_importing()
+
     from ascend_serve.serving.openai_app import server_arguments
 
-    prepare_engine_process()
     check_argument_names(config.vllm)
     remembering: dict[str, Any] = {"additional_config": {SECTION: {"plan_directory": str(default_directory())}}}
     return server_arguments(merge(plan.vllm_arguments, remembering))
@@ -302,12 +319,13 @@ def _build_llm(args: argparse.Namespace, instance_id: str, placement_group: Plac
     vllm_config = AsyncEngineArgs.from_cli_args(args).create_engine_config(UsageContext.OPENAI_API_SERVER)
     vllm_config.instance_id = instance_id
     vllm_config.parallel_config.placement_group = placement_group
-    return ProfiledLLM.from_vllm_config(
-        vllm_config=vllm_config,
-        usage_context=UsageContext.OPENAI_API_SERVER,
-        enable_log_requests=args.enable_log_requests,
-        disable_log_stats=args.disable_log_stats,
-    )
+    with forked_engine_core():
+        return ProfiledLLM.from_vllm_config(
+            vllm_config=vllm_config,
+            usage_context=UsageContext.OPENAI_API_SERVER,
+            enable_log_requests=args.enable_log_requests,
+            disable_log_stats=args.disable_log_stats,
+        )
 
 
 async def _application(llm: ProfiledLLM, args: argparse.Namespace) -> FastAPI:

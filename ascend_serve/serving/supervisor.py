@@ -77,6 +77,7 @@ class Supervisor:
             except Exception as error:
                 self._note("restart_failed", f"attempt {attempt} of {_ATTEMPTS}: {error}")
                 self._gave_up = error if attempt == _ATTEMPTS else None
+                await self._engine.end()
             else:
                 break
         if self._gave_up is None:

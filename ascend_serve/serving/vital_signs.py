@@ -99,15 +99,20 @@ class VitalSigns:
                 await asyncio.wait_for(self._sign_of_life(), patience)
             except TimeoutError:
                 if not self._engine.is_occupied:
-                    return Finding(Ailment.STALLED, f"the ranks did not answer within {self._health.stall_seconds:g} s")
+                    return await self._stalled()
             except Exception as error:
                 # Of a dead engine the other signs tell.
-                logger.debug("No heartbeat: %s", error)
+                logger.warning("No heartbeat: %s", error)
+
+    async def _stalled(self) -> Finding:
+        where = await self._engine.standstill()
+        reason = f"the ranks did not answer within {self._health.stall_seconds:g} s"
+        return Finding(Ailment.STALLED, f"{reason}: {where}" if where else reason)
 
     async def _sign_of_life(self) -> None:
         if self._engine.is_occupied:
             return
-        await self._engine.beat()
+        await self._engine.beat(self._health.stall_seconds / 2)
         now = time.monotonic()
         if self._engine.is_busy:
             self._busy = now

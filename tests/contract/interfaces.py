@@ -164,11 +164,13 @@ VLLM: Table = {
         "AsyncLLM.shutdown(self, timeout)",
         "AsyncLLM.vllm_config",
     ),
+    "vllm.v1.engine.core": ("EngineCoreProc.run_engine_core",),
     "vllm.v1.engine.exceptions": ("EngineDeadError", "EngineGenerateError"),
     "vllm.v1.engine.output_processor": (
         "OutputProcessor.has_unfinished_requests(self)",
         "OutputProcessor.propagate_error(self, e)",
     ),
+    "vllm.v1.engine.utils": ("CoreEngineProcManager", "get_mp_context"),
     "vllm.v1.worker.gpu_model_runner": (
         "GPUModelRunner._dummy_run(self, num_tokens, cudagraph_runtime_mode, force_attention, skip_eplb)",
         "GPUModelRunner._warmup_and_capture(self, desc, cudagraph_runtime_mode)",

@@ -46,10 +46,14 @@ class Command:
 
     def look(self) -> None:
         """Note the processes that there are now."""
+        self._seen |= set(self.processes())
+
+    def processes(self) -> list[psutil.Process]:
+        """The processes below it."""
         try:
-            self._seen |= set(psutil.Process(self.process.pid).children(recursive=True))
+            return psutil.Process(self.process.pid).children(recursive=True)
         except psutil.NoSuchProcess:
-            return
+            return []
 
     def command_lines(self) -> list[str]:
         """What a process list shows of the processes that run now, itself included."""

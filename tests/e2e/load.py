@@ -62,7 +62,9 @@ class Load:
 
     @contextmanager
     def running(self) -> Iterator[Load]:
-        """Ask while the context lasts."""
+        """Ask while the context lasts, and forget what was noted before."""
+        self._stop.clear()
+        self.replies.clear()
         with ThreadPoolExecutor(self._clients) as pool:
             done: list[Future[None]] = [pool.submit(self._ask_on, number) for number in range(self._clients)]
             try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -22,6 +23,7 @@ FATAL_PROMPT = 37
 
 OVERRIDES = (
     f"serving.health.stall_seconds={STALL_SECONDS}",
+    "serving.health.idle_decode_seconds=4",
     f"emulated.faults=[{{rank: 1, phase: serve, size: {FATAL_PROMPT}, error: hang}}]",
 )
 PATIENCE_SECONDS = 180
@@ -57,6 +59,15 @@ def test_a_stalled_rank_is_found_and_the_engine_replaced(http: httpx.Client, loa
     _wait_until_healthy(http)
     assert http.post("/v1/completions", json=request).status_code == 200
     assert _kinds(http) == ["engine_stalled", "engine_restarted"]
+    assert re.search(r"rank 1 \(.*\) stands in \w*hang", http.get("/graph/report").text)
+
+
+def test_an_idle_engine_decodes_to_see_that_it_can(http: httpx.Client) -> None:
+    before = _requests(http)
+    deadline = time.monotonic() + 60
+    while _requests(http) == before:
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
 
 
 def test_a_killed_worker_under_load_leaves_no_doubt_and_the_engine_comes_back(http: httpx.Client, load: Load) -> None:
@@ -87,11 +98,29 @@ def test_restarts_are_counted(http: httpx.Client) -> None:
     assert "ascend_serve_engine_restart_seconds_count 2.0" in metrics
 
 
+@pytest.mark.slow
+def test_a_killed_replica_is_replaced_by_serve(server: Command, http: httpx.Client, load: Load) -> None:
+    replicas = [process for process in server.processes() if process.name().startswith("ray::ServeRepli")]
+    assert len(replicas) == 1
+    with load.running():
+        time.sleep(2)
+        replicas[0].kill()
+        load.wait_until_back(time.monotonic(), PATIENCE_SECONDS)
+    assert not load.verdicts().keys() & {Verdict.WRONG, Verdict.CUT, Verdict.HANG}
+    assert http.get("/graph/report").json()["outcome"] == "graph"
+
+
 def _wait_until_healthy(http: httpx.Client) -> None:
     deadline = time.monotonic() + PATIENCE_SECONDS
     while http.get("/health").status_code != 200:
         assert time.monotonic() < deadline, http.get("/graph/report").text
         time.sleep(0.2)
+
+
+def _requests(http: httpx.Client) -> float:
+    """Requests that the engine has answered, its own included."""
+    lines = http.get("/metrics").text.splitlines()
+    return sum(float(line.split()[-1]) for line in lines if line.startswith("vllm:request_success_total"))
 
 
 def _kinds(http: httpx.Client) -> list[str]:

@@ -20,6 +20,11 @@ def test_parts_and_text_belong_together(text: str, parts: InstanceId) -> None:
     assert str(parts) == text
 
 
+def test_a_restarted_engine_of_a_data_parallel_group_goes_on_counting() -> None:
+    """vLLM appends the engine to the id that it was given."""
+    assert InstanceId.parse("demo-1a2b-1-r2_dp1") == InstanceId("demo-1a2b-1", "_dp1", 2)
+
+
 def test_an_empty_id_is_refused() -> None:
     with pytest.raises(ValueError, match="not empty"):
         InstanceId.parse("")

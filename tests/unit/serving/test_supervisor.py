@@ -38,7 +38,7 @@ class SimulatedEngine:
         await self.lost.wait()
         return "rank 1 is lost"
 
-    async def beat(self) -> None:
+    async def beat(self, patience: float) -> None:
         return
 
     async def decode(self) -> None:

@@ -42,8 +42,11 @@ class SimulatedEngine:
             await asyncio.Event().wait()
         return self.lost
 
-    async def beat(self) -> None:
+    async def beat(self, patience: float) -> None:
         await _if(self.answers)
+
+    async def standstill(self) -> str:
+        return "" if self.is_busy else "rank 1 stands in sleep"
 
     async def decode(self) -> None:
         await _if(self.decodes)
@@ -68,7 +71,8 @@ def finding(engine: SimulatedEngine, *, idle_decode_seconds: float = 0.1, patien
     return asyncio.run(watch())
 
 
-STALLED = Finding(Ailment.STALLED, "the ranks did not answer within 1 s")
+STALLED = Finding(Ailment.STALLED, "the ranks did not answer within 1 s: rank 1 stands in sleep")
+UNKNOWN = Finding(Ailment.STALLED, "the ranks did not answer within 1 s")
 
 
 @pytest.mark.parametrize(
@@ -78,7 +82,7 @@ STALLED = Finding(Ailment.STALLED, "the ranks did not answer within 1 s")
         (SimulatedEngine(errored=True, lost="rank 1 is lost"), Finding(Ailment.DIED, "rank 1 is lost")),
         (SimulatedEngine(errored=True), Finding(Ailment.DIED, "the engine core ended")),
         (SimulatedEngine(answers=False), STALLED),
-        (SimulatedEngine(answers=False, is_busy=True), STALLED),
+        (SimulatedEngine(answers=False, is_busy=True), UNKNOWN),
         (SimulatedEngine(decodes=False), STALLED),
     ],
     ids=["lost rank", "lost rank, dead core", "dead core", "stalled, idle", "stalled, busy", "stalls when it decodes"],
