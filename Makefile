@@ -47,7 +47,7 @@ test-all: $(DEVELOPMENT) $(DEMO_MODEL)/config.json
 # Forked ranks share the machine, so each computes in one thread; a call that is not simulated must reach the terminal.
 test-npu: $(CANN)/.torch-npu-$(TORCH_NPU)
 	@library=$$(TORCH_DEVICE_BACKEND_AUTOLOAD=0 $(CANN_PYTHON) tests/cann_sim/build.py $(CANN)/build) || exit 1; \
-	LD_LIBRARY_PATH=$$library OMP_NUM_THREADS=1 $(CANN_PYTHON) -m pytest --capture=sys tests/npu $(PYTEST_ARGS)
+	LD_LIBRARY_PATH=$$library OMP_NUM_THREADS=1 $(CANN_PYTHON) -m pytest --capture=sys tests/npu tests/conformance $(PYTEST_ARGS)
 
 faults: $(DEVELOPMENT) $(DEMO_MODEL)/config.json
 	@$(BIN)/python -m tests.integration.fault_matrix .cache/faults.md

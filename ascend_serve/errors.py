@@ -83,3 +83,15 @@ class ProfileError(AscendServeError):
     """A profiler file that is missing or cannot be read."""
 
     exit_code = 2
+
+
+def chain_of(error: BaseException) -> list[BaseException]:
+    """``error`` after the errors that it was raised from or during, the first one first."""
+    chain = [error]
+    while (before := _before(chain[-1])) is not None and before not in chain:
+        chain.append(before)
+    return chain[::-1]
+
+
+def _before(error: BaseException) -> BaseException | None:
+    return error.__cause__ or (None if error.__suppress_context__ else error.__context__)

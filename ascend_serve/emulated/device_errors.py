@@ -1,8 +1,8 @@
 """The texts with which torch_npu and CANN report failures: what classifies them sees what a device would say.
 
 Sources: the capture error of the Ascend documentation on stream resources, error codes of CANN's ``rt_error_codes.h``
-(107027 stream is captured, 207005 and 207008 resources, 507015 aicore exception), and texts that users of torch_npu
-reported.
+(107027 stream is captured, 107030 not in this capture mode, 507903 capture is invalidated, 207005 and 207008 resources,
+507015 aicore exception), and texts that users of torch_npu reported.
 """
 
 from __future__ import annotations
@@ -49,6 +49,26 @@ def not_capturable(rank: int, operation: str) -> RuntimeError:
         f"EE9999: Inner Error!\n"
         f"        Not allow to synchronize captured-stream ({operation}).[FUNC:StreamSynchronize]\n"
         "        rtStreamSynchronizeWithTimeout execution failed, reason=stream is captured"
+    )
+
+
+def forbidden(rank: int, operation: str) -> RuntimeError:
+    """``operation`` works outside of streams, which the capture mode does not allow."""
+    return RuntimeError(
+        f"copy_between_host_and_device_opapi:build/CMakeFiles/torch_npu.dir/CopyKernelOpApi.cpp:89 {_CALL}"
+        "aclrtMemcpy, error code is 107030\n"
+        f"{_header(rank)}"
+        f"EE9999: Inner Error!\n        rtMemcpy execution failed ({operation}), "
+        "reason=the current capture mode does not support this operation"
+    )
+
+
+def capture_spoilt(rank: int) -> RuntimeError:
+    """``capture_end`` finds that an operation of the capture was refused."""
+    return RuntimeError(
+        "capture_end:build/CMakeFiles/torch_npu.dir/NPUGraph.cpp:371 NPU function error: endCaptureErr, "
+        f"error code is 507903\n{_header(rank)}"
+        "EE9999: Inner Error!\n        rtStreamEndCapture execution failed, reason=capture is invalidated"
     )
 
 

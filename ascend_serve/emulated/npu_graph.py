@@ -10,6 +10,7 @@ from types import TracebackType
 import torch
 
 from ascend_serve.emulated.device import current_device
+from ascend_serve.emulated.device_errors import capture_spoilt, forbidden
 from ascend_serve.emulated.memory import MemoryPool
 from ascend_serve.emulated.program import compile_program, trace
 from ascend_serve.emulated.recorder import Recorder
@@ -31,14 +32,15 @@ def graph_pool_handle() -> PoolHandle:
 class NPUGraph:
     """A captured program that can be replayed on the tensors it was captured with.
 
-    Replay reads the current contents of every tensor that was there before the capture, and rewrites in place every
-    tensor of the capture that is still alive outside of it. Checked against ``torch_npu.npu.NPUGraph`` 2.10.
+    The capture changes nothing: what was there before holds what it held, what is new holds NaN. Replay reads the
+    current contents of every tensor that was there before the capture, and rewrites in place every tensor of the
+    capture that is still alive outside of it. Checked against ``torch_npu.npu.NPUGraph`` 2.13 on a simulated CANN
+    (``tests/conformance``).
     """
 
     def __init__(self) -> None:
         self._recorder: Recorder | None = None
         self._program: Callable[[], None] | None = None
-        self._failed = False
         self._handle: PoolHandle | None = None
         self._memory: MemoryPool | None = None
         self._give_back: weakref.finalize | None = None
@@ -51,15 +53,15 @@ class NPUGraph:
             capture_error_mode: As torch_npu takes it. One thread records here, so all modes refuse the same operations.
 
         Raises:
-            RuntimeError: Another capture is under way, this graph holds one already, or the streams are exhausted.
-            ValueError: Unknown ``capture_error_mode``.
+            RuntimeError: Another capture is under way, which spoils it; this graph holds one already; the streams are
+                exhausted; or ``capture_error_mode`` is unknown.
         """
         global _capturing  # noqa: PLW0603 - the device has one capture at a time
         if capture_error_mode not in ("global", "thread_local", "relaxed"):
-            raise ValueError(f"capture_error_mode is global, thread_local or relaxed, not {capture_error_mode!r}")
-        if _capturing is not None:
-            raise RuntimeError("A capture is already under way; nested captures are not supported.")
-        if self._program is not None or self._failed:
+            raise RuntimeError(f"capture_error_mode is global, thread_local or relaxed, not {capture_error_mode!r}")
+        if _capturing is not None and _capturing._recorder is not None:
+            raise _capturing._recorder.spoil(forbidden(current_device().rank, "a nested capture"))
+        if self._program is not None:
             raise RuntimeError("This NPUGraph instance already owns a captured graph. Call reset() first.")
         self._take_streams()
         self._handle = pool or graph_pool_handle()
@@ -72,33 +74,29 @@ class NPUGraph:
         """Stop recording and make the graph ready to replay.
 
         Raises:
-            RuntimeError: No capture of this graph is under way.
+            RuntimeError: No capture of this graph is under way, or an operation in it was refused: then there is no
+                graph, and another capture may begin.
         """
         recorder, memory = self._stop()
+        spoilt = recorder.is_spoilt
         # Without the operators' references, whatever is still alive is alive outside.
         recording = trace(recorder.operators)
+        recorder.undo()
         try:
+            if spoilt:
+                raise capture_spoilt(current_device().rank)
             with torch.inference_mode():
                 self._program = compile_program(recording, memory)
         except BaseException:
-            self._fail()
+            self._release_streams()
             raise
-
-    def abort(self) -> None:
-        """End a capture that failed: the graph stays unusable until ``reset``, its streams go back.
-
-        Raises:
-            RuntimeError: No capture of this graph is under way.
-        """
-        recorder, _ = self._stop()
-        recorder.operators.clear()
-        self._fail()
+        recording.poison()
 
     def replay(self) -> None:
         """Run the captured program.
 
         Raises:
-            RuntimeError: Nothing was captured, or the capture failed.
+            RuntimeError: Nothing was captured.
         """
         if self._program is None:
             raise RuntimeError("Called NPUGraph::replay without a preceding successful capture.")
@@ -114,7 +112,6 @@ class NPUGraph:
         if self._recorder is not None:
             raise RuntimeError("Called NPUGraph::reset while its capture is under way.")
         self._program = None
-        self._failed = False
         self._memory = None
         self._handle = None
         self._release_streams()
@@ -139,10 +136,6 @@ class NPUGraph:
         _capturing = None
         return recorder, memory
 
-    def _fail(self) -> None:
-        self._failed = True
-        self._release_streams()
-
     def _take_streams(self) -> None:
         device = current_device()
         device.streams.acquire(device.streams_per_graph)
@@ -155,7 +148,10 @@ class NPUGraph:
 
 
 class graph:
-    """Capture the body into ``npu_graph``. When the body raises, the graph is left unusable and the error goes on.
+    """Capture the body into ``npu_graph``.
+
+    When the body raises, the capture ends as it always does, with what was recorded so far, and the error goes on: as
+    the context of another one where the body did what a capture forbids.
 
     Args:
         npu_graph: The graph to capture into.
@@ -181,7 +177,4 @@ class graph:
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if exc_type is None:
-            self._graph.capture_end()
-        else:
-            self._graph.abort()
+        self._graph.capture_end()

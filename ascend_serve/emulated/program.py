@@ -69,6 +69,12 @@ class Recording:
     keys: dict[int, int] = field(default_factory=dict)
     external: set[int] = field(default_factory=set)
 
+    def poison(self) -> None:
+        """Fill what the capture created and is still alive with NaN: a device would not have computed it yet."""
+        for storage in self.storages:
+            if not storage.expired():
+                _alive(storage).fill_(0xFF)
+
 
 def trace(operators: list[Operator]) -> Recording:
     """Describe recorded operators by storages, and empty the list.

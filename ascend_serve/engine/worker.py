@@ -25,7 +25,7 @@ from ascend_serve.engine.proposal import group_rank, make_proposal
 from ascend_serve.engine.runner import RunnerSeam
 from ascend_serve.engine.settings import EngineSettings, read_settings
 from ascend_serve.engine.standstill import StandstillWatch
-from ascend_serve.errors import CaptureError
+from ascend_serve.errors import CaptureError, chain_of
 from ascend_serve.graph.keys import GraphKey
 from ascend_serve.runtime.factory import create_runtime
 
@@ -181,12 +181,14 @@ def _success(seconds: float, streams_before: int | None) -> CaptureResult:
 
 
 def _failure(error: Exception, capturing: bool, seconds: float) -> CaptureResult:
-    text = str(error)
+    # torch_npu ends a capture that failed as any other, and that end fails too, for no reason of its own.
+    chain = chain_of(error)
+    text = "\n".join(map(str, chain))
     return CaptureResult(
         ok=False,
         seconds=seconds,
         phase=Phase.CAPTURE if capturing else Phase.WARMUP,
-        error_type=type(error).__name__,
+        error_type=type(chain[0]).__name__,
         error_text=text,
         streams_left=streams_left(),
         recorded=capturing and REFUSED_AT_BEGIN not in text.lower(),

@@ -121,7 +121,7 @@ TREATMENTS: Mapping[FailureKind, Treatment] = MappingProxyType(
 """The treatment of each class."""
 
 # A class applies when all words of one of its groups are in the error. The first class that applies counts: a device
-# fault outweighs everything, and 1070xx comes last because every failure inside a capture ends in one of these codes.
+# fault outweighs everything, and 1070xx and 507903 come last: every failure inside a capture ends in one of them.
 _SIGNATURES: tuple[tuple[FailureKind, tuple[tuple[str, ...], ...]], ...] = (
     (
         FailureKind.DEVICE_FAULT,
@@ -175,6 +175,7 @@ _SIGNATURES: tuple[tuple[FailureKind, tuple[tuple[str, ...], ...]], ...] = (
             ("107027",),  # the stream is being captured
             ("107030",),  # the operation is not allowed in this capture mode
             ("107033",),  # state of a task group
+            ("507903",),  # the capture is spoilt by an operation that it forbids
         ),
     ),
 )

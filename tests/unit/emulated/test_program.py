@@ -50,7 +50,7 @@ INSTRUCTIONS: dict[str, Instruction] = {
     "zeros": _append(lambda a, b: torch.zeros(SHAPE)),
     "reshape": _append(lambda a, b: a.reshape(2, 8).reshape(SHAPE)),
     "clone": _append(lambda a, b: a.clone()),
-    "write all": _write(lambda a, b: a.copy_(b)),
+    "write all": _write(lambda a, b: a.copy_(b.clone())),  # torch refuses to copy a transpose onto itself
     "write a row": _write(lambda a, b: a[1].add_(b[2])),
     "write a column": _write(lambda a, b: a.t()[0].mul_(b.clone()[3])),
     "write a number": _write(lambda a, b: a[0].fill_(0.25)),

@@ -39,6 +39,7 @@ CASES = [
     pytest.param("RuntimeError", "error code is 107027", FailureKind.NOT_CAPTURABLE, id="stream is captured"),
     pytest.param("RuntimeError", "rtMemcpy:ErrCode=107030", FailureKind.NOT_CAPTURABLE, id="operation not allowed"),
     pytest.param("RuntimeError", "error code is 107033", FailureKind.NOT_CAPTURABLE, id="task group"),
+    pytest.param("RuntimeError", "error code is 507903", FailureKind.NOT_CAPTURABLE, id="spoilt capture"),
     pytest.param(
         "RuntimeError",
         "NPU out of memory. Tried to allocate 52.00 MiB\ncapture_end: error code is 107025",
