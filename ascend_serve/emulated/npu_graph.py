@@ -21,6 +21,7 @@ PoolHandle = tuple[int, int]
 
 _pool_ids = itertools.count(1)
 _pools: weakref.WeakValueDictionary[PoolHandle, MemoryPool] = weakref.WeakValueDictionary()
+_recording: set[PoolHandle] = set()
 _capturing: NPUGraph | None = None
 
 
@@ -54,7 +55,7 @@ class NPUGraph:
 
         Raises:
             RuntimeError: Another capture is under way, which spoils it; this graph holds one already; the streams are
-                exhausted; or ``capture_error_mode`` is unknown.
+                exhausted, or were when a capture with this pool began before; or ``capture_error_mode`` is unknown.
         """
         global _capturing  # noqa: PLW0603 - the device has one capture at a time
         if capture_error_mode not in ("global", "thread_local", "relaxed"):
@@ -63,8 +64,13 @@ class NPUGraph:
             raise _capturing._recorder.spoil(forbidden(current_device().rank, "a nested capture"))
         if self._program is not None:
             raise RuntimeError("This NPUGraph instance already owns a captured graph. Call reset() first.")
+        handle = pool or graph_pool_handle()
+        if handle in _recording:
+            raise RuntimeError("beginAllocateToPool: already recording to mempool_id")
+        # As with torch_npu, a pool goes on recording when the device refuses the streams.
+        _recording.add(handle)
         self._take_streams()
-        self._handle = pool or graph_pool_handle()
+        self._handle = handle
         self._memory = _pools.setdefault(self._handle, MemoryPool())
         self._recorder = Recorder()
         self._recorder.start()
@@ -133,6 +139,7 @@ class NPUGraph:
             raise RuntimeError("Called NPUGraph::capture_end without a preceding capture_begin.")
         recorder.stop()
         self._recorder = None
+        _recording.discard(self.pool())
         _capturing = None
         return recorder, memory
 

@@ -85,6 +85,16 @@ class RunnerSeam:
         """Walk vLLM's capture loop over the graphs that are dispatched now."""
         self._runner.capture_model()
 
+    def change_pool(self) -> None:
+        """Capture into another memory pool from here on, after the device refused to begin a capture.
+
+        torch_npu begins to allocate from the pool before it asks the device, and does not end that when the device
+        refuses: the next capture with the pool fails, "already recording to mempool_id" (run with 2.13).
+        """
+        pool = current_platform.graph_pool_handle()
+        for wrapper in _wrappers():
+            wrapper.graph_pool = pool
+
     def dispatch(self, mode: GraphMode, capture_sizes: tuple[int, ...]) -> None:
         """Make the next steps replay graphs of ``mode``, padded to ``capture_sizes``."""
         vllm_mode = CUDAGraphMode[mode.name]

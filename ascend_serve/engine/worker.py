@@ -27,6 +27,7 @@ from ascend_serve.engine.settings import EngineSettings, read_settings
 from ascend_serve.engine.standstill import StandstillWatch
 from ascend_serve.errors import CaptureError, chain_of
 from ascend_serve.graph.keys import GraphKey
+from ascend_serve.graph.plan import Proposal
 from ascend_serve.runtime.factory import create_runtime
 
 if TYPE_CHECKING:
@@ -98,9 +99,12 @@ class WorkerSession:
         self._participant.join()
         if not self._participant.has_ended:
             self._enter(Phase.PROPOSE)
-            proposal = make_proposal(self._worker, self._seam, self._settings)
+            proposal = self._proposal()
             sizes = tuple(other_sizes) or proposal.capture_sizes
             self._participant.propose(replace(proposal, capture_sizes=sizes))
+
+    def _proposal(self) -> Proposal:
+        return make_proposal(self._worker, self._seam, self._settings)
 
     def _walk(self, *, is_warm: bool) -> Any:
         if self._participant.has_ended:
@@ -146,7 +150,10 @@ class WorkerSession:
                 original()
             except Exception as error:
                 logger.warning("Capture of %s failed on rank %d: %s", key.label, self._participant.rank, error)
-                return _failure(error, watch.capturing, time.perf_counter() - started)
+                failure = _failure(error, watch.capturing, time.perf_counter() - started)
+                if watch.capturing and not failure.recorded:
+                    self._seam.change_pool()
+                return failure
         return _success(time.perf_counter() - started, streams_before)
 
     def _enter(self, phase: Phase) -> None:

@@ -41,8 +41,9 @@ def emulated() -> Backend:
     @contextmanager
     def streams_left(count: int) -> Iterator[None]:
         streams = current_device().streams
-        streams.quota = streams.used + count
+        before, streams.quota = streams.quota, streams.used + count
         yield
+        streams.quota = before
 
     return Backend("cpu", NPUGraph, graph, graph_pool_handle, streams_left, lambda: current_device().streams.used)
 

@@ -231,6 +231,19 @@ def a_refused_capture(npu: Backend) -> Observation:
     return {"error": error, "held": held_output, "eager": eager, "taken": taken, "replay": replay, "after reset": fits}
 
 
+def the_pool_of_a_refused_capture(npu: Backend) -> Observation:
+    x, pool = ones(npu), npu.graph_pool_handle()
+
+    def into_the_pool() -> None:
+        with npu.graph(npu.npu_graph(), pool=pool):
+            x.add_(1)
+
+    into_the_pool()
+    with npu.streams_left(0):
+        refused = error_of(into_the_pool)
+    return [refused, error_of(into_the_pool)]
+
+
 def text_of_a_refused_capture(npu: Backend) -> Observation:
     signatures = ("capturebegin", "207008", "Stream resources are insufficient", "EL0009")
     captured(npu, lambda: None)
@@ -318,6 +331,7 @@ CASES: dict[str, Case] = {
         nested_capture,
         the_body_raises,
         a_refused_capture,
+        the_pool_of_a_refused_capture,
         text_of_a_refused_capture,
         streams_of_a_graph,
         capture_after_a_host_read,

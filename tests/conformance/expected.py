@@ -42,6 +42,7 @@ TORCH_NPU: dict[str, Any] = {
         "replay": _NO_GRAPH,
         "after reset": None,
     },
+    "the pool of a refused capture": [["RuntimeError 207008"], ["RuntimeError"]],
     "text of a refused capture": ["capturebegin", "207008", "Stream resources are insufficient", "EL0009"],
     "streams of a graph": [2, 1, 0],
     "capture after a host read": [[2.0, 2.0], None],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 import traceback
 from collections.abc import Callable
 from multiprocessing import get_context
@@ -21,10 +22,11 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-def run(body: Callable[..., Any], *args: Any, ranks: int = 2) -> list[Any]:
+def run(body: Callable[..., Any], *args: Any, ranks: int = 2, is_over: Callable[[], bool] = lambda: False) -> list[Any]:
     """Run ``body(rank, *args)`` on every rank with ``torch.distributed`` on HCCL, and return what the ranks returned.
 
-    ``body`` runs where the NPU of this process has not been used, so call this from a process that has not.
+    ``body`` runs where the NPU of this process has not been used, so call this from a process that has not. When
+    ``is_over`` says so, ranks that have not ended are killed; they returned ``None``.
 
     Raises:
         AssertionError: A rank failed, or did not end in time.
@@ -38,15 +40,19 @@ def run(body: Callable[..., Any], *args: Any, ranks: int = 2) -> list[Any]:
     for process in processes:
         process.start()
     try:
-        return [_result(rank, pipes[rank][0]) for rank in range(ranks)]
+        return [_result(rank, pipes[rank][0], is_over) for rank in range(ranks)]
     finally:
         for process in processes:
             process.kill()
             process.join()
 
 
-def _result(rank: int, pipe: Connection) -> Any:
-    assert pipe.poll(PATIENCE), f"rank {rank} has not ended after {PATIENCE} s"
+def _result(rank: int, pipe: Connection, is_over: Callable[[], bool]) -> Any:
+    late = time.monotonic() + PATIENCE
+    while not pipe.poll(0.1):
+        if is_over():
+            return None
+        assert time.monotonic() < late, f"rank {rank} has not ended after {PATIENCE} s"
     ok, value = pipe.recv()
     assert ok, f"rank {rank} failed:\n{value}"
     return value

@@ -39,6 +39,7 @@ class Doubler:
 @pytest.fixture(autouse=True)
 def device(monkeypatch: pytest.MonkeyPatch) -> Iterator[EmulatedDevice]:
     monkeypatch.setattr(acl_graph, "current_platform", EmulatedNPUPlatform())
+    monkeypatch.setattr(EmulatedNPUPlatform, "_global_graph_pool", None)
     before = current_device()
     device = EmulatedDevice(streams=StreamPool(quota=3))
     initialize_device(device)

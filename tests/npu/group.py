@@ -1,0 +1,172 @@
+"""A capture group on the simulated CANN: forked ranks, and the driver in the process that forked them.
+
+The driver is the actor's own class without Ray's process around it: ranks reach it through pipes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from dataclasses import dataclass
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+from typing import Any
+
+from ascend_serve.capture.deadlines import Deadlines
+from ascend_serve.capture.driver import CaptureDriver
+from ascend_serve.capture.messages import Compiling, Message, Phase, Question, Verdict
+from ascend_serve.capture.outcome import Outcome, OutcomeKind
+from ascend_serve.capture.participant import Participant
+from ascend_serve.engine.worker import WorkerSession
+from ascend_serve.graph.modes import GraphMode, RuntimeName
+from ascend_serve.graph.plan import GraphRequest, Proposal
+from tests.cann_sim import control
+from tests.npu import ranks
+from tests.npu.decoder import MAX_REQUESTS, Decoder
+from tests.npu.decoder_host import DecoderCanary, DecoderHost
+
+RANKS = 2
+SIZES = (1, 2, 4, 8, 16)
+BATCHES = (1, 3, 4, 7, 16)
+STEPS = 6
+REQUEST = GraphRequest(RuntimeName.ACLGRAPH, GraphMode.FULL_DECODE_ONLY, SIZES, max_num_seqs=MAX_REQUESTS)
+DEADLINES = Deadlines(join=40.0, propose=20.0, capture=10.0, seal=20.0)
+
+
+class PipeLink:
+    """A rank's line to its driver."""
+
+    def __init__(self, pipe: Connection) -> None:
+        self._pipe = pipe
+
+    def ask(self, question: Question) -> Verdict:
+        self._pipe.send(question)
+        verdict: Verdict = self._pipe.recv()
+        return verdict
+
+    def tell(self, message: Compiling) -> None:
+        raise AssertionError(f"nothing compiles here: {message}")
+
+
+class DecoderSession(WorkerSession):
+    """The worker's own session, on the decoder instead of vLLM's runner."""
+
+    def __init__(self, participant: Participant, host: DecoderHost, canary: DecoderCanary) -> None:
+        self._participant = participant
+        self._seam: Any = host
+        self._canary: Any = canary
+        self._worker: Any = self
+        self._phase = Phase.JOIN
+
+    def compile_or_warm_up_model(self) -> str:
+        """What vLLM's worker has of this name."""
+        self._seam.capture_model()
+        return "warm"
+
+    def _proposal(self) -> Proposal:
+        return Proposal((RuntimeName.ACLGRAPH, RuntimeName.EAGER), GraphMode.FULL_DECODE_ONLY, SIZES)
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """What goes wrong on rank 1.
+
+    Attributes:
+        graphs: Streams that are left for graphs, or ``None`` for enough.
+        script: Faults by call, counted from the beginning of the session; in the first incarnation only.
+    """
+
+    graphs: int | None = None
+    script: str = ""
+
+
+def rank_body(
+    rank: int, incarnation: int, links: list[tuple[Connection, Connection]], trouble: Trouble
+) -> dict[str, Any]:
+    """One rank from its first step to its last: session, then the same tokens with replay and without."""
+    decoder = Decoder(rank, RANKS)
+    host, canary = DecoderHost(decoder), DecoderCanary(decoder)
+    canary.take()
+    _take_own_streams()
+    participant = Participant(PipeLink(links[rank][1]), rank, incarnation, "here", os.getpid())
+    if rank == 1 and trouble.graphs is not None:
+        control.library().cann_sim_set_stream_quota(control.streams_taken(rank) + trouble.graphs)
+    if rank == 1 and incarnation == 0:
+        control.library().cann_sim_set_faults(trouble.script.encode())
+    result = DecoderSession(participant, host, canary).run(())
+    if participant.has_ended:
+        return {}
+    return {
+        "result": result,
+        "held": sorted(key.num_tokens for key in host.held()),
+        "replayed": [host.generate(batch, STEPS, replay=True) for batch in BATCHES],
+        "eager": [host.generate(batch, STEPS, replay=False) for batch in BATCHES],
+    }
+
+
+def _take_own_streams() -> None:
+    """Let torch_npu take the streams that it takes once: for HCCL, for captures."""
+    import torch
+
+    graph, x = torch.npu.NPUGraph(), torch.ones(1).npu()
+    with torch.npu.graph(graph):
+        x.add_(1)
+    graph.reset()
+
+
+def serve(driver: CaptureDriver, loop: asyncio.AbstractEventLoop, pipe: Connection) -> None:
+    """Answer one rank until it is gone."""
+    try:
+        while True:
+            message: Message = pipe.recv()
+            asyncio.run_coroutine_threadsafe(_answer(driver, message, pipe), loop)
+    except (EOFError, OSError):
+        return
+
+
+async def _answer(driver: CaptureDriver, message: Any, pipe: Connection) -> None:
+    pipe.send(await driver.ask(message))
+
+
+def run(trouble: Trouble) -> tuple[list[Outcome], list[Any]]:
+    """A whole start: incarnations until one is sealed or all is over, their outcomes, what the last one's ranks saw.
+
+    As the executor does, it kills the ranks of an incarnation that is to be replaced, whatever they wait for.
+    """
+    loop = asyncio.new_event_loop()
+    threading.Thread(target=loop.run_forever, daemon=True).start()
+    driver = CaptureDriver("group", RANKS, REQUEST, DEADLINES)
+    outcomes: list[Outcome] = []
+    while True:
+        links = [Pipe() for _ in range(RANKS)]
+        for link in links:
+            threading.Thread(target=serve, args=(driver, loop, link[0]), daemon=True).start()
+        told = asyncio.run_coroutine_threadsafe(driver.outcome(len(outcomes)), loop)
+        seen = ranks.run(
+            rank_body,
+            len(outcomes),
+            links,
+            trouble,
+            ranks=RANKS,
+            is_over=lambda told=told: told.done() and told.result().kind is not OutcomeKind.SEALED,  # type: ignore[misc]
+        )
+        outcomes.append(told.result(timeout=ranks.PATIENCE))
+        if outcomes[-1].kind is not OutcomeKind.REPLACE:
+            loop.call_soon_threadsafe(loop.stop)
+            return outcomes, seen
+
+
+def report(trouble: Trouble) -> dict[str, Any]:
+    """What came of a start, as JSON."""
+    outcomes, seen = run(trouble)
+    first, second = seen
+    return {
+        "outcomes": [outcome.kind.value for outcome in outcomes],
+        "reasons": [outcome.reason for outcome in outcomes],
+        "planned": list(outcomes[-1].plan.capture_sizes) if outcomes[-1].plan else [],
+        "held": [first["held"], second["held"]],
+        "ranks agree": first["replayed"] == second["replayed"],
+        "equals eager": [rank["replayed"] == rank["eager"] for rank in seen],
+        "tokens": first["eager"],
+    }
