@@ -19,6 +19,8 @@ from ascend_serve.emulated.device import EmulatedDevice, current_device, initial
 from ascend_serve.emulated.faults import FaultScript
 from ascend_serve.emulated.platform import EmulatedNPUPlatform
 from ascend_serve.emulated.streams import StreamPool
+from ascend_serve.engine import runner
+from ascend_serve.engine.runner import RunnerSeam
 
 CONFIG: Any = SimpleNamespace(compilation_config=None)
 
@@ -123,6 +125,25 @@ def test_graphs_beyond_the_quota_are_refused(device: EmulatedDevice) -> None:
         wrapper(torch.ones(1))
     assert [key.num_tokens for key in wrapper.concrete_aclgraph_entries] == [8, 4, 2]
     assert device.streams.left == 0
+
+
+def test_after_a_refusal_graphs_are_captured_into_another_pool(
+    device: EmulatedDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "current_platform", EmulatedNPUPlatform())
+    wrapper = ACLGraphWrapper(Doubler(), CONFIG, CUDAGraphMode.FULL)
+    x = torch.ones(8)
+    with torch.inference_mode():
+        device.streams.quota = 0
+        with step(8), pytest.raises(RuntimeError, match="207008"):
+            wrapper(x)
+        device.streams.quota = 1
+        with step(8), pytest.raises(RuntimeError, match="already recording to mempool_id"):
+            wrapper(x)
+        RunnerSeam(SimpleNamespace(cudagraph_dispatcher=None, compilation_config=None)).change_pool()
+        with step(8):
+            wrapper(x)
+            assert wrapper(x).tolist() == [2.0] * 8
 
 
 def test_it_looks_like_its_runnable() -> None:
