@@ -43,10 +43,9 @@ def generate(
     with owned_processes() as owned, ExitStack() as stack:
         from ascend_serve.serving.offline import Engine
 
-        engine = Engine(loaded, verbose=verbose)
         with StartupProgress(console) as progress:
-            progress.enter("engine")
-            stack.enter_context(engine)
+            progress.enter("cluster")
+            engine = stack.enter_context(Engine(loaded, verbose=verbose, follow=progress.follow))
             stack.callback(owned.note_shared_memory)
         print_summary(console, engine.report())
         failed = _answer(engine, islice(read_lines(source), file.done, None), file, total)

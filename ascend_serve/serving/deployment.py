@@ -12,20 +12,19 @@ from dataclasses import dataclass
 from typing import Any
 
 import httpx
-import ray
 from pydantic import SecretStr
 from ray import serve
 from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
 from ray.serve.schema import ApplicationStatus, LoggingConfig
 
-from ascend_serve.capture.driver import find_drivers
 from ascend_serve.cluster.connect import node_offers
 from ascend_serve.config.schema import AscendServeConfig
 from ascend_serve.config.serve_options import DEPLOYMENT
 from ascend_serve.errors import ClusterError
 from ascend_serve.planning import DeploymentPlan
 from ascend_serve.serving.application import build_application
+from ascend_serve.serving.session_snapshot import session_snapshot
 from ascend_serve.serving.start_failure import unmarked
 from ascend_serve.telemetry.report import GraphReport
 
@@ -108,7 +107,7 @@ class ServeDeployment:
         """
         while True:
             running = self.check()
-            yield Progress(running, self._snapshot())
+            yield Progress(running, session_snapshot(self._group))
             if running:
                 return
             time.sleep(_POLL_SECONDS)
@@ -191,10 +190,3 @@ class ServeDeployment:
             http_options={**serving.http_options, "host": serving.host, "port": serving.port},
             logging_config=LoggingConfig(log_level="WARNING"),
         )
-
-    def _snapshot(self) -> dict[str, Any]:
-        for driver in find_drivers(self._group):
-            with contextlib.suppress(RayError):
-                snapshot: dict[str, Any] = ray.get(driver.snapshot.remote(), timeout=_POLL_SECONDS * 10)
-                return snapshot
-        return {}

@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import uuid
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -34,16 +34,21 @@ from ascend_serve.serving.environment import engine_environment
 from ascend_serve.serving.offline_replica import Answer, OfflineReplica
 from ascend_serve.serving.preflight import check_model
 from ascend_serve.serving.reservation import Reservation
+from ascend_serve.serving.session_snapshot import session_snapshot
 from ascend_serve.telemetry.report import GraphReport
 
 Request = str | Mapping[str, Any]
 """A prompt, or the body of a completions request (``prompt``) or of a chat request (``messages``)."""
+
+Follow = Callable[[Mapping[str, Any]], None]
+"""Takes the snapshots of the capture session while the engine starts."""
 
 _IN_FLIGHT = 1024
 """Requests handed to the engine at a time: more than its scheduler runs, few enough to keep memory small."""
 
 _PLACEMENT_SECONDS = 60.0
 _SHUTDOWN_SECONDS = 30.0
+_POLL_SECONDS = 0.2
 
 
 class Engine:
@@ -55,6 +60,7 @@ class Engine:
     Args:
         config: What to run.
         verbose: Whether the logs of all processes are shown.
+        follow: What to tell the progress of the start-up.
 
     Attributes:
         cluster: The Ray cluster it runs on, inside the context.
@@ -62,8 +68,9 @@ class Engine:
 
     cluster: Cluster
 
-    def __init__(self, config: AscendServeConfig, *, verbose: bool = False) -> None:
+    def __init__(self, config: AscendServeConfig, *, verbose: bool = False, follow: Follow | None = None) -> None:
         self._config = config
+        self._follow = follow
         self._plan = None if is_given() else plan_deployment(config)
         self._group = f"{config.model.name}-{uuid.uuid4().hex[:8]}"
         self._verbose = verbose
@@ -100,7 +107,10 @@ class Engine:
             group, reservation = resources.enter_context(_placement(self._config))
             self._replica = _replica(self._config, group)
             resources.callback(_stop, self._replica)
-            _result(self._replica.start.remote(self._config, plan, self._group, reservation.for_ranks(group)))
+            started = self._replica.start.remote(self._config, plan, self._group, reservation.for_ranks(group))
+            while self._follow and not ray.wait([started], timeout=_POLL_SECONDS)[0]:
+                self._follow(session_snapshot(self._group))
+            _result(started)
             self._resources = resources.pop_all()
         return self
 

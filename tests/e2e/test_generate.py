@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -39,6 +40,8 @@ def test_answers_a_file_in_its_order(config: Callable[[int], Path], tmp_path: Pa
     assert "256" in answers[3]["error"]
     assert "2 of 4 requests have no answer" in done.stderr
     assert "FULL_DECODE_ONLY" in done.stderr
+    phases = re.findall(r"^(cluster|load|agree|capture|warm-up): [\d.]+ s", done.stderr, re.MULTILINE)
+    assert phases[:2] == ["cluster", "load"]
 
     again = generate(config(8000), tmp_path)
     assert again.returncode == 2
