@@ -1,0 +1,64 @@
+"""What the driver knows of a sealed group while it serves; the driver's class itself, without Ray."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from ascend_serve.capture.deadlines import Deadlines
+from ascend_serve.capture.driver import CaptureDriver
+from ascend_serve.capture.messages import Join, Lost, Propose, Seal
+from ascend_serve.graph.modes import GraphMode, RuntimeName
+from ascend_serve.graph.plan import GraphRequest, Proposal
+
+REQUEST = GraphRequest(RuntimeName.EAGER, GraphMode.NONE, (), max_num_seqs=8)
+PROPOSAL = Proposal((RuntimeName.EAGER,), GraphMode.NONE, ())
+INCARNATION = 3
+"""Of workers that come after those of earlier groups."""
+
+
+async def _sealed_group() -> CaptureDriver:
+    driver = CaptureDriver("group", 2, REQUEST, Deadlines(60, 60, 60, 60), incarnation=INCARNATION)
+    for questions in (
+        [Join(rank, INCARNATION, f"node-{rank}") for rank in (0, 1)],
+        [Propose(rank, INCARNATION, PROPOSAL) for rank in (0, 1)],
+        [Seal(rank, INCARNATION, 1, "digest") for rank in (0, 1)],
+    ):
+        await asyncio.gather(*(driver.ask(question) for question in questions))
+    assert driver.snapshot()["outcome"] == "sealed"
+    return driver
+
+
+def test_a_rank_that_is_lost_is_named_to_whoever_waits_for_it() -> None:
+    async def scenario() -> str:
+        driver = await _sealed_group()
+        waiting = asyncio.create_task(driver.loss())
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        await driver.tell(Lost(1, INCARNATION, "its worker process ended"))
+        return await asyncio.wait_for(waiting, 10)
+
+    reason = asyncio.run(scenario())
+    assert "rank 1 (node-1) in serve" in reason
+    assert "its worker process ended" in reason
+
+
+@pytest.mark.parametrize(
+    ("places", "text"),
+    [
+        ({}, ""),
+        ({1: "in wait (x.py:3)"}, "rank 1 (node-1) stands in wait (x.py:3)"),
+        ({1: "in b", 0: "in a"}, "rank 0 (node-0) stands in a; rank 1 (node-1) stands in b"),
+        ({1: ""}, ""),
+    ],
+    ids=["nobody", "one", "all, in their order", "one that went on"],
+)
+def test_ranks_that_stand_still_are_named_with_the_place(places: dict[int, str], text: str) -> None:
+    async def scenario() -> str:
+        driver = await _sealed_group()
+        for rank, place in places.items():
+            driver.note_place(rank, place)
+        return driver.standstill()
+
+    assert asyncio.run(scenario()) == text
