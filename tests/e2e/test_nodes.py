@@ -81,21 +81,3 @@ def test_a_replica_comes_back_on_a_spare_node_and_on_a_new_one(cluster: RayHead,
         print(f"serving again after {on_spare:.0f} s and {on_new:.0f} s: {dict(load.verdicts())}")
         assert set(load.verdicts()) <= FAIR
         command.wait_for("answers again")
-
-
-def test_a_pipeline_stage_is_replaced_while_its_replica_stays(cluster: RayHead, serve: Callable[..., Command]) -> None:
-    with ExitStack() as nodes:
-        stages = [nodes.enter_context(cluster.node(npus=1)) for _ in range(2)]
-        command = serve("parallel.tensor_parallel_size=1", "parallel.pipeline_parallel_size=2")
-        nodes.enter_context(cluster.node(npus=1))
-        load = Load(f"http://127.0.0.1:{command.port}", clients=4)
-        with load.running():
-            seconds = load.wait_until_back(lose(next(filter(has_no_replica, stages))), PATIENCE_SECONDS)
-            time.sleep(5)
-        print(f"serving again after {seconds:.0f} s: {dict(load.verdicts())}")
-        assert set(load.verdicts()) <= FAIR - {Verdict.BROKEN}
-
-
-def has_no_replica(node: psutil.Process) -> bool:
-    """Whether no replica runs on ``node``, and at most some of its ranks do."""
-    return not any("ServeReplica" in " ".join(child.cmdline()) for child in node.children(recursive=True))
