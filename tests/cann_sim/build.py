@@ -118,10 +118,15 @@ def linked_names(torch_npu: Path) -> list[str]:
     return sorted(name for name in symbols(files, "--undefined-only") if _CANN_NAME.match(name))
 
 
-def digest(torch_npu: Path) -> str:
+def digest(torch: Path, torch_npu: Path) -> str:
     """Changes with all that the library is made of."""
     parts = [path.read_bytes() for path in (Path(__file__), OPERATORS, *SOURCES)]
-    versions = (str(torch_npu), importlib.metadata.version("torch"), importlib.metadata.version("torch_npu"))
+    versions = (
+        str(torch),
+        str(torch_npu),
+        importlib.metadata.version("torch"),
+        importlib.metadata.version("torch_npu"),
+    )
     return hashlib.sha256(b"\0".join([*parts, *map(str.encode, versions)])).hexdigest()[:16]
 
 
@@ -173,7 +178,7 @@ def main() -> None:
     if shutil.which("g++") is None:
         raise SystemExit("error: the simulated CANN needs a C++ compiler (g++)")
     torch, torch_npu = package("torch"), package("torch_npu")
-    folder = Path(sys.argv[1]) / digest(torch_npu)
+    folder = Path(sys.argv[1]) / digest(torch, torch_npu)
     if not (folder / "libruntime.so").exists():
         shutil.rmtree(folder, ignore_errors=True)
         scratch = folder.with_suffix(".part")

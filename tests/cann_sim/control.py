@@ -23,6 +23,7 @@ def library() -> ctypes.CDLL:
 
 def library_path() -> str:
     """Where that library is."""
+    library()
     with open("/proc/self/maps", encoding="utf-8") as maps:
         return next(line.split()[-1] for line in maps if line.rstrip().endswith("/libascendcl.so"))
 

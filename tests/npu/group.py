@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from typing import Any
@@ -31,7 +31,7 @@ SIZES = (1, 2, 4, 8, 16)
 BATCHES = (1, 3, 4, 7, 16)
 STEPS = 6
 REQUEST = GraphRequest(RuntimeName.ACLGRAPH, GraphMode.FULL_DECODE_ONLY, SIZES, max_num_seqs=MAX_REQUESTS)
-DEADLINES = Deadlines(join=40.0, propose=20.0, capture=10.0, seal=20.0)
+DEADLINES = Deadlines(join=60.0, propose=60.0, capture=60.0, seal=60.0)
 
 
 class PipeLink:
@@ -75,10 +75,12 @@ class Trouble:
     Attributes:
         graphs: Streams that are left for graphs, or ``None`` for enough.
         script: Faults by call, counted from the beginning of the session; in the first incarnation only.
+        patience: Seconds for one graph; a busy machine may need some.
     """
 
     graphs: int | None = None
     script: str = ""
+    patience: float = 60.0
 
 
 def rank_body(
@@ -136,7 +138,7 @@ def run(trouble: Trouble) -> tuple[list[Outcome], list[Any]]:
     """
     loop = asyncio.new_event_loop()
     threading.Thread(target=loop.run_forever, daemon=True).start()
-    driver = CaptureDriver("group", RANKS, REQUEST, DEADLINES)
+    driver = CaptureDriver("group", RANKS, REQUEST, replace(DEADLINES, capture=trouble.patience))
     outcomes: list[Outcome] = []
     while True:
         links = [Pipe() for _ in range(RANKS)]
@@ -153,8 +155,14 @@ def run(trouble: Trouble) -> tuple[list[Outcome], list[Any]]:
         )
         outcomes.append(told.result(timeout=ranks.PATIENCE))
         if outcomes[-1].kind is not OutcomeKind.REPLACE:
-            loop.call_soon_threadsafe(loop.stop)
+            loop.call_soon_threadsafe(_stop, loop)
             return outcomes, seen
+
+
+def _stop(loop: asyncio.AbstractEventLoop) -> None:
+    for task in asyncio.all_tasks(loop):
+        task.cancel()
+    loop.call_soon(loop.stop)
 
 
 def report(trouble: Trouble) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from typing import Any
 
-PATIENCE = 60.0
+PATIENCE = 150.0
 """Seconds; a healthy run takes two."""
 
 

@@ -34,7 +34,8 @@ def reports() -> dict[str, Any]:
 import json
 from tests.npu.group import Trouble, report
 troubles = {{name: Trouble(graphs=left) for name, left in {LEFT}.items()}}
-troubles |= {{name: Trouble(script=script) for name, (script, _) in {FAULTS}.items()}}
+for name, (script, _) in {FAULTS}.items():
+    troubles[name] = Trouble(script=script, patience=10.0 if "hang" in script else 60.0)
 print(json.dumps({{name: report(trouble) for name, trouble in troubles.items()}}))
 """
     done = subprocess.run(
