@@ -211,8 +211,8 @@ def _never_strikes(fault: FaultConfig, config: AscendServeConfig) -> str:
         return f"nothing is captured with graph.runtime: {config.graph.runtime} and graph.mode: {config.graph.mode}"
     if fault.phase in ("warmup", "capture") and fault.size and sizes and fault.size not in sizes:
         return f"size {fault.size} is not in graph.capture_sizes: {list(sizes)}"
-    if fault.size and fault.phase not in ("warmup", "capture"):
-        return f"phase {fault.phase} has no capture size"
+    if fault.size and fault.phase not in ("warmup", "capture", "serve"):
+        return f"phase {fault.phase} has no size"
     return ""
 
 

@@ -1,4 +1,4 @@
-"""Several models on one Serve; updates by Serve's own tools while clients ask."""
+"""Several models on one Serve; updates and scaling by Serve's own tools while clients ask."""
 
 from __future__ import annotations
 
@@ -31,7 +31,16 @@ PAUSE_SECONDS = 0.2
 PATIENCE_SECONDS = 240.0
 KEY = "the-key-of-this-test"
 DEPLOYMENT = "OpenAIReplica"
+SETTLED_SECONDS = 5.0
 UPDATE = {"graph.capture_sizes": [1, 4]}
+SCALING = {
+    "min_replicas": 1,
+    "max_replicas": 2,
+    "target_ongoing_requests": 1,
+    "upscale_delay_s": 1,
+    "downscale_delay_s": 5,
+    "look_back_period_s": 11,
+}
 
 
 @dataclass
@@ -106,7 +115,7 @@ def application(
     keys.write_text(KEY)
     file = config(8000)
 
-    def describe(name: str, **keys_and_values: Any) -> dict[str, Any]:
+    def describe(name: str, deployments: list[dict[str, Any]] | None = None, **keys_and_values: Any) -> dict[str, Any]:
         own = {
             "model.served_name": name,
             "parallel.tensor_parallel_size": 1,
@@ -118,6 +127,7 @@ def application(
             "route_prefix": f"/{name}",
             "import_path": "ascend_serve.serving.builder:build",
             "args": {"config": str(file), **own, **keys_and_values},
+            "deployments": deployments or [],
         }
 
     return describe
@@ -168,6 +178,31 @@ def test_an_update_fails_no_request(
     print(f"{len(seen.complete)} requests while the application was updated")
     assert seen.failed == []
     assert set(seen.complete) == {reference}
+
+
+def test_scaling_fails_no_request(service: Service, application: Callable[..., dict[str, Any]], reference: str) -> None:
+    scaled = [{"name": DEPLOYMENT, "autoscaling_config": SCALING}]
+    with load(service, "/one") as up:
+        service.deploy([application("one", scaled, **UPDATE)])
+        wait_until(lambda: service.replicas("one") == {"RUNNING": 2})
+        time.sleep(SETTLED_SECONDS)
+    with load(service, "/one", clients=1) as down:
+        wait_until(lambda: service.replicas("one") == {"RUNNING": 1})
+        time.sleep(SETTLED_SECONDS)
+    print(f"{len(up.complete)} requests while it went to 2 replicas, {len(down.complete)} while it went to 1")
+    assert up.failed + down.failed == []
+    assert set(up.complete + down.complete) == {reference}
+
+
+def test_a_wrong_argument_is_named(service: Service, application: Callable[..., dict[str, Any]]) -> None:
+    service.deploy([application("three", **{"graph.mdoe": "FULL"})])
+
+    def message() -> str:
+        status = yaml.safe_load(service._serve("status").stdout)["applications"]["three"]
+        return str(status["message"]) if status["status"] == "DEPLOY_FAILED" else ""
+
+    wait_until(lambda: bool(message()))
+    assert "Did you mean graph.mode?" in message()
 
 
 def wait_until(holds: Callable[[], bool]) -> None:

@@ -147,7 +147,7 @@ def test_a_given_cluster_may_have_more_npus_than_are_emulated_here(monkeypatch: 
         ),
         pytest.param(
             {"emulated": {"npus": 1, "faults": [{**JOIN_FAULT, "size": 8}]}},
-            ["emulated.faults[0] never strikes: phase join has no capture size"],
+            ["emulated.faults[0] never strikes: phase join has no size"],
             id="fault-with-a-size-outside-capture",
         ),
         pytest.param(
