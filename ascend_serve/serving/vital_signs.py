@@ -94,7 +94,7 @@ class VitalSigns:
     async def _until_stall(self) -> Finding:
         patience = self._health.stall_seconds - self._period
         while True:
-            await asyncio.sleep(self._period)
+            # The first at once: a rank can only tell where it stalls after a heartbeat.
             try:
                 await asyncio.wait_for(self._sign_of_life(), patience)
             except TimeoutError:
@@ -103,6 +103,7 @@ class VitalSigns:
             except Exception as error:
                 # Of a dead engine the other signs tell.
                 logger.warning("No heartbeat: %s", error)
+            await asyncio.sleep(self._period)
 
     async def _stalled(self) -> Finding:
         where = await self._engine.standstill()
