@@ -20,6 +20,7 @@ from tests.e2e.ray_head import RayHead, kill, ray_head
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 PATIENCE_SECONDS = 240.0
+BUSY_SECONDS = 5.0
 FAIR = {Verdict.RIGHT, Verdict.CLEAN_ERROR, Verdict.BROKEN}
 """What a client may see: a stream whose replica is gone breaks off, which nobody takes for an end."""
 
@@ -73,7 +74,10 @@ def test_a_replica_comes_back_on_a_spare_node_and_on_a_new_one(cluster: RayHead,
         spare = nodes.enter_context(cluster.node(npus=2))
         load = Load(f"http://127.0.0.1:{command.port}", clients=4)
         with load.running():
+            # A request that no replica has begun to answer only waits for the next one: no error would be seen.
+            time.sleep(BUSY_SECONDS)
             on_spare = load.wait_until_back(lose(first), PATIENCE_SECONDS)
+            time.sleep(BUSY_SECONDS)
             moment = lose(spare)
             nodes.enter_context(cluster.node(npus=2))
             on_new = load.wait_until_back(moment, PATIENCE_SECONDS)
