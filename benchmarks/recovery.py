@@ -10,7 +10,6 @@ server and the imports of the replica that a new start of the application pays f
 from __future__ import annotations
 
 import os
-import socket
 import statistics
 import subprocess
 import sys
@@ -22,6 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.integration.engines import ROOT, Result, Scenario, run
+from tests.ports import free_port
 
 IN_PLACE = Scenario("refused, in place", ("emulated.stream_quota=[2048, 9]",), batches=(1,))
 FRESH = Scenario(
@@ -41,7 +41,7 @@ def seconds_to_ready(result: Result) -> float:
 
 def application_start() -> float:
     """Seconds from the command to the first healthy answer of its port."""
-    port = _free_port()
+    port = free_port()
     command = [sys.executable, "-m", "ascend_serve.cli.main", "serve", "configs/demo.yaml"]
     environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
     started = time.monotonic()
@@ -77,11 +77,6 @@ def _round() -> Iterator[tuple[str, float]]:
     for result in run([ENGINE, IN_PLACE, FRESH]):
         yield result.name, seconds_to_ready(result)
     yield APPLICATION, application_start()
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
 
 
 def _is_healthy(port: int) -> bool:

@@ -22,8 +22,9 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.e2e.command import Command
-from tests.e2e.conftest import COMMAND, free_port
+from tests.e2e.conftest import COMMAND
 from tests.e2e.load import Load
+from tests.ports import free_port
 
 CONFIG = Path(__file__).parents[1] / "configs" / "demo.yaml"
 BUSY_SECONDS = 5.0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -13,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.command import Command
+from tests.ports import free_port
 
 COMMAND = (sys.executable, "-m", "ascend_serve.cli.main")
 
@@ -24,11 +24,6 @@ emulated: {{npus: 2}}
 serving: {{port: {port}}}
 vllm: {{dtype: float32, max_model_len: 256, max_num_seqs: 4, kv_cache_memory_bytes: 33554432}}
 """
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -17,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+
+from tests.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
@@ -103,12 +104,6 @@ class RayHead:
             with contextlib.suppress(psutil.Error):
                 lines.append(" ".join(child.cmdline()).strip())
         return [line for line in lines if line.startswith(("ray::", "VLLM::", "python")) and line not in RAYS_OWN]
-
-
-def free_port() -> int:
-    """A port of this machine that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
 
 
 def clean_environment(home: Path) -> dict[str, str]:

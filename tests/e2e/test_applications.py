@@ -19,8 +19,8 @@ import pytest
 import yaml
 
 from tests.e2e.command import Command
-from tests.e2e.conftest import free_port
 from tests.e2e.ray_head import BIN, RayHead, ray_head
+from tests.ports import free_port
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 

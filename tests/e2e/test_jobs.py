@@ -10,8 +10,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.e2e.conftest import COMMAND, free_port
+from tests.e2e.conftest import COMMAND
 from tests.e2e.ray_head import ROOT, RayHead, ray_head, started, wait_until
+from tests.ports import free_port
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 

@@ -13,9 +13,10 @@ import psutil
 import pytest
 
 from tests.e2e.command import Command
-from tests.e2e.conftest import COMMAND, free_port
+from tests.e2e.conftest import COMMAND
 from tests.e2e.load import Load, Verdict
 from tests.e2e.ray_head import RayHead, kill, ray_head
+from tests.ports import free_port
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 

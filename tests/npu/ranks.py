@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import time
 import traceback
 from collections.abc import Callable
@@ -11,15 +10,10 @@ from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from typing import Any
 
+from tests.ports import free_port
+
 PATIENCE = 150.0
 """Seconds; a healthy run takes two."""
-
-
-def free_port() -> int:
-    """A port of the loopback device that nobody listens on."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 def run(body: Callable[..., Any], *args: Any, ranks: int = 2, is_over: Callable[[], bool] = lambda: False) -> list[Any]:
