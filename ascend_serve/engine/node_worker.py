@@ -2,6 +2,10 @@
 
 vLLM hands the engine core's variables to the workers on all nodes (``get_driver_env_vars``, 0.23.0 and 0.32.0): its
 node's interface and address would reach nodes that have neither.
+
+Static kernels are compiled and installed once per node, by the first of its ``LOCAL_WORLD_SIZE`` ranks (torch_npu
+2.10.0.post4, ``npugraph_ex/_acl_concrete_graph/static_kernel.py``). Where that is not set, vllm-ascend 0.23.0 takes all
+ranks of an engine for ranks of one node, which they are under vLLM's multiprocessing, but not under Ray.
 """
 
 from __future__ import annotations
@@ -10,6 +14,8 @@ import os
 from typing import Any
 
 import vllm.v1.executor.ray_executor_v2 as vllm_executor
+from vllm.config import ParallelConfig
+from vllm.platforms import current_platform
 
 from ascend_serve.cluster.environment import PER_NODE_VARIABLES, node_environment
 from ascend_serve.cluster.finding import Status
@@ -20,8 +26,8 @@ from ascend_serve.errors import ClusterError
 class NodeWorkerProc(vllm_executor.RayWorkerProc):
     """vLLM's Ray worker, which finds out its node's interface, address and devices before anything reads them."""
 
-    def initialize_worker(self, *args: Any, **kwargs: Any) -> None:
-        """Set what HCCL, Gloo and the device read once, then start as vLLM does.
+    def initialize_worker(self, local_rank: int, env_vars: dict[str, str], *args: Any, **kwargs: Any) -> None:
+        """Set what HCCL, Gloo, the device and static kernels read once, then start as vLLM does.
 
         vLLM 0.23.0 narrows ``ASCEND_RT_VISIBLE_DEVICES`` to the devices of this executor afterwards.
 
@@ -29,7 +35,23 @@ class NodeWorkerProc(vllm_executor.RayWorkerProc):
             ClusterError: A variable that is set on this node cannot work here.
         """
         os.environ.update(environment_here())
-        super().initialize_worker(*args, **kwargs)
+        # vLLM 0.32.0 names the devices of this executor on this node in an argument, 0.23.0 in a variable.
+        devices = kwargs.get("assigned_physical_gpu_ids")
+        if devices is None:
+            devices = env_vars[current_platform.device_control_env_var].split(",")
+        parallel_config: ParallelConfig = self._init_kwargs["vllm_config"].parallel_config
+        os.environ["LOCAL_WORLD_SIZE"] = str(local_world_size(len(devices), parallel_config))
+        super().initialize_worker(local_rank, env_vars, *args, **kwargs)
+
+
+def local_world_size(ranks_here: int, parallel_config: ParallelConfig) -> int:
+    """How many ranks of this deployment are on this node, with all data-parallel engines that share it.
+
+    Args:
+        ranks_here: Ranks of one engine on this node.
+        parallel_config: Of the engine.
+    """
+    return ranks_here * max(1, parallel_config.data_parallel_size_local)
 
 
 def environment_here() -> dict[str, str]:

@@ -113,7 +113,6 @@ VLLM_CPU: Table = {
         "CpuPlatform.get_attn_backend_cls(cls, selected_backend, attn_selector_config)",
     ),
     "vllm.platforms.interface": (
-        "Platform.device_control_env_var",
         "Platform.device_control_id_to_physical_device_id(cls, device_id)",
         "Platform.get_global_graph_pool(self)",
         "Platform.ray_device_key",

@@ -19,7 +19,7 @@ VLLM: Table = {
         "CUDAGraphWrapper.runtime_mode",
         "CUDAGraphEntry.cudagraph",
     ),
-    "vllm.config": ("CompilationMode", "CUDAGraphMode", "VllmConfig"),
+    "vllm.config": ("CompilationMode", "CUDAGraphMode", "ParallelConfig", "VllmConfig"),
     "vllm.config.cache": ("CacheConfig.block_size",),
     "vllm.config.compilation": (
         "CompilationConfig.compilation_time",
@@ -50,6 +50,7 @@ VLLM: Table = {
     "vllm.config.parallel": (
         "ParallelConfig.data_parallel_index",
         "ParallelConfig.data_parallel_size",
+        "ParallelConfig.data_parallel_size_local",
         "ParallelConfig.decode_context_parallel_size",
         "ParallelConfig.enable_expert_parallel",
         "ParallelConfig.pipeline_parallel_size",
@@ -108,7 +109,11 @@ VLLM: Table = {
     ),
     "vllm.lora.utils": ("get_captured_lora_counts(max_loras, specialize)",),
     "vllm.platforms": ("current_platform",),
-    "vllm.platforms.interface": ("Platform.device_name", "Platform.get_static_graph_wrapper_cls(cls)"),
+    "vllm.platforms.interface": (
+        "Platform.device_control_env_var",
+        "Platform.device_name",
+        "Platform.get_static_graph_wrapper_cls(cls)",
+    ),
     "vllm.utils.argparse_utils": ("FlexibleArgumentParser",),
     "vllm.utils.import_utils": ("resolve_obj_by_qualname(qualname)",),
     "vllm.v1.core.sched.output": (
@@ -138,6 +143,7 @@ VLLM: Table = {
         "RayExecutorV2.ray_worker_handles",
         "RayExecutorV2.shutdown(self)",
         "RayExecutorV2.start_worker_monitor(self, inline)",
+        "RayWorkerProc._init_kwargs",
         "RayWorkerProc.initialize_worker",
         "WORKER_SPECIFIC_ENV_VARS",
         "RayWorkerHandle.rank",
@@ -207,8 +213,9 @@ VLLM_0_23_0: Table = {
         "AuthenticationMiddleware(app, tokens)",
         "AuthenticationMiddleware.verify_token(self, headers)",
     ),
+    "vllm.v1.executor.ray_executor_v2": ("RayWorkerProc.initialize_worker(self, local_rank, env_vars)",),
 }
-"""What only vLLM 0.23.0 has; ``serving/openai_app.py`` and ``serving/guard.py`` take either."""
+"""What only vLLM 0.23.0 has; ``openai_app.py`` and ``guard.py`` of ``serving/`` and ``node_worker.py`` take either."""
 
 VLLM_INSTALLED: Table = {
     "vllm.entrypoints.launchers.api_server.app_state": ("init_app_state(engine_client, state, args, supported_tasks)",),
@@ -219,6 +226,10 @@ VLLM_INSTALLED: Table = {
         "AuthenticationMiddleware.verify_token(self, headers)",
     ),
     "vllm.v1.executor.abstract": ("Executor.compile_or_warm_up_model(self)",),
+    "vllm.v1.executor.ray_executor_v2": (
+        "RayWorkerProc.initialize_worker("
+        "self, local_rank, env_vars, distributed_init_method, assigned_physical_gpu_ids)",
+    ),
 }
 """What the installed vLLM has instead."""
 

@@ -116,8 +116,8 @@ def main() -> None:
     from tests.contract.interfaces import VLLM, VLLM_0_23_0
 
     sources = Sources("vLLM 0.23.0", Path(sys.argv[1]))
-    table = {**VLLM, **VLLM_0_23_0}
-    modules = {module: _recorded(sources.symbols(module) or {}, table[module]) for module in sorted(table)}
+    needs = {module: (*VLLM.get(module, ()), *VLLM_0_23_0.get(module, ())) for module in {*VLLM, *VLLM_0_23_0}}
+    modules = {module: _recorded(sources.symbols(module) or {}, needs[module]) for module in needs}
     RECORDED.write_text(json.dumps(modules, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 

@@ -283,7 +283,7 @@ def node_variables(worker: Any) -> dict[str, str]:
     """What this rank has of the variables that differ per node."""
     from ascend_serve.cluster.environment import PER_NODE_VARIABLES
 
-    return {name: os.environ[name] for name in PER_NODE_VARIABLES if name in os.environ}
+    return {name: os.environ[name] for name in (*PER_NODE_VARIABLES, "LOCAL_WORLD_SIZE") if name in os.environ}
 
 
 if __name__ == "__main__":

@@ -59,5 +59,6 @@ def test_tokens_and_placement_of_stages_on_two_nodes(stock: Result) -> None:
     first, second = result.nodes[0], result.nodes[2]
     assert result.nodes == [first, first, second, second]
     assert first != second
+    assert {environment["LOCAL_WORLD_SIZE"] for environment in result.environments} == {"2"}
     assert len(set(result.replays)) == 1
     assert result.replays[0] > 0
