@@ -78,9 +78,11 @@ def expected(phase: str, size: int | None, error: str) -> Ending:
         return Ending.RETRIED
     if error == "crash":
         return Ending.RETRIED
-    if error == "stream_exhausted" and phase == "capture":
-        return Ending.EAGER_IN_PLACE if size == max(SIZES) else Ending.FEWER_IN_PLACE
-    if error in ("stream_exhausted", "out_of_memory"):
+    # No graph fits when the first one finds no streams; these two are refused before anything is recorded.
+    fits_none = error == "old_hdk" or (error == "stream_exhausted" and size == max(SIZES))
+    if error in ("stream_exhausted", "old_hdk") and phase == "capture":
+        return Ending.EAGER_IN_PLACE if fits_none else Ending.FEWER_IN_PLACE
+    if error in ("stream_exhausted", "out_of_memory") and not fits_none:
         return Ending.FEWER_FRESH
     return Ending.EAGER_FRESH
 
