@@ -132,21 +132,20 @@ def digest(torch: Path, torch_npu: Path) -> str:
 
 def build(folder: Path, torch: Path, torch_npu: Path) -> None:
     """Compile and link into ``folder``."""
-    acl = torch_npu / "include/third_party/acl/inc"
-    include = [
-        f"-I{HERE / 'src'}",
-        f"-I{acl}",
-        f"-I{torch_npu / 'include/third_party/hccl/inc'}",
-        f"-I{torch_npu / 'include'}",
-    ]
-    aten = [f"-I{folder}", f"-I{torch / 'include'}", f"-I{torch / 'include/torch/csrc/api/include'}"]
+    headers = torch_npu / "include"
+    ours = [f"-I{path}" for path in (folder, HERE / "src")]
+    # Those of others may warn.
+    theirs = (headers / "third_party/acl/inc", headers / "third_party/hccl/inc", headers, torch / "include")
+    include = [*ours, *(part for path in theirs for part in ("-isystem", path))]
     (folder / "operators_table.inc").write_text(operators_source(), encoding="utf-8")
 
     def compile_one(source: Path) -> Path:
         target = folder / f"{source.stem}.o"
-        # ATen's headers ask for C++20; the operators are ATen's own, so they gain nothing from optimising here.
-        options = ["-std=c++20", "-O0", *aten] if source.stem == "operators" else ["-std=c++17", "-O2", "-Wall"]
-        subprocess.run(["g++", "-c", "-fPIC", *options, *include, source, "-o", target], check=True)
+        # The operators are ATen's own, so they gain nothing from optimising here.
+        optimised = "-O0" if source.stem == "operators" else "-O2"
+        subprocess.run(
+            ["g++", "-std=c++20", optimised, "-Wall", "-c", "-fPIC", *include, source, "-o", target], check=True
+        )
         return target
 
     # The longest first.

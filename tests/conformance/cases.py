@@ -1,4 +1,4 @@
-"""What is asked of an ``NPUGraph``: each case returns what it saw, in JSON's types."""
+"""What is asked of an ``NPUGraph``: each case returns what it saw, in plain types."""
 
 from __future__ import annotations
 

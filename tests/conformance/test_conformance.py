@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -43,21 +40,11 @@ def test_every_difference_is_in_the_documents() -> None:
 
 
 if find_spec("torch_npu"):  # `make test-npu`; elsewhere there is no torch_npu to ask
+    from tests.npu import forked
 
-    @pytest.fixture(scope="module")
-    def observed() -> dict[str, Any]:
-        """What torch_npu does in each case, in a process of its own."""
-        done = subprocess.run(
-            [sys.executable, "-m", "tests.conformance.observe"],
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            text=True,
-            timeout=120,
-            check=True,
-        )
-        told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-        return told
+    def observed(name: str) -> Any:
+        return CASES[name](backends.torch_npu())
 
     @pytest.mark.parametrize("name", CASES)
-    def test_torch_npu(name: str, observed: dict[str, Any]) -> None:
-        assert observed[name] == TORCH_NPU[name]
+    def test_torch_npu(name: str) -> None:
+        assert forked.call(observed, name) == TORCH_NPU[name]

@@ -1,4 +1,4 @@
-"""A capture group on the simulated CANN: forked ranks, and the driver in the process that forked them.
+"""A capture group on the simulated CANN: ranks in processes of their own, and the driver in this one.
 
 The driver is the actor's own class without Ray's process around it: ranks reach it through pipes.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
@@ -25,13 +26,14 @@ from tests.cann_sim import control
 from tests.npu import ranks
 from tests.npu.decoder import MAX_REQUESTS, Decoder
 from tests.npu.decoder_host import DecoderCanary, DecoderHost
+from tests.npu.forked import PATIENCE
 
-RANKS = 2
 SIZES = (1, 2, 4, 8, 16)
 BATCHES = (1, 3, 4, 7, 16)
 STEPS = 6
 REQUEST = GraphRequest(RuntimeName.ACLGRAPH, GraphMode.FULL_DECODE_ONLY, SIZES, max_num_seqs=MAX_REQUESTS)
-DEADLINES = Deadlines(join=60.0, propose=60.0, capture=60.0, seal=60.0)
+DEADLINES = Deadlines(join=600.0, propose=600.0, capture=600.0, seal=600.0)
+"""So long that no busy machine makes the driver take a rank for hanging: one that hangs fails the test by name."""
 
 
 class PipeLink:
@@ -75,23 +77,21 @@ class Trouble:
     Attributes:
         graphs: Streams that are left for graphs, or ``None`` for enough.
         script: Faults by call, counted from the beginning of the session; in the first incarnation only.
-        patience: Seconds for one graph; a busy machine may need some.
+        patience: Seconds for one graph, after which the driver takes a rank for hanging.
     """
 
     graphs: int | None = None
     script: str = ""
-    patience: float = 60.0
+    patience: float = DEADLINES.capture
 
 
-def rank_body(
-    rank: int, incarnation: int, links: list[tuple[Connection, Connection]], trouble: Trouble
-) -> dict[str, Any]:
+def rank_body(rank: int, incarnation: int, link: Connection, trouble: Trouble) -> dict[str, Any]:
     """One rank from its first step to its last: session, then the same tokens with replay and without."""
-    decoder = Decoder(rank, RANKS)
+    decoder = Decoder(rank, ranks.RANKS)
     host, canary = DecoderHost(decoder), DecoderCanary(decoder)
     canary.take()
     _take_own_streams()
-    participant = Participant(PipeLink(links[rank][1]), rank, incarnation, "here", os.getpid())
+    participant = Participant(PipeLink(link), rank, incarnation, "here", os.getpid())
     if rank == 1 and trouble.graphs is not None:
         control.library().cann_sim_set_stream_quota(control.streams_taken(rank) + trouble.graphs)
     if rank == 1 and incarnation == 0:
@@ -131,32 +131,46 @@ async def _answer(driver: CaptureDriver, message: Any, pipe: Connection) -> None
     pipe.send(await driver.ask(message))
 
 
-def run(trouble: Trouble) -> tuple[list[Outcome], list[Any]]:
-    """A whole start: incarnations until one is sealed or all is over, their outcomes, what the last one's ranks saw.
+def run(trouble: Trouble) -> tuple[list[Outcome], list[Any], list[str]]:
+    """A whole start: incarnations until one is sealed or all is over.
 
     As the executor does, it kills the ranks of an incarnation that is to be replaced, whatever they wait for.
+
+    Returns:
+        The incarnations' outcomes, what the last one's ranks saw, and all that happened, for a person.
     """
     loop = asyncio.new_event_loop()
     threading.Thread(target=loop.run_forever, daemon=True).start()
-    driver = CaptureDriver("group", RANKS, REQUEST, replace(DEADLINES, capture=trouble.patience))
+    driver = CaptureDriver("group", ranks.RANKS, REQUEST, replace(DEADLINES, capture=trouble.patience))
     outcomes: list[Outcome] = []
-    while True:
-        links = [Pipe() for _ in range(RANKS)]
-        for link in links:
-            threading.Thread(target=serve, args=(driver, loop, link[0]), daemon=True).start()
+    while not outcomes or outcomes[-1].kind is OutcomeKind.REPLACE:
         told = asyncio.run_coroutine_threadsafe(driver.outcome(len(outcomes)), loop)
-        seen = ranks.run(
+        seen = _incarnation(len(outcomes), trouble, driver, loop, told)
+        outcomes.append(told.result(timeout=PATIENCE))
+    loop.call_soon_threadsafe(_stop, loop)
+    return outcomes, seen, [_line(event) for event in driver.snapshot()["events"]]
+
+
+def _incarnation(
+    number: int, trouble: Trouble, driver: CaptureDriver, loop: asyncio.AbstractEventLoop, told: Future[Outcome]
+) -> list[Any]:
+    """What the ranks of one incarnation saw, or nothing when they are to be replaced."""
+    links = [Pipe() for _ in range(ranks.RANKS)]
+    for near, _ in links:
+        threading.Thread(target=serve, args=(driver, loop, near), daemon=True).start()
+    try:
+        return ranks.run(
             rank_body,
-            len(outcomes),
-            links,
-            trouble,
-            ranks=RANKS,
-            is_over=lambda told=told: told.done() and told.result().kind is not OutcomeKind.SEALED,  # type: ignore[misc]
+            [(number, far, trouble) for _, far in links],
+            is_over=lambda: told.done() and told.result().kind is not OutcomeKind.SEALED,
         )
-        outcomes.append(told.result(timeout=ranks.PATIENCE))
-        if outcomes[-1].kind is not OutcomeKind.REPLACE:
-            loop.call_soon_threadsafe(_stop, loop)
-            return outcomes, seen
+    finally:
+        for _, far in links:
+            far.close()
+
+
+def _line(event: dict[str, Any]) -> str:
+    return " ".join(str(event[part]) for part in ("time", "kind", "rank", "key", "text") if event[part] is not None)
 
 
 def _stop(loop: asyncio.AbstractEventLoop) -> None:
@@ -166,8 +180,8 @@ def _stop(loop: asyncio.AbstractEventLoop) -> None:
 
 
 def report(trouble: Trouble) -> dict[str, Any]:
-    """What came of a start, as JSON."""
-    outcomes, seen = run(trouble)
+    """What came of a start."""
+    outcomes, seen, events = run(trouble)
     first, second = seen
     return {
         "outcomes": [outcome.kind.value for outcome in outcomes],
@@ -177,4 +191,5 @@ def report(trouble: Trouble) -> dict[str, Any]:
         "ranks agree": first["replayed"] == second["replayed"],
         "equals eager": [rank["replayed"] == rank["eager"] for rank in seen],
         "tokens": first["eager"],
+        "events": events,
     }

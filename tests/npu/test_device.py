@@ -120,7 +120,7 @@ def test_an_update_with_another_operator_is_refused() -> None:
             torch.mul(x, x, out=out)
             torch.npu.synchronize()
     """)
-    assert ended.returncode != 0
+    assert ended.exit_code != 0
     assert "aclnnAdds cannot become aclnnMul" in ended.stderr
 
 

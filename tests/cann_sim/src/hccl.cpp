@@ -2,6 +2,8 @@
 #include "sim.h"
 #include "stream.h"
 
+#include <c10/util/BFloat16.h>
+#include <c10/util/Half.h>
 #include <hccl/hccl_types.h>
 
 #include <fcntl.h>
@@ -51,7 +53,6 @@ struct Communicator {
     uint32_t ranks = 0, rank = 0;
     std::string name;
     char* memory = nullptr;
-    int64_t timeout = environment("HCCL_EXEC_TIMEOUT", 1836);  // seconds; HCCL's own default
 
     static size_t bytes(uint32_t ranks) { return HEADER + ranks * CHUNK + size_t(ranks) * ranks * sizeof(Mailbox); }
     Header& header() { return *reinterpret_cast<Header*>(memory); }
@@ -60,6 +61,8 @@ struct Communicator {
         return reinterpret_cast<Mailbox*>(memory + HEADER + ranks * CHUNK)[from * ranks + to];
     }
 
+    // When who waits for a peer gives up.
+    static Deadline deadline() { return in(environment("HCCL_EXEC_TIMEOUT", 1836)); }  // HCCL's own default
     bool meet(Deadline deadline) {
         Header& shared = header();
         uint32_t generation = shared.generation.load();
@@ -71,7 +74,7 @@ struct Communicator {
         return wait_until(deadline, [&] { return shared.generation.load() != generation; });
     }
     void meet() {
-        if (!meet(in(timeout))) give_up();
+        if (!meet(deadline())) give_up();
     }
     [[noreturn]] void give_up() {
         throw DeviceError{ACL_ERROR_RT_FFTS_PLUS_TIMEOUT,
@@ -89,55 +92,6 @@ size_t size_of(HcclDataType type) {
         default: unimplemented(("HCCL with data type " + std::to_string(type)).c_str());
     }
 }
-
-struct BFloat16 {
-    uint16_t bits;
-    operator float() const {
-        uint32_t wide = uint32_t(bits) << 16;
-        float value;
-        memcpy(&value, &wide, sizeof value);
-        return value;
-    }
-    BFloat16& operator=(float value) {
-        uint32_t wide;
-        memcpy(&wide, &value, sizeof wide);
-        bits = static_cast<uint16_t>(value != value ? 0x7FC0 : (wide + 0x7FFF + ((wide >> 16) & 1)) >> 16);
-        return *this;
-    }
-};
-
-// IEEE half precision, without a compiler's own type: not every one has it.
-struct Float16 {
-    uint16_t bits;
-    operator float() const {
-        uint32_t sign = uint32_t(bits & 0x8000) << 16, exponent = (bits >> 10) & 31, fraction = bits & 0x3FF;
-        uint32_t wide;
-        if (exponent == 31) wide = sign | 0x7F800000 | fraction << 13;
-        else if (exponent) wide = sign | (exponent + 112) << 23 | fraction << 13;
-        else {
-            float small = static_cast<float>(fraction) / (1 << 24);
-            return sign ? -small : small;
-        }
-        float value;
-        memcpy(&value, &wide, sizeof value);
-        return value;
-    }
-    Float16& operator=(float value) {
-        uint32_t wide;
-        memcpy(&wide, &value, sizeof wide);
-        uint16_t sign = static_cast<uint16_t>(wide >> 16 & 0x8000);
-        wide &= 0x7FFFFFFF;
-        if (wide > 0x7F800000) bits = sign | 0x7E00;
-        else if (wide >= 0x47800000) bits = sign | 0x7C00;
-        else if (wide >= 0x38800000) bits = static_cast<uint16_t>(sign | ((wide + 0xFFF + (wide >> 13 & 1) - 0x38000000) >> 13));
-        else {
-            float magnitude;
-            memcpy(&magnitude, &wide, sizeof magnitude);
-            bits = static_cast<uint16_t>(sign | static_cast<uint16_t>(__builtin_rintf(magnitude * (1 << 24))));
-        }
-        return *this;
-    }
-};
 
 template <class T, class Wide = T>
 void reduce_as(char* into, const char* other, size_t count, HcclReduceOp operation) {
@@ -164,8 +118,8 @@ void reduce(char* into, const char* other, size_t count, HcclDataType type, Hccl
         case HCCL_DATA_TYPE_INT64: return reduce_as<int64_t>(into, other, count, operation);
         case HCCL_DATA_TYPE_FP32: return reduce_as<float>(into, other, count, operation);
         case HCCL_DATA_TYPE_FP64: return reduce_as<double>(into, other, count, operation);
-        case HCCL_DATA_TYPE_FP16: return reduce_as<Float16, float>(into, other, count, operation);
-        case HCCL_DATA_TYPE_BFP16: return reduce_as<BFloat16, float>(into, other, count, operation);
+        case HCCL_DATA_TYPE_FP16: return reduce_as<c10::Half, float>(into, other, count, operation);
+        case HCCL_DATA_TYPE_BFP16: return reduce_as<c10::BFloat16, float>(into, other, count, operation);
         default: unimplemented(("an HCCL reduction of data type " + std::to_string(type)).c_str());
     }
 }
@@ -187,10 +141,17 @@ void exchange(Communicator& group, const char* mine, size_t length, Take take) {
     group.meet();
 }
 
+// Adds up what all ranks show, in the order of ranks, so whoever does it gets the same bits.
+void reduce_slots(Communicator& group, char* into, size_t length, HcclDataType type, HcclReduceOp operation) {
+    memcpy(into, group.slot(0), length);
+    for (uint32_t rank = 1; rank < group.ranks; ++rank)
+        reduce(into, group.slot(rank), length / size_of(type), type, operation);
+}
+
 void send(Communicator& group, const char* data, size_t bytes, uint32_t to) {
     Mailbox& box = group.mailbox(group.rank, to);
     in_chunks(bytes, [&](size_t offset, size_t length) {
-        if (!wait_until(in(group.timeout), [&] { return box.sent == box.taken; })) group.give_up();
+        if (!wait_until(group.deadline(), [&] { return box.sent == box.taken; })) group.give_up();
         memcpy(box.data, data + offset, length);
         ++box.sent;
     });
@@ -199,7 +160,7 @@ void send(Communicator& group, const char* data, size_t bytes, uint32_t to) {
 void receive(Communicator& group, char* data, size_t bytes, uint32_t from) {
     Mailbox& box = group.mailbox(from, group.rank);
     in_chunks(bytes, [&](size_t offset, size_t length) {
-        if (!wait_until(in(group.timeout), [&] { return box.sent > box.taken; })) group.give_up();
+        if (!wait_until(group.deadline(), [&] { return box.sent > box.taken; })) group.give_up();
         memcpy(data + offset, box.data, length);
         ++box.taken;
     });
@@ -289,21 +250,13 @@ HcclResult HcclGetCommAsyncError(HcclComm, HcclResult* error) {
 // The object stays: graphs that were captured with it may be replayed.
 HcclResult HcclCommDestroy(HcclComm) { return HCCL_SUCCESS; }
 
-HcclResult HcclBarrier(HcclComm comm, aclrtStream stream) {
-    return start("HcclBarrier", stream, [=] { of(comm).meet(); });
-}
-
 HcclResult HcclAllReduce(void* from, void* to, uint64_t count, HcclDataType type, HcclReduceOp operation, HcclComm comm,
                          aclrtStream stream) {
     return start("HcclAllReduce", stream, [=] {
         Communicator& group = of(comm);
         in_chunks(count * size_of(type), [&](size_t offset, size_t length) {
-            exchange(group, read_only(from) + offset, length, [&] {
-                // All ranks add in the order of ranks, so all get the same bits.
-                memcpy(writable(to) + offset, group.slot(0), length);
-                for (uint32_t rank = 1; rank < group.ranks; ++rank)
-                    reduce(writable(to) + offset, group.slot(rank), length / size_of(type), type, operation);
-            });
+            exchange(group, read_only(from) + offset, length,
+                     [&] { reduce_slots(group, writable(to) + offset, length, type, operation); });
         });
     });
 }
@@ -314,10 +267,7 @@ HcclResult HcclReduce(void* from, void* to, uint64_t count, HcclDataType type, H
         Communicator& group = of(comm);
         in_chunks(count * size_of(type), [&](size_t offset, size_t length) {
             exchange(group, read_only(from) + offset, length, [&] {
-                if (group.rank != root) return;
-                memcpy(writable(to) + offset, group.slot(0), length);
-                for (uint32_t rank = 1; rank < group.ranks; ++rank)
-                    reduce(writable(to) + offset, group.slot(rank), length / size_of(type), type, operation);
+                if (group.rank == root) reduce_slots(group, writable(to) + offset, length, type, operation);
             });
         });
     });
@@ -344,10 +294,7 @@ HcclResult HcclReduceScatter(void* from, void* to, uint64_t count, HcclDataType 
         for (uint32_t owner = 0; owner < group.ranks; ++owner)
             in_chunks(bytes, [&](size_t offset, size_t length) {
                 exchange(group, read_only(from) + owner * bytes + offset, length, [&] {
-                    if (group.rank != owner) return;
-                    memcpy(writable(to) + offset, group.slot(0), length);
-                    for (uint32_t rank = 1; rank < group.ranks; ++rank)
-                        reduce(writable(to) + offset, group.slot(rank), length / size_of(type), type, operation);
+                    if (group.rank == owner) reduce_slots(group, writable(to) + offset, length, type, operation);
                 });
             });
     });
