@@ -7,7 +7,7 @@ the slot mapping with -1), so the same batch gives the same bits as long as devi
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -18,45 +18,51 @@ CANARY_TOKENS = 4
 
 
 class Canary:
-    """Runs the fixed batch on one rank. All ranks of the group must run it together: it does collectives.
+    """What one rank computes of a fixed batch, then and now. All ranks do it together: it does collectives.
 
     Args:
-        runner: vLLM's V1 model runner of this worker (0.23.0 and 0.32.0).
+        batch: Computes the batch.
     """
 
-    def __init__(self, runner: Any) -> None:
-        self._runner = runner
+    def __init__(self, batch: Callable[[], Iterable[torch.Tensor]]) -> None:
+        self._batch = batch
         self._expected = ""
 
     def take(self) -> None:
         """Note what this process computes now."""
-        self._expected = self._run()
+        self._expected = _digest(self._batch())
 
     def holds(self) -> bool:
         """Whether this process still computes the same bits."""
-        return self._run() == self._expected
+        return _digest(self._batch()) == self._expected
 
-    @torch.inference_mode()
-    def _run(self) -> str:
-        self._fill_inputs()
-        hidden_states, last = self._runner._dummy_run(
-            CANARY_TOKENS, cudagraph_runtime_mode=CUDAGraphMode.NONE, force_attention=True, skip_eplb=True
-        )
-        if not get_pp_group().is_last_rank:
-            return _digest(hidden_states.tensors.values())
-        logits = self._runner.get_model().compute_logits(last)
-        # Tensor-parallel ranks other than the first may get no logits from the gather.
-        return _digest([last if logits is None else logits])
 
-    def _fill_inputs(self) -> None:
-        """Overwrite what earlier steps left in the runner's persistent input buffers."""
-        positions = self._runner.positions
-        tokens = torch.arange(1, CANARY_TOKENS + 1)
-        self._runner.input_ids.gpu[:CANARY_TOKENS].copy_(tokens)
-        getattr(positions, "gpu", positions)[:CANARY_TOKENS].zero_()
-        if self._runner.intermediate_tensors is not None:
-            for tensor in self._runner.intermediate_tensors.tensors.values():
-                tensor.zero_()
+@torch.inference_mode()
+def fixed_batch(runner: Any) -> Iterable[torch.Tensor]:
+    """What this rank computes of the canary's batch: its logits, or what it hands to the next pipeline stage.
+
+    Args:
+        runner: vLLM's V1 model runner of this worker (0.23.0 and 0.32.0).
+    """
+    _fill_inputs(runner)
+    hidden_states, last = runner._dummy_run(
+        CANARY_TOKENS, cudagraph_runtime_mode=CUDAGraphMode.NONE, force_attention=True, skip_eplb=True
+    )
+    if not get_pp_group().is_last_rank:
+        return tuple(hidden_states.tensors.values())
+    logits = runner.get_model().compute_logits(last)
+    # Tensor-parallel ranks other than the first may get no logits from the gather.
+    return (last if logits is None else logits,)
+
+
+def _fill_inputs(runner: Any) -> None:
+    """Overwrite what earlier steps left in the runner's persistent input buffers."""
+    positions = runner.positions
+    runner.input_ids.gpu[:CANARY_TOKENS].copy_(torch.arange(1, CANARY_TOKENS + 1))
+    getattr(positions, "gpu", positions)[:CANARY_TOKENS].zero_()
+    if runner.intermediate_tensors is not None:
+        for tensor in runner.intermediate_tensors.tensors.values():
+            tensor.zero_()
 
 
 def _digest(tensors: Iterable[torch.Tensor]) -> str:

@@ -18,7 +18,7 @@ import ray
 from ascend_serve.capture.driver import RayDriverLink, driver_handle
 from ascend_serve.capture.messages import CaptureResult, Phase
 from ascend_serve.capture.participant import Participant
-from ascend_serve.engine.canary import Canary
+from ascend_serve.engine.canary import Canary, fixed_batch
 from ascend_serve.engine.compilation import watch_static_kernels
 from ascend_serve.engine.device import scripted_fault, streams_left
 from ascend_serve.engine.proposal import group_rank, make_proposal
@@ -78,7 +78,7 @@ class WorkerSession:
         self._worker = worker
         self._settings = read_settings(worker.vllm_config)
         self._seam = RunnerSeam(worker.model_runner)
-        self._canary = Canary(worker.model_runner)
+        self._canary = Canary(lambda: fixed_batch(worker.model_runner))
         self._participant = _participant(worker, self._settings)
         self._phase = Phase.JOIN
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
 
+from ascend_serve.engine.canary import CANARY_TOKENS
 from ascend_serve.engine.runner import CaptureWatch
 from ascend_serve.graph.keys import GraphKey, capture_keys
 from ascend_serve.graph.modes import GraphMode
@@ -98,22 +98,9 @@ class DecoderHost:
         return told
 
 
-class DecoderCanary:
-    """The logits of a fixed eager batch, as ``engine.canary.Canary`` takes them of vLLM's runner."""
-
-    def __init__(self, decoder: Decoder) -> None:
-        self._decoder = decoder
-        self._expected = ""
-
-    def take(self) -> None:
-        self._expected = self._run()
-
-    def holds(self) -> bool:
-        return self._run() == self._expected
-
-    def _run(self) -> str:
-        self._decoder.clear()
-        self._decoder.positions.zero_()
-        self._decoder.tokens.copy_(torch.arange(MAX_REQUESTS))
-        bits = self._decoder.forward(4).view(torch.int16).cpu()
-        return hashlib.sha256(bits.numpy().tobytes()).hexdigest()
+def fixed_batch(decoder: Decoder) -> tuple[torch.Tensor]:
+    """The logits of a fixed eager batch, as ``engine.canary.fixed_batch`` gets them of vLLM's runner."""
+    decoder.clear()
+    decoder.positions.zero_()
+    decoder.tokens.copy_(torch.arange(MAX_REQUESTS))
+    return (decoder.forward(CANARY_TOKENS),)

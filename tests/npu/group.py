@@ -19,13 +19,14 @@ from ascend_serve.capture.driver import CaptureDriver
 from ascend_serve.capture.messages import Compiling, Message, Phase, Question, Verdict
 from ascend_serve.capture.outcome import Outcome, OutcomeKind
 from ascend_serve.capture.participant import Participant
+from ascend_serve.engine.canary import Canary
 from ascend_serve.engine.worker import WorkerSession
 from ascend_serve.graph.modes import GraphMode, RuntimeName
 from ascend_serve.graph.plan import GraphRequest, Proposal
 from tests.cann_sim import control
 from tests.npu import ranks
 from tests.npu.decoder import MAX_REQUESTS, Decoder
-from tests.npu.decoder_host import DecoderCanary, DecoderHost
+from tests.npu.decoder_host import DecoderHost, fixed_batch
 from tests.npu.forked import PATIENCE
 
 SIZES = (1, 2, 4, 8, 16)
@@ -54,10 +55,10 @@ class PipeLink:
 class DecoderSession(WorkerSession):
     """The worker's own session, on the decoder instead of vLLM's runner."""
 
-    def __init__(self, participant: Participant, host: DecoderHost, canary: DecoderCanary) -> None:
+    def __init__(self, participant: Participant, host: DecoderHost, canary: Canary) -> None:
         self._participant = participant
         self._seam: Any = host
-        self._canary: Any = canary
+        self._canary = canary
         self._worker: Any = self
         self._phase = Phase.JOIN
 
@@ -88,7 +89,7 @@ class Trouble:
 def rank_body(rank: int, incarnation: int, link: Connection, trouble: Trouble) -> dict[str, Any]:
     """One rank from its first step to its last: session, then the same tokens with replay and without."""
     decoder = Decoder(rank, ranks.RANKS)
-    host, canary = DecoderHost(decoder), DecoderCanary(decoder)
+    host, canary = DecoderHost(decoder), Canary(lambda: fixed_batch(decoder))
     canary.take()
     _take_own_streams()
     participant = Participant(PipeLink(link), rank, incarnation, "here", os.getpid())

@@ -154,3 +154,9 @@ def test_scripted_faults_strike_the_call_that_they_name() -> None:
 def test_a_script_that_cannot_be_read_is_refused() -> None:
     ended = run("", CANN_SIM_FAULTS="aclnnMuls=never")
     assert "aclnnMuls=never is no fault: write CALL@NUMBER=CODE" in ended.stderr
+
+
+def test_a_corrupting_call_spoils_numbers_and_nothing_else() -> None:
+    ended = run("print((x * 2).tolist(), x.tolist())", CANN_SIM_FAULTS="aclnnMuls@1=corrupt")
+    ulp = 2.0**-23
+    assert ended.stdout.split("\n")[-2] == f"{[2 + 2 * ulp, 2.0] * 2} {[1 + ulp, 1.0] * 2}"

@@ -21,6 +21,7 @@ FAULTS = {
     "a kernel fails in a warm-up": ("aclnnSwiGlu@5=507015", "device fault"),
     "a collective hangs": ("HcclAllReduce@6=hang", "deadline"),
     "the device refuses the end of a capture": ("aclmdlRICaptureEnd@2=107025", "not capturable"),
+    "a capture spoils the weights": ("aclmdlRICaptureEnd@2=corrupt", "wrong numbers: the canary's logits changed"),
 }
 
 

@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <map>
 #include <mutex>
+#include <set>
 #include <sstream>
 #include <vector>
 
@@ -15,8 +16,10 @@ namespace {
 struct Fault {
     std::string call;
     int64_t which;       // counted from 1
-    std::string action;  // an error code, "hang" or "crash"
+    std::string action;  // an error code, or one of ACTIONS
 };
+
+const std::set<std::string> ACTIONS = {"hang", "crash", "corrupt"};
 
 struct Script {
     std::mutex mutex;
@@ -28,7 +31,7 @@ std::mutex recent_mutex;
 std::string recent_error;
 
 [[noreturn]] void bad_script(const std::string& entry) {
-    fprintf(stderr, "cann_sim: %s is no fault: write CALL@NUMBER=CODE, CALL@NUMBER=hang or CALL@NUMBER=crash\n",
+    fprintf(stderr, "cann_sim: %s is no fault: write CALL@NUMBER=CODE, or hang, crash or corrupt for CODE\n",
             entry.c_str());
     abort();
 }
@@ -41,8 +44,7 @@ std::vector<Fault> parse(const std::string& text) {
         if (at == std::string::npos || is == std::string::npos || is < at) bad_script(entry);
         faults.push_back({entry.substr(0, at), atoll(entry.substr(at + 1, is - at - 1).c_str()), entry.substr(is + 1)});
         bool is_code = faults.back().action.find_first_not_of("0123456789") == std::string::npos;
-        if (faults.back().which < 1 || !(is_code || faults.back().action == "hang" || faults.back().action == "crash"))
-            bad_script(entry);
+        if (faults.back().which < 1 || !(is_code || ACTIONS.count(faults.back().action))) bad_script(entry);
     }
     return faults;
 }
@@ -102,6 +104,7 @@ aclError scripted_fault(const char* call) {
     }
     if (action.empty()) return 0;
     if (action == "crash") abort();
+    if (action == "corrupt") return corrupt_memory(), 0;
     if (action == "hang")
         for (;;) pause();
     aclError code = atoi(action.c_str());

@@ -48,6 +48,12 @@ bool contains(const std::map<const char*, Block>& blocks, const void* address) {
 
 }  // namespace
 
+void sim::corrupt_memory() {
+    std::lock_guard lock(memory().mutex);
+    for (auto& [address, block] : memory().on_device)
+        for (size_t i = 0; i < block.bytes; i += 8) const_cast<char*>(address)[i] ^= 1;
+}
+
 extern "C" {
 
 aclError aclrtMalloc(void** address, size_t bytes, aclrtMemMallocPolicy) {

@@ -18,8 +18,12 @@ using Work = std::function<void()>;
 // Keeps `text` for aclGetRecentErrMsg and gives `code` back.
 aclError fail(aclError code, const char* format, ...) __attribute__((format(printf, 2, 3)));
 
-// The code that CANN_SIM_FAULTS scripts for this call of `call`, or 0. A script may also hang or end the process here.
+// The code that CANN_SIM_FAULTS scripts for this call of `call`, or 0. A script may also hang or end the process here, or
+// spoil the device's memory and let the call go on.
 aclError scripted_fault(const char* call);
+
+// Flips the lowest bit of every eighth byte of the device's memory: numbers change a little, and nothing else notices.
+void corrupt_memory();
 
 // Runs `work` on the stream's own thread after what was launched before, or records it when the stream is captured.
 // Work that throws breaks the device: every later synchronisation reports it.
