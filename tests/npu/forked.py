@@ -14,7 +14,7 @@ PATIENCE = 280.0
 """Seconds; a healthy call takes two, and a busy machine many times as long."""
 
 _CONTEXT = get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["tests.npu.group"])
+_CONTEXT.set_forkserver_preload(["tests.npu.member"])
 
 
 class Forked:

@@ -6,7 +6,6 @@ The driver is the actor's own class without Ray's process around it: ranks reach
 from __future__ import annotations
 
 import asyncio
-import os
 import threading
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
@@ -16,59 +15,17 @@ from typing import Any
 
 from ascend_serve.capture.deadlines import Deadlines
 from ascend_serve.capture.driver import CaptureDriver
-from ascend_serve.capture.messages import Compiling, Message, Phase, Question, Verdict
+from ascend_serve.capture.messages import Message
 from ascend_serve.capture.outcome import Outcome, OutcomeKind
-from ascend_serve.capture.participant import Participant
-from ascend_serve.engine.canary import Canary
-from ascend_serve.engine.worker import WorkerSession
 from ascend_serve.graph.modes import GraphMode, RuntimeName
-from ascend_serve.graph.plan import GraphRequest, Proposal
-from tests.cann_sim import control
+from ascend_serve.graph.plan import GraphRequest
 from tests.npu import ranks
-from tests.npu.decoder import MAX_REQUESTS, Decoder
-from tests.npu.decoder_host import DecoderHost, fixed_batch
 from tests.npu.forked import PATIENCE
 
 SIZES = (1, 2, 4, 8, 16)
-BATCHES = (1, 3, 4, 7, 16)
-STEPS = 6
-REQUEST = GraphRequest(RuntimeName.ACLGRAPH, GraphMode.FULL_DECODE_ONLY, SIZES, max_num_seqs=MAX_REQUESTS)
+REQUEST = GraphRequest(RuntimeName.ACLGRAPH, GraphMode.FULL_DECODE_ONLY, SIZES, max_num_seqs=SIZES[-1])
 DEADLINES = Deadlines(join=600.0, propose=600.0, capture=600.0, seal=600.0)
 """So long that no busy machine makes the driver take a rank for hanging: one that hangs fails the test by name."""
-
-
-class PipeLink:
-    """A rank's line to its driver."""
-
-    def __init__(self, pipe: Connection) -> None:
-        self._pipe = pipe
-
-    def ask(self, question: Question) -> Verdict:
-        self._pipe.send(question)
-        verdict: Verdict = self._pipe.recv()
-        return verdict
-
-    def tell(self, message: Compiling) -> None:
-        raise AssertionError(f"nothing compiles here: {message}")
-
-
-class DecoderSession(WorkerSession):
-    """The worker's own session, on the decoder instead of vLLM's runner."""
-
-    def __init__(self, participant: Participant, host: DecoderHost, canary: Canary) -> None:
-        self._participant = participant
-        self._seam: Any = host
-        self._canary = canary
-        self._worker: Any = self
-        self._phase = Phase.JOIN
-
-    def compile_or_warm_up_model(self) -> str:
-        """What vLLM's worker has of this name."""
-        self._seam.capture_model()
-        return "warm"
-
-    def _proposal(self) -> Proposal:
-        return Proposal((RuntimeName.ACLGRAPH, RuntimeName.EAGER), GraphMode.FULL_DECODE_ONLY, SIZES)
 
 
 @dataclass(frozen=True)
@@ -86,36 +43,11 @@ class Trouble:
     patience: float = DEADLINES.capture
 
 
-def rank_body(rank: int, incarnation: int, link: Connection, trouble: Trouble) -> dict[str, Any]:
-    """One rank from its first step to its last: session, then the same tokens with replay and without."""
-    decoder = Decoder(rank, ranks.RANKS)
-    host, canary = DecoderHost(decoder), Canary(lambda: fixed_batch(decoder))
-    canary.take()
-    _take_own_streams()
-    participant = Participant(PipeLink(link), rank, incarnation, "here", os.getpid())
-    if rank == 1 and trouble.graphs is not None:
-        control.library().cann_sim_set_stream_quota(control.streams_taken(rank) + trouble.graphs)
-    if rank == 1 and incarnation == 0:
-        control.library().cann_sim_set_faults(trouble.script.encode())
-    result = DecoderSession(participant, host, canary).run(())
-    if participant.has_ended:
-        return {}
-    return {
-        "result": result,
-        "held": sorted(key.num_tokens for key in host.held()),
-        "replayed": [host.generate(batch, STEPS, replay=True) for batch in BATCHES],
-        "eager": [host.generate(batch, STEPS, replay=False) for batch in BATCHES],
-    }
+def _member(rank: int, incarnation: int, link: Connection, trouble: Trouble) -> dict[str, Any]:
+    # vLLM, which takes seconds to import, and which only ranks need.
+    from tests.npu.member import run as run_member
 
-
-def _take_own_streams() -> None:
-    """Let torch_npu take the streams that it takes once: for HCCL, for captures."""
-    import torch
-
-    graph, x = torch.npu.NPUGraph(), torch.ones(1).npu()
-    with torch.npu.graph(graph):
-        x.add_(1)
-    graph.reset()
+    return run_member(rank, incarnation, link, trouble)
 
 
 def serve(driver: CaptureDriver, loop: asyncio.AbstractEventLoop, pipe: Connection) -> None:
@@ -161,7 +93,7 @@ def _incarnation(
         threading.Thread(target=serve, args=(driver, loop, near), daemon=True).start()
     try:
         return ranks.run(
-            rank_body,
+            _member,
             [(number, far, trouble) for _, far in links],
             is_over=lambda: told.done() and told.result().kind is not OutcomeKind.SEALED,
         )

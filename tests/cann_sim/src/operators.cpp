@@ -1,7 +1,12 @@
 // aclnn's two phases, its argument objects, and the operators, which build.py writes from operators.txt.
 #include "sim.h"
 
-#include <ATen/ATen.h>
+// Without this, ATen's headers bring all operators along, which takes longer to read than all else here.
+#define AT_PER_OPERATOR_HEADERS
+#include <ATen/TensorOperators.h>
+#include <ATen/core/LegacyTypeDispatch.h>
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/from_blob.h>
 
 #include <algorithm>
 #include <memory>
@@ -53,7 +58,7 @@ static Tensor to_tensor(const aclTensor* given) { return given ? given->value : 
 static Tensors to_tensors(const aclTensorList* given) { return given ? given->value : Tensors(); }
 static Scalar to_scalar(const aclScalar* given) { return given ? given->value : Scalar(1); }
 static Ints to_ints(const aclIntArray* given) { return given ? given->value : Ints(); }
-static String to_string(const char* given) { return given ? given : ""; }
+[[maybe_unused]] static String to_string(const char* given) { return given ? given : ""; }
 static Dynamic to_dynamic(const aclTensor* given) { return {given->value, given->shape}; }
 
 namespace {
