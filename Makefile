@@ -79,9 +79,9 @@ $(DEVELOPMENT): requirements/dev.lock $(RUNTIME)
 $(CANN)/.torch-npu-$(TORCH_NPU): | $(DEVELOPMENT)
 	@echo "install: torch-npu $(TORCH_NPU)"
 	@rm -rf $(CANN)/venv
-	@$(PYTHON) -m venv $(CANN)/venv
+	@$(PYTHON) -m venv --without-pip $(CANN)/venv
 	@$(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))" > $$($(CANN_PYTHON) -c "import sysconfig; print(sysconfig.get_path('purelib'))")/shared.pth
-	@$(CANN_PYTHON) -m pip install -qq --disable-pip-version-check --no-deps "torch-npu==$(TORCH_NPU)"
+	@$(BIN)/python -m pip --python $(CANN_PYTHON) install -qq --disable-pip-version-check --no-deps "torch-npu==$(TORCH_NPU)"
 	@touch $@
 
 $(DEMO_MODEL)/config.json: ascend_serve/emulated/demo_model.py | $(RUNTIME)
