@@ -20,6 +20,7 @@ from ascend_serve.capture.outcome import Answer, Outcome, OutcomeKind
 from ascend_serve.capture.roster import Roster
 from ascend_serve.capture.session import Session
 from ascend_serve.capture.snapshot import snapshot
+from ascend_serve.capture.state import State
 from ascend_serve.errors import CaptureError
 from ascend_serve.graph.plan import CapturePlan, GraphRequest
 from ascend_serve.graph.ranks import name_ranks
@@ -80,6 +81,14 @@ class CaptureDriver:
         async with self._changed:
             await self._changed.wait_for(lambda: incarnation in self._outcomes)
         return self._outcomes[incarnation]
+
+    async def abort(self) -> Outcome:
+        """Wait until the session is aborted, and tell why: this actor ends with the engine core that started it."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: self._session.state is State.ABORTED)
+        outcome = self._session.outcome
+        assert outcome is not None
+        return outcome
 
     async def loss(self) -> str:
         """Wait until the sealed group has lost a rank, and tell which, where and how."""

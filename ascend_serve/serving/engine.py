@@ -16,6 +16,7 @@ from ray.exceptions import RayActorError
 from ray.util.placement_group import PlacementGroup
 
 from ascend_serve.capture.driver import driver_handle
+from ascend_serve.capture.outcome import Outcome
 from ascend_serve.capture.plan_store import default_directory
 from ascend_serve.config.instance_id import InstanceId
 from ascend_serve.config.passthrough import check_argument_names, merge
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_SNAPSHOT_SECONDS = 0.2
+_DRIVER_POLL_SECONDS = 0.2
 _WARM_UP_SECONDS = 300.0
 _RESERVE_SECONDS = 60.0
 _END_SECONDS = 2.0
@@ -147,6 +148,7 @@ class OpenAIEngine:
         await self._begin_to_serve()
 
     async def _begin_to_serve(self) -> None:
+        await self._take_snapshot()
         self._replanner = Replanner(self.llm, self._plan, self._config.graph.replan_saving)
         with self._timed("warm_up"):
             await _within(_WARM_UP_SECONDS, _warm_up(self.llm, self.app), "It stalled in its warm-up")
@@ -256,29 +258,17 @@ class OpenAIEngine:
 
     async def _start_llm(self, instance_id: str) -> ProfiledLLM:
         log = OwnLog()
-        watch = asyncio.create_task(self._watch_session())
+        abort = asyncio.create_task(_abort(self._group))
         try:
             return await asyncio.to_thread(_build_llm, self._args, instance_id, self._placement_group)
         except AscendServeError:
             raise
         except Exception as error:
-            raise self._failure(error, log) from error
+            # What the driver told last may still be on its way.
+            await asyncio.wait([abort], timeout=_TELL_SECONDS)
+            raise _failure(error, abort.result() if abort.done() else None, log) from error
         finally:
-            watch.cancel()
-
-    def _failure(self, error: Exception, log: OwnLog) -> AscendServeError:
-        if self._snapshot.get("outcome") == "abort":
-            return CaptureError(self._snapshot.get("reason", str(error)), self._snapshot.get("remedy", ""))
-        where = " and ".join(map(str, log.paths))
-        return EngineError(
-            f"The engine did not start: {log.last_error() or error}", f"The whole story is in {where}." if where else ""
-        )
-
-    async def _watch_session(self) -> None:
-        """Keep the latest snapshot: when a capture session is aborted, its driver goes down with the engine core."""
-        while True:
-            await asyncio.sleep(_SNAPSHOT_SECONDS)
-            await self._take_snapshot()
+            abort.cancel()
 
     async def _take_snapshot(self) -> None:
         try:
@@ -293,6 +283,26 @@ class OpenAIEngine:
         start = time.monotonic()
         yield
         self.seconds[phase] = time.monotonic() - start
+
+
+async def _abort(group: str) -> Outcome | None:
+    """Wait until the driver of ``group`` aborts the session, and tell why; ``None`` when it is gone without a word."""
+    while (driver := driver_handle(group)) is None:
+        await asyncio.sleep(_DRIVER_POLL_SECONDS)
+    try:
+        outcome: Outcome = await driver.abort.remote()
+    except RayActorError:
+        return None
+    return outcome
+
+
+def _failure(error: Exception, abort: Outcome | None, log: OwnLog) -> AscendServeError:
+    if abort is not None:
+        return CaptureError(abort.reason, abort.remedy)
+    where = " and ".join(map(str, log.paths))
+    return EngineError(
+        f"The engine did not start: {log.last_error() or error}", f"The whole story is in {where}." if where else ""
+    )
 
 
 def _arguments(config: AscendServeConfig, plan: DeploymentPlan) -> argparse.Namespace:

@@ -43,6 +43,7 @@ def test_a_capture_that_may_not_fail_ends_the_start_with_its_reason(start: Calla
     text = command.text()
     assert "ank 1" in text
     assert "FULL/2" in text
+    assert "next:  An error without a known signature: set graph.mode=NONE" in text
     assert "Traceback" not in text
     assert_nothing_is_left(command)
 

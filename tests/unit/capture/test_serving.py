@@ -1,15 +1,17 @@
-"""What the driver knows of a sealed group while it serves; the driver's class itself, without Ray."""
+"""What the driver tells those who serve of losses, aborts and standstills; the driver's class itself, without Ray."""
 
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
 from ascend_serve.capture.deadlines import Deadlines
 from ascend_serve.capture.driver import CaptureDriver
 from ascend_serve.capture.messages import Join, Lost, Propose, Seal
-from ascend_serve.graph.modes import GraphMode, RuntimeName
+from ascend_serve.capture.outcome import Outcome, OutcomeKind
+from ascend_serve.graph.modes import GraphMode, OnFailure, RuntimeName
 from ascend_serve.graph.plan import GraphRequest, Proposal
 
 REQUEST = GraphRequest(RuntimeName.EAGER, GraphMode.NONE, (), max_num_seqs=8)
@@ -42,6 +44,23 @@ def test_a_rank_that_is_lost_is_named_to_whoever_waits_for_it() -> None:
     reason = asyncio.run(scenario())
     assert "rank 1 (node-1) in serve" in reason
     assert "its worker process ended" in reason
+
+
+def test_an_abort_is_told_with_its_remedy_to_whoever_waits_for_it() -> None:
+    async def scenario() -> Outcome:
+        request = replace(REQUEST, on_failure=OnFailure.FAIL)
+        driver = CaptureDriver("group", 1, request, Deadlines(60, 60, 60, 60))
+        joined = asyncio.create_task(driver.ask(Join(0, 0, "node-0")))
+        waiting = asyncio.create_task(driver.abort())
+        await joined
+        assert not waiting.done()
+        await driver.tell(Lost(0, 0, "its worker process ended"))
+        return await asyncio.wait_for(waiting, 10)
+
+    outcome = asyncio.run(scenario())
+    assert outcome.kind is OutcomeKind.ABORT
+    assert "rank 0 (node-0)" in outcome.reason
+    assert "dmesg" in outcome.remedy
 
 
 @pytest.mark.parametrize(
