@@ -75,7 +75,7 @@ def test_variables_of_the_job_reach_the_workers_and_are_checked(head: RayHead, c
 
 
 def test_a_server_whose_npus_are_taken_says_so(head: RayHead, config: Callable[[int], Path], tmp_path: Path) -> None:
-    hold = "import ray, time; ray.init(); ray.get(ray.remote(resources={'NPU': 1})(time.sleep).remote(600))"
+    hold = "import ray, time; ray.init(); ray.get(ray.remote(resources={'NPU': 1})(lambda: time.sleep(600)).remote())"
     held = head.ray("job", "submit", "--no-wait", "--submission-id", "holder", "--", "python", "-c", hold)
     assert held.returncode == 0, held.stdout
     assert wait_until(lambda: head.survey().free_npus == 1, START_SECONDS)
