@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from vllm.platforms import current_platform
 
@@ -10,14 +13,14 @@ from ascend_serve.capture.messages import Phase
 
 def scripted_fault(phase: Phase) -> None:
     """Let a scripted fault of the emulated NPU strike; the real device brings its own."""
-    strike = getattr(current_platform, "scripted_fault", None)
+    strike = _platform_method("scripted_fault")
     if strike is not None:
         strike(phase.value)
 
 
 def streams_left() -> int | None:
     """Streams that graphs can still take, or ``None`` where the device does not tell, as with torch_npu 2.10."""
-    count = getattr(current_platform, "streams_left", None)
+    count = _platform_method("streams_left")
     return None if count is None else int(count())
 
 
@@ -25,3 +28,9 @@ def free_memory() -> int | None:
     """Bytes free on this NPU, or ``None`` where there is none (torch_npu adds ``torch.npu``)."""
     npu = getattr(torch, "npu", None)
     return None if npu is None else int(npu.mem_get_info()[0])
+
+
+def _platform_method(name: str) -> Callable[..., Any] | None:
+    """A class method of the platform that others lack; asked of an instance, vLLM 0.23.0 logs a warning each time."""
+    method: Callable[..., Any] | None = getattr(type(current_platform), name, None)
+    return method

@@ -181,6 +181,8 @@ _SIGNATURES: tuple[tuple[FailureKind, tuple[tuple[str, ...], ...]], ...] = (
 )
 
 _ERROR_LINE = re.compile(r"error code|errcode|error\b.*:|(?<!\d)[125]07\d{3}(?!\d)|e[a-z]\d{4}", re.IGNORECASE)
+_STAMP = re.compile(r"\[ERROR\] \d{4}-\d\d-\d\d-")
+"""Begins torch_npu's own line in a report, with time, process and a code that says no more than "call failed"."""
 _PROCESS_ID = re.compile(r"pid\W{0,2}\d+", re.IGNORECASE)
 
 
@@ -203,7 +205,8 @@ def _contains(error: str, word: str) -> bool:
 def first_error(error_text: str) -> str:
     """The first line of an error text that names an error: later ones follow from it."""
     lines = [line.strip() for line in error_text.splitlines() if line.strip()]
-    return next((line for line in lines if _ERROR_LINE.search(line)), lines[0] if lines else "")
+    errors = [line for line in lines if _ERROR_LINE.search(line)]
+    return next((line for line in errors if not _STAMP.match(line)), (errors or lines or [""])[0])
 
 
 @dataclass(frozen=True, slots=True)

@@ -116,6 +116,18 @@ FIRST = [
     ),
     pytest.param("\n  something broke\nand more", "something broke", id="the first line without any error line"),
     pytest.param("", "", id="nothing"),
+    pytest.param(
+        "The Inner error is reported as above.\n"
+        "[ERROR] 2026-11-23-00:05:05 (PID:28716, Device:1, RankID:1) ERR00100 PTA call acl api failed.\n"
+        "[PID: 28716] Insufficient_Stream_Resources(EL0009): The stream resources are insufficient.",
+        "[PID: 28716] Insufficient_Stream_Resources(EL0009): The stream resources are insufficient.",
+        id="the device's line before torch_npu's",
+    ),
+    pytest.param(
+        "failed\n[ERROR] 2026-11-23-00:05:05 (PID:28716, Device:1, RankID:1) ERR00100 PTA call acl api failed.",
+        "[ERROR] 2026-11-23-00:05:05 (PID:28716, Device:1, RankID:1) ERR00100 PTA call acl api failed.",
+        id="torch_npu's line where the device says nothing",
+    ),
 ]
 
 
