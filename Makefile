@@ -18,6 +18,8 @@ PYTEST_ARGS ?=
 
 # torch_npu for the torch above; it runs on the simulated CANN of tests/cann_sim, in an environment of its own.
 TORCH_NPU := 2.13.0
+# The release whose worker runs there too, from its Python sources; tests/npu/vendor.py has the versions around it.
+VLLM_ASCEND := 0.23.0
 
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check
@@ -45,7 +47,7 @@ test-all: $(DEVELOPMENT) $(DEMO_MODEL)/config.json
 	@$(BIN)/pytest -m "slow or not slow" $(PYTEST_ARGS)
 
 # Forked ranks share the machine, so each computes in one thread; a call that is not simulated must reach the terminal.
-test-npu: $(CANN)/.torch-npu-$(TORCH_NPU)
+test-npu: $(CANN)/.vllm-ascend-$(VLLM_ASCEND)
 	@library=$$(TORCH_DEVICE_BACKEND_AUTOLOAD=0 $(CANN_PYTHON) tests/cann_sim/build.py $(CANN)/build) || exit 1; \
 	LD_LIBRARY_PATH=$$library OMP_NUM_THREADS=1 $(CANN_PYTHON) -m pytest --capture=sys tests/npu tests/conformance $(PYTEST_ARGS)
 
@@ -82,6 +84,13 @@ $(CANN)/.torch-npu-$(TORCH_NPU): | $(DEVELOPMENT)
 	@$(PYTHON) -m venv --without-pip $(CANN)/venv
 	@$(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))" > $$($(CANN_PYTHON) -c "import sysconfig; print(sysconfig.get_path('purelib'))")/shared.pth
 	@$(BIN)/python -m pip --python $(CANN_PYTHON) install -qq --disable-pip-version-check --no-deps "torch-npu==$(TORCH_NPU)"
+	@touch $@
+
+$(CANN)/.vllm-ascend-$(VLLM_ASCEND): tests/npu/vendor.py | $(CANN)/.torch-npu-$(TORCH_NPU)
+	@echo "install: Python sources of vllm-ascend $(VLLM_ASCEND) and its vLLM"
+	@rm -rf $(CANN)/vllm-ascend
+	@mkdir $(CANN)/vllm-ascend
+	@$(BIN)/python -m tests.npu.vendor $(CANN)/vllm-ascend
 	@touch $@
 
 $(DEMO_MODEL)/config.json: ascend_serve/emulated/demo_model.py | $(RUNTIME)

@@ -27,11 +27,13 @@ LIBRARIES = [
     "acl_op_compiler",
     "acl_tdt_channel",
     "ascendalog",
+    "atb",
     "ge_compiler",
     "ge_runner",
     "graph",
     "hccl",
     "msprofiler",
+    "nnopbase",
     "opapi",
     "platform",
     "profapi",
@@ -40,7 +42,7 @@ LIBRARIES = [
     "tiling_api",
 ]
 
-_CANN_NAME = re.compile(r"(acl|Msprof|rt[A-Z]|Hccl)")
+_CANN_NAME = re.compile(r"(acl|Msprof|rt[A-Z]|Hccl|_ZN3atb)")
 
 _ARGUMENTS = {
     "Tensor": ("const aclTensor*", "to_tensor"),

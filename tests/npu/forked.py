@@ -17,6 +17,11 @@ _CONTEXT = get_context("forkserver")
 _CONTEXT.set_forkserver_preload(["tests.npu.member"])
 
 
+def preload(module: str) -> None:
+    """Import ``module`` before the first process is forked, instead of what the decoder's ranks need."""
+    _CONTEXT.set_forkserver_preload([module])
+
+
 class Forked:
     """A process that calls ``body(*args)``; both travel to it, so they have to be picklable."""
 
@@ -26,17 +31,17 @@ class Forked:
         self._process.start()
         told.close()
 
-    def result(self, is_over: Callable[[], bool] = lambda: False) -> Any:
-        """What the call returned; ``None`` once ``is_over`` says that nobody waits for it.
+    def result(self, is_over: Callable[[], bool] = lambda: False, patience: float = PATIENCE) -> Any:
+        """What the call returned, within ``patience`` seconds; ``None`` once ``is_over`` says that nobody waits for it.
 
         Raises:
             AssertionError: It raised, its process died, or it did not end in time.
         """
-        late = time.monotonic() + PATIENCE
+        late = time.monotonic() + patience
         while not self._pipe.poll(0.1):
             if is_over():
                 return None
-            assert time.monotonic() < late, f"no answer after {PATIENCE} s"
+            assert time.monotonic() < late, f"no answer after {patience} s"
         try:
             is_well, told = self._pipe.recv()
         except EOFError:

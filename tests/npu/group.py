@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from multiprocessing import Pipe
@@ -43,11 +44,15 @@ class Trouble:
     patience: float = DEADLINES.capture
 
 
-def _member(rank: int, incarnation: int, link: Connection, trouble: Trouble) -> dict[str, Any]:
+Body = Callable[[int, Sequence[Outcome], Connection, Trouble], dict[str, Any]]
+"""One rank: its number, what came of the incarnations before, its end of the line to the driver, what goes wrong."""
+
+
+def _member(rank: int, before: Sequence[Outcome], link: Connection, trouble: Trouble) -> dict[str, Any]:
     # vLLM, which takes seconds to import, and which only ranks need.
     from tests.npu.member import run as run_member
 
-    return run_member(rank, incarnation, link, trouble)
+    return run_member(rank, len(before), link, trouble)
 
 
 def serve(driver: CaptureDriver, loop: asyncio.AbstractEventLoop, pipe: Connection) -> None:
@@ -64,7 +69,13 @@ async def _answer(driver: CaptureDriver, message: Any, pipe: Connection) -> None
     pipe.send(await driver.ask(message))
 
 
-def run(trouble: Trouble) -> tuple[list[Outcome], list[Any], list[str]]:
+def run(
+    trouble: Trouble,
+    body: Body = _member,
+    request: GraphRequest = REQUEST,
+    size: int = ranks.RANKS,
+    patience: float = PATIENCE,
+) -> tuple[list[Outcome], list[Any], list[str]]:
     """A whole start: incarnations until one is sealed or all is over.
 
     As the executor does, it kills the ranks of an incarnation that is to be replaced, whatever they wait for.
@@ -74,31 +85,31 @@ def run(trouble: Trouble) -> tuple[list[Outcome], list[Any], list[str]]:
     """
     loop = asyncio.new_event_loop()
     threading.Thread(target=loop.run_forever, daemon=True).start()
-    driver = CaptureDriver("group", ranks.RANKS, REQUEST, replace(DEADLINES, capture=trouble.patience))
+    driver = CaptureDriver("group", size, request, replace(DEADLINES, capture=trouble.patience))
     outcomes: list[Outcome] = []
     while not outcomes or outcomes[-1].kind is OutcomeKind.REPLACE:
         told = asyncio.run_coroutine_threadsafe(driver.outcome(len(outcomes)), loop)
-        seen = _incarnation(len(outcomes), trouble, driver, loop, told)
+        links = [Pipe() for _ in range(size)]
+        for near, _ in links:
+            threading.Thread(target=serve, args=(driver, loop, near), daemon=True).start()
+        seen = _incarnation(body, [(tuple(outcomes), far, trouble) for _, far in links], told, patience)
         outcomes.append(told.result(timeout=PATIENCE))
     loop.call_soon_threadsafe(_stop, loop)
     return outcomes, seen, [_line(event) for event in driver.snapshot()["events"]]
 
 
 def _incarnation(
-    number: int, trouble: Trouble, driver: CaptureDriver, loop: asyncio.AbstractEventLoop, told: Future[Outcome]
+    body: Body, arguments: list[tuple[Any, Connection, Trouble]], told: Future[Outcome], patience: float
 ) -> list[Any]:
     """What the ranks of one incarnation saw, or nothing when they are to be replaced."""
-    links = [Pipe() for _ in range(ranks.RANKS)]
-    for near, _ in links:
-        threading.Thread(target=serve, args=(driver, loop, near), daemon=True).start()
+
+    def is_over() -> bool:
+        return told.done() and told.result().kind is not OutcomeKind.SEALED
+
     try:
-        return ranks.run(
-            _member,
-            [(number, far, trouble) for _, far in links],
-            is_over=lambda: told.done() and told.result().kind is not OutcomeKind.SEALED,
-        )
+        return ranks.run(body, arguments, is_over, patience)
     finally:
-        for _, far in links:
+        for _, far, _ in arguments:
             far.close()
 
 

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tests.npu.forked import Forked
+from tests.npu.forked import PATIENCE, Forked
 from tests.ports import free_port
 
 RANKS = 2
@@ -16,10 +16,11 @@ def run(
     body: Callable[..., Any],
     arguments: Sequence[tuple[Any, ...]] = ((),) * RANKS,
     is_over: Callable[[], bool] = lambda: False,
+    patience: float = PATIENCE,
 ) -> list[Any]:
     """Run ``body(rank, *arguments[rank])`` on every rank with ``torch.distributed`` on HCCL: what each returned.
 
-    When ``is_over`` says so, ranks that have not ended are killed; they returned ``None``.
+    When ``is_over`` says so, ranks that have not ended are killed; they returned ``None``. ``patience`` is in seconds.
 
     Raises:
         AssertionError: A rank failed, or did not end in time.
@@ -27,7 +28,7 @@ def run(
     port = free_port()
     ranks = [Forked(_rank, rank, len(arguments), port, body, own) for rank, own in enumerate(arguments)]
     try:
-        return [rank.result(is_over) for rank in ranks]
+        return [rank.result(is_over, patience) for rank in ranks]
     finally:
         for rank in ranks:
             rank.kill()

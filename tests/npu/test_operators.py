@@ -41,7 +41,7 @@ COMPARISONS: dict[str, Case] = {
     "less": lambda x, y: (x < y).logical_and(x < 0),
     "less or equal": lambda x, y: (x <= y).logical_not(),
     "finite": lambda x, y: x.isfinite(),
-    "bits": lambda x, y: (x.int() & y.int()) + (x.int() & 3),
+    "bits": lambda x, y: (x.int() & y.int()) + (x.int() & 3) + ~y.int(),
     "the same tensor": lambda x, y: torch.tensor([torch.equal(x, y), torch.equal(x, x)]),
 }
 PRODUCTS: dict[str, Case] = {
@@ -65,6 +65,7 @@ SHAPES: dict[str, Case] = {
     "concatenation": lambda x, y: torch.cat([x, y.neg()], 1),
     "fill": lambda x, y: torch.full_like(x, 3.5) + torch.zeros_like(x) + torch.ones_like(x),
     "arange": lambda x, y: torch.arange(1, 9, 2, device=x.device) + 0,
+    "repeat": lambda x, y: x.repeat(2, 1),
     "padding": lambda x, y: torch.nn.functional.pad(x, (1, 2), value=4.0),
     "embedding": lambda x, y: torch.nn.functional.embedding(torch.tensor([2, 0], device=x.device), x),
     "index_select": lambda x, y: x.index_select(1, torch.tensor([3, 1], device=x.device)),
@@ -100,6 +101,22 @@ def test_rms_norm(tensors: tuple[torch.Tensor, torch.Tensor]) -> None:
     agree(got, torch.nn.functional.rms_norm(x, (4,), weight, 1e-6))
 
 
+def test_rms_norm_of_a_sum(tensors: tuple[torch.Tensor, torch.Tensor]) -> None:
+    x, residual = tensors
+    normed, _, total = torch_npu.npu_add_rms_norm(x.npu(), residual.npu(), residual[0].npu(), 1e-6)
+    agree(total, x + residual)
+    agree(normed, torch.nn.functional.rms_norm(x + residual, (4,), residual[0], 1e-6))
+
+
+def test_random_numbers_are_those_of_their_seed() -> None:
+    torch.npu.manual_seed(1)
+    first, second = torch.randn(1000, device="npu"), torch.randn(1000, device="npu")
+    torch.npu.manual_seed(1)
+    assert torch.equal(first.cpu(), torch.randn(1000, device="npu").cpu())
+    assert not torch.equal(first.cpu(), second.cpu())
+    assert abs(float(first.cpu().mean())) < 0.2
+
+
 def test_swiglu(tensors: tuple[torch.Tensor, torch.Tensor]) -> None:
     x, _ = tensors
     agree(torch_npu.npu_swiglu(x.npu()), torch.nn.functional.silu(x[:, :2]) * x[:, 2:])
@@ -109,6 +126,69 @@ def test_rotary_embedding() -> None:
     x, angle = torch.randn(2, 1, 3, 8), torch.randn(2, 1, 1, 8)
     got = torch_npu.npu_rotary_mul(x.npu(), angle.cos().npu(), angle.sin().npu())
     agree(got, x * angle.cos() + torch.cat([-x[..., 4:], x[..., :4]], -1) * angle.sin())
+
+
+BLOCK, BLOCKS, HEADS, KV_HEADS, HEAD = 4, 6, 4, 2, 8
+
+
+def attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+    """One request by torch: the last query sees the last key."""
+    seen = torch.ones(len(query), len(key), dtype=torch.bool).tril(len(key) - len(query))
+    q, k, v = (x.transpose(0, 1) for x in (query, key, value))
+    k, v = (x.repeat_interleave(HEADS // KV_HEADS, 0) for x in (k, v))
+    return torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=seen, scale=HEAD**-0.5).transpose(0, 1)
+
+
+def fused_attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, **options: object) -> torch.Tensor:
+    """Packed requests by the device."""
+    result: torch.Tensor = torch_npu.npu_fused_infer_attention_score(
+        *(x.npu() for x in (query, key, value)),
+        atten_mask=torch.ones(2048, 2048, dtype=torch.int8).triu(1).npu(),
+        input_layout="TND",
+        num_heads=HEADS,
+        num_key_value_heads=KV_HEADS,
+        scale=HEAD**-0.5,
+        sparse_mode=3,
+        **options,
+    )[0]
+    return result
+
+
+def test_attention_of_packed_requests() -> None:
+    query, (key, value) = torch.randn(5, HEADS, HEAD), torch.randn(2, 5, KV_HEADS, HEAD)
+    got = fused_attention(query, key, value, actual_seq_lengths=[2, 5], actual_seq_lengths_kv=[2, 5])
+    agree(got, torch.cat([attention(query[p], key[p], value[p]) for p in (slice(0, 2), slice(2, 5))]))
+
+
+def test_attention_over_a_cache_of_blocks() -> None:
+    query, (keys, values) = torch.randn(3, HEADS, HEAD), torch.randn(2, BLOCKS, BLOCK, KV_HEADS * HEAD)
+    table = torch.tensor([[3, 1], [5, 0], [0, 0]], dtype=torch.int32)
+    lengths = [7, 2, 0]
+    got = fused_attention(
+        query,
+        keys,
+        values,
+        block_table=table.npu(),
+        block_size=BLOCK,
+        actual_seq_lengths=[1, 2, 3],
+        actual_seq_lengths_kv=lengths,
+    )
+    for request in range(2):
+        key, value = (x[table[request].long()].reshape(-1, KV_HEADS, HEAD)[: lengths[request]] for x in (keys, values))
+        agree(got[request : request + 1], attention(query[request : request + 1], key, value))
+    agree(got[2], torch.zeros(HEADS, HEAD))
+
+
+def test_tokens_go_to_their_slots_of_the_cache() -> None:
+    key, value = torch.randn(2, 3, KV_HEADS, HEAD)
+    caches = [torch.zeros(BLOCKS, BLOCK, KV_HEADS, HEAD).npu() for _ in range(2)]
+    torch_npu.npu_scatter_pa_kv_cache(
+        key.npu(), value.npu(), *caches, torch.tensor([5, -1, 22], dtype=torch.int32).npu()
+    )
+    for cache, tokens in zip(caches, (key, value), strict=True):
+        expected = torch.zeros(BLOCKS * BLOCK, KV_HEADS, HEAD)
+        expected[5], expected[22] = tokens[0], tokens[2]
+        agree(cache.flatten(0, 1), expected)
 
 
 def test_every_operator_of_the_table_was_launched() -> None:

@@ -3,10 +3,13 @@
 
 // Without this, ATen's headers bring all operators along, which takes longer to read than all else here.
 #define AT_PER_OPERATOR_HEADERS
+#include <ATen/CPUGeneratorImpl.h>
 #include <ATen/TensorOperators.h>
 #include <ATen/core/LegacyTypeDispatch.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/from_blob.h>
+
+#include "attention.h"
 
 #include <algorithm>
 #include <memory>
@@ -183,3 +186,7 @@ int aclGetViewShape(const aclTensor* tensor, int64_t** sizes, uint64_t* dimensio
 }  // extern "C"
 
 #include "operators_table.inc"
+
+// What an operator may need at most is what it needs: nothing.
+extern "C" decltype(aclnnFusedInferAttentionScoreV3GetWorkspaceSize) aclnnFusedInferAttentionScoreV3GetMaxWorkspaceSize
+    __attribute__((alias("aclnnFusedInferAttentionScoreV3GetWorkspaceSize")));

@@ -1,0 +1,136 @@
+"""One rank of vLLM 0.23.0 with vllm-ascend 0.23.0 on the simulated CANN, with our capture session in its start.
+
+Each rank is an engine in a process of its own, all of which schedule alike (vLLM's "external launcher").
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from multiprocessing.connection import Connection
+from typing import Any
+from unittest.mock import patch
+
+import torch
+from vllm import LLM, SamplingParams
+from vllm.plugins import load_general_plugins
+from vllm.v1.executor.uniproc_executor import ExecutorWithExternalLauncher
+from vllm.v1.kv_cache_interface import KVCacheConfig
+
+from ascend_serve.capture.outcome import Outcome
+from ascend_serve.capture.participant import Participant
+from ascend_serve.engine.proposal import group_rank
+from ascend_serve.engine.runner import RunnerSeam
+from ascend_serve.engine.settings import prepare_fresh_workers
+from ascend_serve.engine.worker import CaptureWorkerExtension, WorkerSession
+from tests.cann_sim import control
+from tests.npu.member import PipeLink
+from tests.npu.start import BATCHES, MAX_REQUESTS, PROMPTS, SIZES, TOKENS, Start
+
+# Once, before ranks are forked: the plugins bring kernels, which the worker's modules look for when they are imported.
+load_general_plugins()
+import vllm_ascend.worker.worker  # noqa: E402, F401
+
+
+class _Here:
+    """What executor and extension need to know of their rank: there is one engine per process."""
+
+    link: PipeLink
+    graphs: int | None
+    before: Sequence[Outcome]
+
+
+class PipedCapture(CaptureWorkerExtension):
+    """The worker's extension as it is, with a pipe for Ray's line to the driver."""
+
+    def run_capture_session(self, other_sizes: Any = ()) -> Any:
+        worker: Any = self
+        participant = Participant(_Here.link, group_rank(worker), len(_Here.before), "here", os.getpid())
+        with patch("ascend_serve.engine.worker._participant", lambda *_: participant):
+            session = WorkerSession(worker)
+        if _Here.graphs is not None:
+            device = worker.local_rank
+            control.library().cann_sim_set_stream_quota(control.streams_taken(device) + _Here.graphs)
+        return session.run(other_sizes)
+
+
+class LockstepLauncher(ExecutorWithExternalLauncher):
+    """Has the session where ``LockstepRayExecutor`` has it, and prepares fresh workers as it does."""
+
+    def _init_executor(self) -> None:
+        if _Here.before:
+            prepare_fresh_workers(self.vllm_config, len(_Here.before), _Here.before[-1].plan)
+        super()._init_executor()
+
+    def initialize_from_config(self, kv_cache_configs: list[KVCacheConfig]) -> None:
+        self.collective_rpc("initialize_from_config", args=(kv_cache_configs,))
+        self.collective_rpc("run_capture_session")
+
+
+def engine(start: Start) -> LLM:
+    """Start vLLM on this rank, in this process."""
+    eager = start.mode == "NONE"
+    graphs: dict[str, Any] = {
+        "compilation_config": {"cudagraph_mode": start.mode, "cudagraph_capture_sizes": list(SIZES)},
+        "worker_extension_cls": f"{__name__}.{PipedCapture.__name__}",
+    }
+    return LLM(
+        start.model,
+        dtype="float32",
+        seed=0,
+        tensor_parallel_size=start.ranks,
+        distributed_executor_backend=ExecutorWithExternalLauncher if eager else LockstepLauncher,
+        enforce_eager=eager,
+        additional_config={"ascend_compilation_config": {"enable_npugraph_ex": start.npugraph_ex}},
+        max_model_len=256,
+        max_num_seqs=MAX_REQUESTS,
+        max_num_batched_tokens=256,
+        kv_cache_memory_bytes=64 << 20,
+        enable_prefix_caching=False,
+        disable_log_stats=True,
+        **({} if eager else graphs),
+    )
+
+
+def answers(llm: LLM, batch: int) -> list[list[int]]:
+    """Greedy tokens of the first ``batch`` prompts, answered together."""
+    parameters = SamplingParams(temperature=0, max_tokens=TOKENS, ignore_eos=True)
+    return [list(done.outputs[0].token_ids) for done in llm.generate(PROMPTS[:batch], parameters, use_tqdm=False)]
+
+
+def run(start: Start, rank: int, before: Sequence[Outcome], link: Connection | None) -> dict[str, Any]:
+    """One rank from its first step to its last.
+
+    Args:
+        start: What to start.
+        rank: This rank.
+        before: What came of the incarnations before this one.
+        link: The line to the driver, where there is one.
+    """
+    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(start.ranks))
+    if link is not None:
+        _Here.link = PipeLink(link)
+    _Here.before = before
+    _Here.graphs = start.graphs if rank == start.ranks - 1 else None
+    llm = engine(start)
+    core: Any = llm.llm_engine.engine_core
+    runner = core.engine_core.model_executor.driver_worker.worker.model_runner
+    replays = _count_replays()
+    return {
+        "held": sorted(f"{key.kind.value} {key.num_tokens}" for key in RunnerSeam(runner).held()),
+        "tokens": [answers(llm, batch) for batch in BATCHES],
+        "replays": len(replays),
+        "launched": sorted(control.launched()),
+    }
+
+
+def _count_replays() -> list[None]:
+    replays: list[None] = []
+    original = torch.npu.NPUGraph.replay
+
+    def replay(graph: Any) -> None:
+        replays.append(None)
+        original(graph)
+
+    torch.npu.NPUGraph.replay = replay
+    return replays

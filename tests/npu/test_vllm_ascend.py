@@ -1,0 +1,131 @@
+"""vllm-ascend's own worker, model runner and graphs on the simulated CANN, in lockstep under our capture session.
+
+The criterion: in float32, the greedy tokens of a Qwen3 with random weights are exactly those that transformers computes
+on the CPU from the same weights, one request at a time: with graphs and without, on one NPU and on two, padded or not.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from ascend_serve.emulated.demo_model import make_demo_model
+from tests.npu.start import BATCHES, PROMPTS, SIZES, TOKENS, Start
+
+ROOT = Path(__file__).parents[2]
+SOURCES = ROOT / ".cache/cann/vllm-ascend"
+FIRST_ON_THE_PATH = (ROOT / "tests/cann_sim/python", SOURCES, ROOT)
+LAYERS = 2
+PATIENCE = 1800.0
+"""Seconds for all starts."""
+
+pytestmark = pytest.mark.timeout(PATIENCE + 60)
+
+STARTS = {
+    "eager": partial(Start),
+    "full": partial(Start, mode="FULL_DECODE_ONLY"),
+    "full, npugraph_ex off": partial(Start, mode="FULL_DECODE_ONLY", npugraph_ex=False),
+    "full, no streams": partial(Start, mode="FULL_DECODE_ONLY", graphs=0),
+    "full, two ranks": partial(Start, mode="FULL_DECODE_ONLY", ranks=2),
+    "full, two ranks, streams for two graphs": partial(Start, mode="FULL_DECODE_ONLY", ranks=2, graphs=4),
+    "full, two ranks, streams for one and a half": partial(Start, mode="FULL_DECODE_ONLY", ranks=2, graphs=3),
+    "piecewise": partial(Start, mode="PIECEWISE"),
+    "piecewise, two ranks": partial(Start, mode="PIECEWISE", ranks=2),
+}
+GRAPHS = [name for name in STARTS if name != "eager"]
+SHORT = {
+    "full, no streams": (["sealed"], ()),
+    "full, two ranks, streams for two graphs": (["sealed"], (2, 8)),
+    "full, two ranks, streams for one and a half": (["replace", "sealed"], (8,)),
+}
+"""Outcomes and planned sizes. With collectives a graph takes two streams; the second may run out in its middle."""
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_demo_model(tmp_path_factory.mktemp("model") / "qwen3", layers=LAYERS)
+
+
+@pytest.fixture(scope="module")
+def expected(model: Path) -> list[list[int]]:
+    """Greedy tokens of every prompt, by transformers."""
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    network = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
+    told = []
+    for prompt in PROMPTS:
+        given = tokenizer(prompt, return_tensors="pt")
+        answer = network.generate(**given, max_new_tokens=TOKENS, min_new_tokens=TOKENS, do_sample=False)
+        told.append(answer[0, given.input_ids.shape[1] :].tolist())
+    return told
+
+
+@pytest.fixture(scope="module")
+def reports(model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What came of all starts, from a process of its own, which alone sees vllm-ascend."""
+    environment = {
+        "PYTHONPATH": os.pathsep.join(map(str, FIRST_ON_THE_PATH)),
+        "PYTORCH_NPU_ALLOC_CONF": "expandable_segments:False",
+        "VLLM_CACHE_ROOT": str(tmp_path_factory.mktemp("cache")),
+        "VLLM_DISABLE_COMPILE_CACHE": "1",
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+        "VLLM_LOGGING_LEVEL": "ERROR",
+        "VLLM_VERSION": "0.23.0",
+    }
+    starts = {name: asdict(start(str(model))) for name, start in STARTS.items()}
+    done = subprocess.run(
+        [sys.executable, "-c", "from tests.npu.start import main; main()", json.dumps(starts)],
+        cwd=ROOT,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-6000:]
+    told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return told
+
+
+@pytest.mark.parametrize("name", STARTS)
+def test_tokens_are_those_of_transformers(name: str, reports: dict[str, Any], expected: list[list[int]]) -> None:
+    for rank in reports[name]["ranks"]:
+        assert rank["tokens"] == [expected[:batch] for batch in BATCHES]
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_the_group_agrees_on_what_streams_suffice_for(name: str, reports: dict[str, Any]) -> None:
+    outcomes, sizes = SHORT.get(name, (["sealed"], SIZES))
+    assert reports[name]["outcomes"] == outcomes
+    assert tuple(reports[name]["planned"]) == sizes
+
+
+def test_the_reason_for_fresh_workers_is_the_devices(reports: dict[str, Any]) -> None:
+    reason = reports["full, two ranks, streams for one and a half"]["reasons"][0]
+    assert "rank 1 (here) in capture of FULL/4: stream exhausted" in reason
+    assert "The stream resources are insufficient" in reason
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_every_rank_holds_and_replays_the_planned_graphs(name: str, reports: dict[str, Any]) -> None:
+    kind = "PIECEWISE" if name.startswith("piecewise") else "FULL"
+    planned = reports[name]["planned"]
+    for rank in reports[name]["ranks"]:
+        assert rank["held"] == [f"{kind} {size}" for size in planned]
+        assert bool(rank["replays"]) == bool(planned)
+
+
+@pytest.mark.parametrize("name", STARTS)
+def test_the_model_runs_in_the_operators_of_the_device(name: str, reports: dict[str, Any]) -> None:
+    operators = {"aclnnFusedInferAttentionScoreV3", "aclnnScatterPaKvCache", "aclnnAddRmsNorm", "aclnnSwiGlu"}
+    for rank in reports[name]["ranks"]:
+        assert operators <= set(rank["launched"])
