@@ -3,7 +3,8 @@
 #   make setup   the set-up and the demo model alone
 #   make test    set-up, then the tests
 #   make test-all  the tests, and those that take many engine starts
-#   make test-npu  set-up, torch_npu, the simulated CANN, then the tests on it (docs/simulator.md)
+#   make test-cann  set-up, torch_npu, the simulated CANN, then the tests on it (docs/simulator.md)
+#   make test-npu  the same, and vllm-ascend on top
 #   make faults  set-up, then every scripted fault on a real engine: over an hour; the table is .cache/faults.md
 #   make lint    set-up, then ruff and mypy
 #   make lock    pins the requirements anew
@@ -31,7 +32,7 @@ CANN_PYTHON := $(CANN)/venv/bin/python
 LEFT_OUT := torch torchvision torchaudio torchcodec triton
 COMPILE = .cache/lock/bin/uv pip compile --quiet --python-version 3.11 --no-header --no-annotate
 
-.PHONY: setup serve test test-all test-npu faults lint lock
+.PHONY: setup serve test test-all test-cann test-npu faults lint lock
 .DEFAULT_GOAL := serve
 .DELETE_ON_ERROR:
 
@@ -47,9 +48,14 @@ test-all: $(DEVELOPMENT) $(DEMO_MODEL)/config.json
 	@$(BIN)/pytest -m "slow or not slow" $(PYTEST_ARGS)
 
 # Forked ranks share the machine, so each computes in one thread; a call that is not simulated must reach the terminal.
-test-npu: $(CANN)/.vllm-ascend-$(VLLM_ASCEND)
-	@library=$$(TORCH_DEVICE_BACKEND_AUTOLOAD=0 $(CANN_PYTHON) tests/cann_sim/build.py $(CANN)/build) || exit 1; \
-	LD_LIBRARY_PATH=$$library OMP_NUM_THREADS=1 $(CANN_PYTHON) -m pytest --capture=sys tests/npu tests/conformance $(PYTEST_ARGS)
+CANN_PYTEST = library=$$(TORCH_DEVICE_BACKEND_AUTOLOAD=0 $(CANN_PYTHON) tests/cann_sim/build.py $(CANN)/build) || exit 1; \
+	LD_LIBRARY_PATH=$$library OMP_NUM_THREADS=1 $(CANN_PYTHON) -m pytest --capture=sys $(PYTEST_ARGS)
+
+test-cann: $(CANN)/.torch-npu-$(TORCH_NPU)
+	@$(CANN_PYTEST) tests/npu tests/conformance --ignore-glob="*/test_vllm_ascend*"
+
+test-npu: test-cann $(CANN)/.vllm-ascend-$(VLLM_ASCEND)
+	@$(CANN_PYTEST) tests/npu/test_vllm_ascend.py tests/npu/test_vllm_ascend_serve.py
 
 faults: $(DEVELOPMENT) $(DEMO_MODEL)/config.json
 	@$(BIN)/python -m tests.integration.fault_matrix .cache/faults.md

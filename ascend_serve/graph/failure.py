@@ -178,6 +178,8 @@ _SIGNATURES: tuple[tuple[FailureKind, tuple[tuple[str, ...], ...]], ...] = (
             ("507903",),  # the capture is spoilt by an operation that it forbids
         ),
     ),
+    # An operator failed after its call had returned: torch_npu writes the code to its log, and may raise without it.
+    (FailureKind.DEVICE_FAULT, (("inner error is reported as above",),)),
 )
 
 _ERROR_LINE = re.compile(r"error code|errcode|error\b.*:|(?<!\d)[125]07\d{3}(?!\d)|e[a-z]\d{4}", re.IGNORECASE)

@@ -27,9 +27,11 @@ ELEMENTWISE: dict[str, Case] = {
     "negate": lambda x, y: -x,
     "functions": lambda x, y: x.exp() + x.sin() * x.cos() + x.abs().rsqrt() + x.relu() + x.reciprocal(),
     "silu": lambda x, y: torch.nn.functional.silu(x),
+    "logarithm": lambda x, y: x.abs().log() + x.abs().log_(),
     "powers": lambda x, y: x**2 + x**3 + 2**x,
     "where": lambda x, y: torch.where(x > y, x, y),
     "masked fill": lambda x, y: (x * 1).masked_fill_(x > 0, 5.0),
+    "masked fill by a tensor": lambda x, y: (x * 1).masked_fill_(x > 0, y[0, 0]),
     "cast": lambda x, y: x.to(torch.int32),
     "bfloat16": lambda x, y: x.bfloat16() + y.bfloat16(),
 }
@@ -41,7 +43,8 @@ COMPARISONS: dict[str, Case] = {
     "less": lambda x, y: (x < y).logical_and(x < 0),
     "less or equal": lambda x, y: (x <= y).logical_not(),
     "finite": lambda x, y: x.isfinite(),
-    "bits": lambda x, y: (x.int() & y.int()) + (x.int() & 3) + ~y.int(),
+    "bits": lambda x, y: (x.int() & y.int()) + (x.int() & 3) + ~y.int() + (x.int() | y.int()) + (x.int() | 3),
+    "or in place": lambda x, y: (x > 0).logical_or_(y > 0),
     "the same tensor": lambda x, y: torch.tensor([torch.equal(x, y), torch.equal(x, x)]),
 }
 PRODUCTS: dict[str, Case] = {
@@ -58,6 +61,9 @@ REDUCTIONS: dict[str, Case] = {
     "any": lambda x, y: (x > 1).any(),
     "argmax": lambda x, y: x.argmax(-1),
     "softmax": lambda x, y: x.softmax(-1),
+    "log_softmax": lambda x, y: x.log_softmax(-1),
+    "amax": lambda x, y: x.amax(-1, keepdim=True),
+    "topk": lambda x, y: torch.cat([part.float() for part in x.topk(2)]),
     "sort": lambda x, y: x.sort(-1, descending=True).values,
 }
 SHAPES: dict[str, Case] = {
@@ -70,6 +76,10 @@ SHAPES: dict[str, Case] = {
     "embedding": lambda x, y: torch.nn.functional.embedding(torch.tensor([2, 0], device=x.device), x),
     "index_select": lambda x, y: x.index_select(1, torch.tensor([3, 1], device=x.device)),
     "index": lambda x, y: x[torch.tensor([2, 0, 2], device=x.device)],
+    "gather": lambda x, y: x.gather(1, torch.tensor([[3], [0], [2]], device=x.device)),
+    "scatter": lambda x, y: x.scatter(1, torch.tensor([[3], [0], [2]], device=x.device), y[:, :1]),
+    "scatter in place": lambda x, y: (x * 1).scatter_(1, torch.tensor([[3], [0], [2]], device=x.device), y[:, :1]),
+    "scatter_add": lambda x, y: x.scatter_add(1, torch.tensor([[3, 3]], device=x.device), y[:1, :2]),
     "index_put": lambda x, y: (x * 1).index_put_((torch.tensor([2, 0], device=x.device),), y[:2]),
     "ones": lambda x, y: torch.ones(3, device=x.device) + 0,
     "masked_select": lambda x, y: torch.masked_select(x, x > 0),
@@ -115,6 +125,20 @@ def test_random_numbers_are_those_of_their_seed() -> None:
     assert torch.equal(first.cpu(), torch.randn(1000, device="npu").cpu())
     assert not torch.equal(first.cpu(), second.cpu())
     assert abs(float(first.cpu().mean())) < 0.2
+
+
+def test_uniform_random_numbers() -> None:
+    got = torch.empty(1000, device="npu").uniform_(2, 3).cpu()
+    assert 2 <= float(got.min()) < 2.1
+    assert 2.9 < float(got.max()) <= 3
+
+
+def test_top_k_and_top_p() -> None:
+    shares = torch.tensor([[0.1, 0.5, 0.15, 0.25], [0.4, 0.3, 0.2, 0.1]])
+    p, k = torch.tensor([0.6, 1.0]), torch.tensor([4, 3], dtype=torch.int32)
+    got = torch_npu.npu_top_k_top_p(shares.log().npu(), p.npu(), k.npu()).cpu()
+    assert got.isfinite().tolist() == [[False, True, False, True], [True, True, True, False]]
+    agree(got[got.isfinite()].exp(), torch.tensor([0.5, 0.25, 0.4, 0.3, 0.2]))
 
 
 def test_swiglu(tensors: tuple[torch.Tensor, torch.Tensor]) -> None:

@@ -7,25 +7,16 @@ on the CPU from the same weights, one request at a time: with graphs and without
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from ascend_serve.emulated.demo_model import make_demo_model
-from tests.npu.start import BATCHES, PROMPTS, SIZES, TOKENS, Start
+from tests.npu.start import BATCHES, SIZES, Start
+from tests.npu.vllm_ascend import told_by
 
-ROOT = Path(__file__).parents[2]
-SOURCES = ROOT / ".cache/cann/vllm-ascend"
-FIRST_ON_THE_PATH = (ROOT / "tests/cann_sim/python", SOURCES, ROOT)
-LAYERS = 2
 PATIENCE = 1800.0
 """Seconds for all starts."""
 
@@ -52,48 +43,12 @@ SHORT = {
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_demo_model(tmp_path_factory.mktemp("model") / "qwen3", layers=LAYERS)
-
-
-@pytest.fixture(scope="module")
-def expected(model: Path) -> list[list[int]]:
-    """Greedy tokens of every prompt, by transformers."""
-    tokenizer = AutoTokenizer.from_pretrained(model)
-    network = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
-    told = []
-    for prompt in PROMPTS:
-        given = tokenizer(prompt, return_tensors="pt")
-        answer = network.generate(**given, max_new_tokens=TOKENS, min_new_tokens=TOKENS, do_sample=False)
-        told.append(answer[0, given.input_ids.shape[1] :].tolist())
-    return told
-
-
-@pytest.fixture(scope="module")
 def reports(model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What came of all starts, from a process of its own, which alone sees vllm-ascend."""
-    environment = {
-        "PYTHONPATH": os.pathsep.join(map(str, FIRST_ON_THE_PATH)),
-        "PYTORCH_NPU_ALLOC_CONF": "expandable_segments:False",
-        "VLLM_CACHE_ROOT": str(tmp_path_factory.mktemp("cache")),
-        "VLLM_DISABLE_COMPILE_CACHE": "1",
-        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
-        "VLLM_LOGGING_LEVEL": "ERROR",
-        "VLLM_VERSION": "0.23.0",
-    }
-    starts = {name: asdict(start(str(model))) for name, start in STARTS.items()}
-    done = subprocess.run(
-        [sys.executable, "-c", "from tests.npu.start import main; main()", json.dumps(starts)],
-        cwd=ROOT,
-        env=os.environ | environment,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-6000:]
-    told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return told
+    """What came of all starts."""
+    starts = json.dumps({name: asdict(start(str(model))) for name, start in STARTS.items()})
+    environment = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_LOGGING_LEVEL": "ERROR"}
+    cache = tmp_path_factory.mktemp("cache")
+    return told_by("from tests.npu.start import main; main()", starts, cache, PATIENCE, **environment)
 
 
 @pytest.mark.parametrize("name", STARTS)

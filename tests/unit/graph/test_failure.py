@@ -46,6 +46,19 @@ CASES = [
         FailureKind.OUT_OF_MEMORY,
         id="1070xx only follows from the first error",
     ),
+    pytest.param(
+        "RuntimeError",
+        "The Inner error is reported as above. The process exits for this inner error.\n"
+        "[ERROR] 2026-11-23-00:13:58 (PID:7329, Device:1, RankID:-1) ERR00100 PTA call acl api failed.",
+        FailureKind.DEVICE_FAULT,
+        id="an operator that failed after its call, with the code in the log alone",
+    ),
+    pytest.param(
+        "RuntimeError",
+        "The Inner error is reported as above.\nInsufficient_Stream_Resources(EL0009)",
+        FailureKind.STREAM_EXHAUSTED,
+        id="an operator that failed after its call, with its reason",
+    ),
     pytest.param("OutOfMemoryError", "", FailureKind.OUT_OF_MEMORY, id="torch's out of memory by type"),
     pytest.param("RuntimeError", "EL0004: Failed to allocate memory.", FailureKind.OUT_OF_MEMORY, id="EL0004"),
     pytest.param("RuntimeError", "error code is 207001", FailureKind.OUT_OF_MEMORY, id="207001"),
