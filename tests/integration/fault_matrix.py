@@ -78,13 +78,12 @@ def expected(phase: str, size: int | None, error: str) -> Ending:
         return Ending.RETRIED
     if error == "crash":
         return Ending.RETRIED
-    # No graph fits when the first one finds no streams; these two are refused before anything is recorded.
-    fits_none = error == "old_hdk" or (error == "stream_exhausted" and size == max(SIZES))
-    if error in ("stream_exhausted", "old_hdk") and phase == "capture":
-        return Ending.EAGER_IN_PLACE if fits_none else Ending.FEWER_IN_PLACE
-    if error in ("stream_exhausted", "out_of_memory") and not fits_none:
-        return Ending.FEWER_FRESH
-    return Ending.EAGER_FRESH
+    # When the first graph finds no streams, none fits.
+    fewer = error == "out_of_memory" or (error == "stream_exhausted" and size != max(SIZES))
+    is_refused = phase == "capture" and error in ("stream_exhausted", "old_hdk")
+    if is_refused:
+        return Ending.FEWER_IN_PLACE if fewer else Ending.EAGER_IN_PLACE
+    return Ending.FEWER_FRESH if fewer else Ending.EAGER_FRESH
 
 
 def rows() -> tuple[Row, ...]:
