@@ -26,12 +26,16 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Join:
-    """A rank is there. Answered with ``PROPOSE`` when all ranks are there."""
+    """A rank is there. Answered with ``PROPOSE`` when all ranks are there.
+
+    ``instruction_set`` names what an emulated NPU computes with; it is empty for a real one.
+    """
 
     rank: int
     incarnation: int
     node: str
     pid: int = 0
+    instruction_set: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,14 +45,18 @@ class Participant:
         incarnation: How many worker processes this rank had before.
         node: Name or address of this node, for messages.
         pid: Process id of this worker.
+        instruction_set: What an emulated NPU computes with; empty for a real one.
     """
 
-    def __init__(self, link: DriverLink, rank: int, incarnation: int, node: str, pid: int) -> None:
+    def __init__(
+        self, link: DriverLink, rank: int, incarnation: int, node: str, pid: int, *, instruction_set: str = ""
+    ) -> None:
         self._link = link
         self.rank = rank
         self.incarnation = incarnation
         self.node = node
         self.pid = pid
+        self.instruction_set = instruction_set
         self._plan: CapturePlan | None = None
         self._kept: frozenset[GraphKey] = frozenset()
         self._ended = False
@@ -81,7 +85,7 @@ class Participant:
 
     def join(self) -> None:
         """Meet the other ranks."""
-        self._note(self._link.ask(Join(self.rank, self.incarnation, self.node, self.pid)))
+        self._note(self._link.ask(Join(self.rank, self.incarnation, self.node, self.pid, self.instruction_set)))
 
     def propose(self, proposal: Proposal) -> None:
         """Tell what this rank can do and get the plan of the group."""

@@ -18,6 +18,7 @@ class Member:
         node: Name or address of its node.
         pid: Its process id.
         incarnation: How many processes this rank had before.
+        instruction_set: What an emulated NPU computes with; empty for a real one.
         state: Where it is in the protocol: the last message it sent.
         captured: Seconds of warm-up and capture by graph.
         streams: Streams taken by graph, where the device tells.
@@ -27,6 +28,7 @@ class Member:
     node: str
     pid: int
     incarnation: int
+    instruction_set: str = ""
     state: str = "join"
     captured: dict[GraphKey, float] = field(default_factory=dict)
     streams: dict[GraphKey, int | None] = field(default_factory=dict)
@@ -48,7 +50,9 @@ class Roster:
         """Take note of a message; those of processes that have been replaced change nothing."""
         member = self._members.get(message.rank)
         if isinstance(message, Join) and (member is None or member.incarnation < message.incarnation):
-            self._members[message.rank] = Member(message.node, message.pid, message.incarnation)
+            self._members[message.rank] = Member(
+                message.node, message.pid, message.incarnation, message.instruction_set
+            )
             return
         if member is None or member.incarnation != message.incarnation:
             return
@@ -74,6 +78,7 @@ class Roster:
                 "capture_seconds": round(sum(member.captured.values()), 3),
                 "streams_used": member.streams_used(planned),
                 "streams_left": member.streams_left,
+                "instruction_set": member.instruction_set,
                 "state": member.state,
             }
             for rank, member in sorted(self._members.items())

@@ -33,6 +33,9 @@ def _facts(report: GraphReport) -> Iterator[tuple[str, str]]:
     yield "mode", _change(report.requested_mode, report.effective_mode)
     yield "runtime", _change(report.requested_runtime, report.runtime)
     yield "capture sizes", " ".join(map(str, report.capture_sizes)) or "none"
+    instruction_sets = sorted({rank.instruction_set for rank in report.ranks} - {""})
+    if instruction_sets:
+        yield "processor", ", ".join(instruction_sets)
     for adjustment in report.adjustments:
         yield "why", f"{adjustment.before} -> {adjustment.after}: {adjustment.reason} ({adjustment.rule})"
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from ascend_serve.config.instance_id import InstanceId
 from ascend_serve.emulated.faults import FaultScript
+from ascend_serve.emulated.processor import allow_tiles
 from ascend_serve.emulated.streams import StreamPool, quota_of_rank
 from ascend_serve.graph.streams import DEVICE_STREAMS, StreamLayout, expansion_mode, streams_per_full
 
@@ -39,7 +40,12 @@ def current_device() -> EmulatedDevice:
 
 
 def initialize_device(device: EmulatedDevice) -> None:
-    """Make ``device`` the device of this process."""
+    """Make ``device`` the device of this process, with all that its processor has.
+
+    Raises:
+        RuntimeError: Linux does not let this process use what vLLM's kernels take for granted.
+    """
+    allow_tiles()
     global _device  # noqa: PLW0603 - a process has one device, as with torch.npu.set_device
     _device = device
 

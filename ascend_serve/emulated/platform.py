@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from vllm.platforms.cpu import CpuPlatform
 
 from ascend_serve.emulated.device import current_device
+from ascend_serve.emulated.processor import instruction_set
 
 if TYPE_CHECKING:
     from vllm.config import CompilationConfig, CUDAGraphMode, VllmConfig
@@ -102,6 +103,11 @@ class EmulatedNPUPlatform(CpuPlatform):
         from ascend_serve.emulated.xlite import refusal
 
         return refusal(vllm_config)
+
+    @classmethod
+    def instruction_set(cls) -> str:
+        """The widest instruction set of the processor that this rank computes with."""
+        return instruction_set()
 
     @classmethod
     def streams_left(cls) -> int:

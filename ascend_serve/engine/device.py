@@ -24,6 +24,12 @@ def streams_left() -> int | None:
     return None if count is None else int(count())
 
 
+def instruction_set() -> str:
+    """The instruction set that an emulated NPU computes with; empty on a real one."""
+    name = _platform_method("instruction_set")
+    return "" if name is None else str(name())
+
+
 def free_memory() -> int | None:
     """Bytes free on this NPU, or ``None`` where there is none (torch_npu adds ``torch.npu``)."""
     npu = getattr(torch, "npu", None)

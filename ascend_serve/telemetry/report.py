@@ -67,6 +67,7 @@ class RankReport(_Part):
         capture_seconds: Time it spent on warm-up and capture.
         streams_used: Device streams that its graphs take, where the device tells.
         streams_left: Device streams left, where the device tells.
+        instruction_set: The widest one that an emulated NPU computes with, such as ``amx``; empty for a real NPU.
         state: Where it is in the protocol.
     """
 
@@ -78,6 +79,7 @@ class RankReport(_Part):
     capture_seconds: float = 0.0
     streams_used: int | None = None
     streams_left: int | None = None
+    instruction_set: str = ""
     state: str = ""
 
 

@@ -16,10 +16,11 @@ def left(key: GraphKey, incarnation: int = 0, *, ok: bool = True) -> Leave:
 
 def test_a_rank_has_the_graphs_it_captured_as_far_as_they_are_wanted() -> None:
     roster = Roster()
-    for message in (Join(0, 0, "node-a", 7), left(EIGHT), left(FOUR)):
+    for message in (Join(0, 0, "node-a", 7, "amx"), left(EIGHT), left(FOUR)):
         roster.note(message)
     (row,) = roster.rows([EIGHT])
     assert (row["rank"], row["node"], row["pid"], row["state"]) == (0, "node-a", 7, "leave")
+    assert row["instruction_set"] == "amx"
     assert (row["graphs"], row["streams_used"], row["streams_left"]) == (1, 2, 10)
     assert row["capture_seconds"] == 1.0
 
