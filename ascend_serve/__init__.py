@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ascend_serve.config import AscendServeConfig, load
     from ascend_serve.serving.offline import Engine
 
-__all__ = ["Engine", "__version__"]
+__all__ = ["AscendServeConfig", "Engine", "__version__", "load"]
 
 __version__ = "0.1.0"
 
+_HOMES = {
+    "AscendServeConfig": "ascend_serve.config",
+    "Engine": "ascend_serve.serving.offline",
+    "load": "ascend_serve.config",
+}
+"""Where each public name is. It is imported when it is asked for: most of the package needs no Ray."""
+
 
 def __getattr__(name: str) -> Any:
-    """Import `Engine` when it is asked for: it needs Ray, and most of the package does not."""
-    if name == "Engine":
-        from ascend_serve.serving.offline import Engine
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
 
-        return Engine
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -14,9 +14,12 @@ from pydantic import ValidationError
 
 from ascend_serve.config import sources
 from ascend_serve.config.keys import dotted, nearest
+from ascend_serve.config.layers import Source
+from ascend_serve.config.overrides import Overrides
 from ascend_serve.config.rules import check, ineffective_options
 from ascend_serve.config.schema import AscendServeConfig
-from ascend_serve.config.sources import KeyPath, Sources
+from ascend_serve.config.sources import Sources
+from ascend_serve.config.targets import KeyPath
 from ascend_serve.errors import ConfigError
 
 logger = logging.getLogger(__name__)
@@ -39,41 +42,42 @@ class LoadedConfig:
     warnings: tuple[str, ...]
 
 
-def load(path: str | Path, overrides: Sequence[str] = ()) -> AscendServeConfig:
+def load(source: Source | Sequence[Source], overrides: Overrides = ()) -> AscendServeConfig:
     """Load a configuration; options that have no effect are logged as warnings.
 
     Args:
-        path: A YAML file.
-        overrides: ``key=value`` with dotted keys, applied in order, for example ``graph.mode=FULL``.
+        source: The path of a YAML file, an open one, a nested mapping (a ``dict``, OmegaConf's ``DictConfig``), a typed
+            configuration, or a list of them, which are merged in order.
+        overrides: ``key=value`` with dotted keys, one or several, applied in order, for example ``graph.mode=FULL``;
+            or a mapping of dotted keys to values, for example ``{"graph.capture_sizes": [1, 2, 4]}``.
 
     Raises:
         ConfigError: With every problem of the configuration, and what is allowed instead.
     """
-    loaded = load_with_sources(path, overrides)
+    loaded = load_with_sources(source, overrides)
     for warning in loaded.warnings:
         logger.warning(warning)
     return loaded.config
 
 
-def load_with_sources(path: str | Path, overrides: Sequence[str] = ()) -> LoadedConfig:
+def load_with_sources(source: Source | Sequence[Source], overrides: Overrides = ()) -> LoadedConfig:
     """As `load`, and tells where each key came from; logs nothing."""
-    written = sources.read(path, overrides)
+    written = sources.read(source, overrides)
     config = _with_absolute_model(_validate(written))
-    check(config, str(written.path))
-    return LoadedConfig(config, written, ineffective_options(config))
+    check(config, written.name)
+    return LoadedConfig(config, written, (*written.warnings, *ineffective_options(config)))
 
 
 def _validate(written: Sources) -> AscendServeConfig:
     """Validate through JSON: strict about types, yet lists are tuples and strings are enum members there."""
-    sections = {key: value for key, value in written.values.items() if value is not None}
     try:
-        return AscendServeConfig.model_validate_json(json.dumps(sections, default=str), strict=True)
+        return AscendServeConfig.model_validate_json(json.dumps(written.values, default=str), strict=True)
     except ValidationError as error:
         found: dict[KeyPath, list[Any]] = {}
         for detail in error.errors(include_url=False):
             found.setdefault(_schema_path(detail["loc"]), []).append(detail)
         problems = [_explain(key, details, written) for key, details in found.items()]
-        raise ConfigError.of(str(written.path), problems) from None
+        raise ConfigError.of(written.name, problems) from None
 
 
 def _with_absolute_model(config: AscendServeConfig) -> AscendServeConfig:

@@ -72,7 +72,7 @@ def check_argument_names(arguments: Mapping[str, Any]) -> None:
     Raises:
         ConfigError: A key is no engine argument; with the nearest one that is.
     """
-    known = engine_argument_names()
+    known = engine_arguments()
     problems = []
     for key in arguments if known else ():
         if key not in known:
@@ -84,23 +84,23 @@ def check_argument_names(arguments: Mapping[str, Any]) -> None:
 
 
 @cache
-def engine_argument_names() -> tuple[str, ...]:
-    """Fields of ``AsyncEngineArgs`` in the installed vLLM (0.23.0 and 0.32.0); empty where none is installed.
+def engine_arguments() -> Mapping[str, str]:
+    """Fields of ``AsyncEngineArgs`` in the installed vLLM (0.23.0 and 0.32.0) with their types, as it spells them.
 
-    They are read from the source, because importing vLLM takes many seconds.
+    Empty where none is installed. They are read from the source, because importing vLLM takes many seconds.
     """
     package = find_spec("vllm")
     if package is None or package.origin is None:
-        return ()
+        return {}
     source = Path(package.origin).parent / "engine" / "arg_utils.py"
     classes = (node for node in ast.parse(source.read_bytes()).body if isinstance(node, ast.ClassDef))
-    return tuple(name for node in classes if node.name in _ENGINE_ARGUMENTS for name in _fields(node))
+    return dict(field for node in classes if node.name in _ENGINE_ARGUMENTS for field in _fields(node))
 
 
-def _fields(node: ast.ClassDef) -> Iterator[str]:
+def _fields(node: ast.ClassDef) -> Iterator[tuple[str, str]]:
     for statement in node.body:
         if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
-            yield statement.target.id
+            yield statement.target.id, ast.unparse(statement.annotation)
 
 
 def _contains(arguments: Any, path: list[str]) -> bool:

@@ -2,7 +2,6 @@
 
 # No `from __future__ import annotations` here: Serve reads the class of the builder's argument from its signature.
 
-import json
 import time
 import uuid
 from typing import Any
@@ -28,9 +27,9 @@ class BuildArgs(BaseModel):
 
     config: str
 
-    def overrides(self) -> list[str]:
-        """The dotted keys as a command line has them; JSON is YAML, and text from `serve run` is YAML already."""
-        return [f"{key}={_yaml(value)}" for key, value in (self.model_extra or {}).items()]
+    def overrides(self) -> dict[str, Any]:
+        """The dotted keys with their values: typed in Serve's file, text from ``serve run``."""
+        return dict(self.model_extra or {})
 
 
 def build(args: BuildArgs) -> serve.Application:
@@ -49,7 +48,3 @@ def build(args: BuildArgs) -> serve.Application:
     plan = plan_deployment(config, nodes=nodes)
     keys = api_keys(config.serving.api_key_file)
     return build_application(config, plan, nodes, group=group, started=time.time(), keys=keys)
-
-
-def _yaml(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)

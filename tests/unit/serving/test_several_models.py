@@ -81,7 +81,7 @@ def test_arguments_of_serve_are_overrides() -> None:
     args = BuildArgs.model_validate(
         {"config": "a.yaml", "graph.mode": "FULL", "graph.capture_sizes": [1, 2], "vllm.enforce": True}
     )
-    assert args.overrides() == ["graph.mode=FULL", "graph.capture_sizes=[1, 2]", "vllm.enforce=true"]
+    assert args.overrides() == {"graph.mode": "FULL", "graph.capture_sizes": [1, 2], "vllm.enforce": True}
 
 
 @pytest.mark.parametrize(

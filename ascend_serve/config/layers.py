@@ -1,0 +1,165 @@
+"""One layer of a configuration: what a file, a mapping or a typed configuration says, and where it says so."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import IO, Any
+
+import yaml
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import BaseModel
+
+from ascend_serve.config import yaml_text
+from ascend_serve.config.keys import dotted
+from ascend_serve.config.schema import AscendServeConfig
+from ascend_serve.config.targets import KeyPath, wants_container
+from ascend_serve.errors import ConfigError
+
+Source = str | os.PathLike[str] | IO[str] | Mapping[str, Any] | AscendServeConfig
+"""A YAML file or its path, a nested mapping such as a ``dict`` or an OmegaConf ``DictConfig``, or a typed one."""
+
+_BEFORE_INTERPOLATION = re.compile(r"(\\*)\$\{")
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """What one source says.
+
+    Attributes:
+        name: Names the source, for example the file.
+        values: Plain dictionaries, lists and scalars; interpolations are still text.
+        origins: For each key, where it is said, for example ``configs/demo.yaml:7``.
+    """
+
+    name: str
+    values: dict[str, Any]
+    origins: dict[KeyPath, str]
+
+
+def layer(source: Source) -> Layer:
+    """Read one source.
+
+    Raises:
+        ConfigError: It is missing, no YAML, or no mapping of keys to values.
+    """
+    if isinstance(source, str | os.PathLike):
+        return _of_text(str(source), _read(Path(source)))
+    if isinstance(source, Mapping | BaseModel):
+        return _of_mapping(f"<{type(source).__name__}>", source)
+    if hasattr(source, "read"):
+        return _of_text(str(getattr(source, "name", "<stream>")), source.read())
+    raise ConfigError(
+        f"{source!r} ({type(source).__name__}) is no configuration",
+        "Give the path of a YAML file, a dict, an OmegaConf DictConfig or an AscendServeConfig.",
+    )
+
+
+def paths(value: Any, at: KeyPath) -> Iterator[KeyPath]:
+    """``at`` and the paths of all that lies below it in ``value``."""
+    yield at
+    below = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for part, item in below:
+        yield from paths(item, (*at, part))
+
+
+def plain(value: Any, at: KeyPath = ()) -> Any:
+    """Plain dictionaries, lists and scalars of ``value``, with text as keys.
+
+    Raises:
+        TypeError: There is something in it that no YAML file could say; with its key.
+    """
+    if isinstance(value, DictConfig | ListConfig):
+        # What is part of a larger tree may refer to that tree; a whole one is interpolated after overrides.
+        return plain(OmegaConf.to_container(value, resolve=OmegaConf.select(value, "..") is not None), at)
+    if isinstance(value, BaseModel):
+        return _literal(value.model_dump(mode="json", exclude_unset=True))
+    if isinstance(value, Mapping):
+        return {str(key): plain(item, (*at, str(key))) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item, (*at, index)) for index, item in enumerate(value)]
+    return _scalar(value, at)
+
+
+def _scalar(value: Any, at: KeyPath) -> str | int | float | None:
+    if isinstance(value, Enum):
+        return _scalar(value.value, at)
+    if isinstance(value, os.PathLike):
+        return str(os.fspath(value))
+    if not isinstance(value, str | int | float | None):
+        raise TypeError(f"{dotted(at)}: {value!r} ({type(value).__name__}) cannot stand in a configuration")
+    return value
+
+
+def first_line(error: Exception) -> str:
+    """The message of an error without what OmegaConf adds for its developers."""
+    return str(error).partition("\n")[0]
+
+
+def _of_text(name: str, text: str) -> Layer:
+    try:
+        values = yaml_text.parse(text)
+        found = yaml_text.lines(text)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        place = f"{name}:{mark.line + 1}:{mark.column + 1}" if mark else name
+        raise ConfigError(f"{place}: not valid YAML: {error.problem}", "Correct the file at this line.") from error
+    except (yaml.YAMLError, OmegaConfBaseException) as error:
+        raise ConfigError(f"{name}: {_key(error)}{first_line(error)}", "Correct the file.") from error
+    if not isinstance(values, dict | None):
+        raise ConfigError(f"{name}: not a mapping of keys to values", "Start with 'model:' and 'path:' below it.")
+    values = _without_empty_sections(values or {})
+    return Layer(name, values, {key: f"{name}:{_line(found, key)}" for key in paths(values, ()) if key})
+
+
+def _line(found: Mapping[KeyPath, int], key: KeyPath) -> int:
+    """The line of a key, or of the closest one above it: YAML's merge keys bring some from elsewhere."""
+    return next((found[key[:length]] for length in range(len(key), 0, -1) if key[:length] in found), 1)
+
+
+def _of_mapping(name: str, source: Mapping[str, Any] | BaseModel) -> Layer:
+    try:
+        values = _without_empty_sections(plain(source))
+        OmegaConf.create(values)
+    except (TypeError, OmegaConfBaseException) as error:
+        raise ConfigError(f"{name}: {_key(error)}{first_line(error)}", "Correct this value.") from error
+    return Layer(name, values, {key: name for key in paths(values, ()) if key})
+
+
+def _key(error: Exception) -> str:
+    """The key that OmegaConf blames, if any, with a colon."""
+    key = str(getattr(error, "full_key", None) or "").removeprefix("value.")
+    return f"{key}: " if key else ""
+
+
+def _without_empty_sections(values: dict[str, Any], at: KeyPath = ()) -> dict[str, Any]:
+    """Leave out sections that have nothing below them: all of their keys have their defaults."""
+    return {
+        key: _without_empty_sections(value, (*at, key)) if isinstance(value, dict) else value
+        for key, value in values.items()
+        if value is not None or not wants_container((*at, key))
+    }
+
+
+def _literal(value: Any) -> Any:
+    """Escape what OmegaConf would take for an interpolation: a typed configuration has none."""
+    if isinstance(value, dict):
+        return {key: _literal(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_literal(item) for item in value]
+    return _BEFORE_INTERPOLATION.sub(r"\1\1\\${", value) if isinstance(value, str) else value
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        problem = f"{file}: no such file"
+    except (OSError, UnicodeDecodeError) as error:
+        problem = f"{file}: cannot be read: {getattr(error, 'strerror', None) or error}"
+    raise ConfigError(problem, "Give the path of a YAML file, for example configs/demo.yaml.")
