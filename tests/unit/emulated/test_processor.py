@@ -1,4 +1,4 @@
-"""The processor under an emulated NPU: Linux is asked for AMX before anything computes, and reports name what is used."""
+"""The processor under an emulated NPU: Linux is asked for AMX before anything computes, and reports name it."""
 
 from __future__ import annotations
 
