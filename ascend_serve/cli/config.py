@@ -10,9 +10,9 @@ from typing import Annotated, Any
 import typer
 import yaml
 
-from ascend_serve.cli.arguments import Overrides
+from ascend_serve.cli.arguments import Overrides, described
 from ascend_serve.cli.output import print_warning
-from ascend_serve.config import LoadedConfig, load_with_sources
+from ascend_serve.config import LoadedConfig
 from ascend_serve.config.keys import dotted
 from ascend_serve.config.reference import reference as reference_page
 
@@ -37,7 +37,7 @@ def config(
         return
     if config is None:
         raise typer.BadParameter("give a configuration file, or --reference", param_hint="CONFIG")
-    loaded = load_with_sources(config, overrides or ())
+    loaded = described(config, overrides).load_with_sources()
     for warning in loaded.warnings:
         print_warning(warning)
     typer.echo(_origins(loaded) if origins else _dump(loaded.config.model_dump(mode="json"), form), nl=False)

@@ -10,11 +10,10 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from ascend_serve.cli.arguments import Overrides
+from ascend_serve.cli.arguments import Overrides, described
 from ascend_serve.cli.output import stderr, stdout
 from ascend_serve.cluster.doctor import Diagnosis, Line, diagnose
 from ascend_serve.cluster.finding import Status
-from ascend_serve.config import load
 
 _COLOURS = {Status.OK: "green", Status.WARN: "yellow", Status.FAIL: "bold red"}
 
@@ -32,7 +31,7 @@ def doctor(
 
     Exits with 1 when a check fails; warnings leave it at 0.
     """
-    loaded = load(config, overrides or ()) if config is not None else None
+    loaded = described(config, overrides).load() if config is not None else None
     with stderr.status("looking at the nodes"):
         diagnosis = diagnose(loaded, timeout)
     if json_output:

@@ -10,14 +10,13 @@ from typing import Annotated
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from ascend_serve.cli.arguments import ConfigPath, Overrides
+from ascend_serve.cli.arguments import ConfigPath, Overrides, described
 from ascend_serve.cli.lifetime import owned_processes
 from ascend_serve.cli.output import print_warning, stdout
 from ascend_serve.cli.output import stderr as console
 from ascend_serve.cli.startup import StartupProgress
 from ascend_serve.cli.summary import print_summary
 from ascend_serve.cluster.token import prefer_token_authentication
-from ascend_serve.config import load
 from ascend_serve.errors import ConfigError
 from ascend_serve.serving.batch import Answering, Line, OutputFile, answer_lines, read_lines
 
@@ -34,7 +33,7 @@ def generate(
 ) -> None:
     """Answer a file of requests offline. Lines that cannot be answered get their error in the output."""
     prefer_token_authentication()
-    loaded = load(config, overrides or ())
+    loaded = described(config, overrides).load()
     if not source.is_file():
         raise ConfigError(f"--input: {source} is no file", "Give a file with one JSON object per line.")
     file = OutputFile(output, resume=resume, force=force)

@@ -9,9 +9,8 @@ from typing import Annotated
 import typer
 
 from ascend_serve.capture.plan_store import PlanStore, default_directory
-from ascend_serve.cli.arguments import ConfigPath, Overrides
+from ascend_serve.cli.arguments import ConfigPath, Overrides, described
 from ascend_serve.cli.output import stdout
-from ascend_serve.config import load_with_sources
 from ascend_serve.planning import plan_deployment
 from ascend_serve.planning.comparison import compare as compare_lists
 
@@ -47,7 +46,7 @@ def plan(
 ) -> None:
     """Plan a deployment: mode, capture sizes, placement, arguments, and every rule that changes what was asked for."""
     workload = {"histogram": histogram, "trace": trace, "concurrency": concurrency}
-    loaded = load_with_sources(config, [*(overrides or ()), *_workload_overrides(workload)])
+    loaded = described(config, [*(overrides or ()), *_workload_overrides(workload)]).load_with_sources()
     planned = plan_deployment(loaded.config, measured_budget=stream_budget)
     lists = compare_lists(planned) if compare else ()
     if as_json:
@@ -67,7 +66,5 @@ def _workload_overrides(workload: dict[str, Path | int | None]) -> list[str]:
     """The workload of the command line replaces that of the file, whatever kind it is."""
     if all(value is None for value in workload.values()):
         return []
-    return [
-        f"graph.workload.{name}={json.dumps(value if isinstance(value, int | None) else str(value))}"
-        for name, value in workload.items()
-    ]
+    texts = {name: value if isinstance(value, int | None) else str(value) for name, value in workload.items()}
+    return [f"graph.workload.{name}={json.dumps(value, ensure_ascii=False)}" for name, value in texts.items()]

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from pydantic import SecretStr
 
-from ascend_serve.cli.arguments import ConfigPath, ModelsAndOverrides, models
+from ascend_serve.cli.arguments import ConfigPath, ModelsAndOverrides, load_models
 from ascend_serve.cli.lifetime import owned_processes
 from ascend_serve.cli.output import print_warning, stdout
 from ascend_serve.cli.output import stderr as console
 from ascend_serve.cli.startup import StartupProgress
 from ascend_serve.cli.summary import curl_line, print_summary
 from ascend_serve.cluster.token import prefer_token_authentication
-from ascend_serve.config import AscendServeConfig, load
+from ascend_serve.config import AscendServeConfig
 from ascend_serve.config.passthrough import check_argument_names
 from ascend_serve.planning import DeploymentPlan, plan_deployment
 from ascend_serve.serving.api_keys import api_keys
@@ -62,7 +62,7 @@ def serve(
     """Serve models with the OpenAI API, on the Ray cluster at RAY_ADDRESS or on a local one. Ctrl-C stops it."""
     started = time.time()
     prefer_token_authentication()
-    configs = behind_one_server([load(path, own) for path, own in models(config, overrides or ())])
+    configs = behind_one_server(load_models(config, overrides))
     served = [_Model.of(each) for each in configs]
     if not _given():
         check_port(configs[0].serving.host, configs[0].serving.port)

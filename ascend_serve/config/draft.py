@@ -143,12 +143,12 @@ def _no_element(override: Override, path: KeyPath, elements: Any, part: str) -> 
     if elements is None:
         there = "it is not set"
     elif isinstance(elements, list):
-        there = f"its elements are 0 to {len(elements) - 1}" if elements else "it is empty"
+        there = f"it has {len(elements)}, counted from 0" if elements else "it is empty"
     else:
         there = f"it is {elements!r}"
     whole = [*(elements if isinstance(elements, list) else ()), _element(override, path)]
-    remedy = f"Write the whole list: '{name}={_flow(whole)}'."
-    return ConfigError(f"{override.origin}: {name} has no element {part}: {there}", "" if override.removes else remedy)
+    remedy = f"~{name} removes all of it." if override.removes else f"Write the whole list: '{name}={_flow(whole)}'."
+    return ConfigError(f"{override.origin}: {name} has no element {part}: {there}", remedy)
 
 
 def _element(override: Override, path: KeyPath) -> Any:

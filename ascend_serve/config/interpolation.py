@@ -14,9 +14,9 @@ from pydantic import BaseModel
 from ascend_serve.config import yaml_text
 from ascend_serve.config.draft import Draft
 from ascend_serve.config.keys import dotted, nearest, section_of
-from ascend_serve.config.layers import first_line, plain
+from ascend_serve.config.layers import INTERPOLATION, first_line, plain
 from ascend_serve.config.schema import AscendServeConfig
-from ascend_serve.config.targets import KeyPath, annotation, field_at, wants_text
+from ascend_serve.config.targets import KeyPath, field_at, may_be_text, wants_text
 
 _NO_VARIABLE = re.compile(r"Environment variable '(?P<name>.*?)' not found")
 _NO_KEY = re.compile(r"Interpolation key '(?P<key>.*?)' not found")
@@ -49,9 +49,12 @@ class Resolution:
     def _at(self, said: Any, above: Any, path: KeyPath) -> Any:
         if isinstance(said, dict | list):
             return self._below(said, above[path[-1]], path)
-        if said != _LEFT_OPEN and not OmegaConf.is_interpolation(above, path[-1]):
-            return yaml_text.as_word(said, path)
         origin = self.origins.get(path, "")
+        if said == _LEFT_OPEN:
+            self.problems.append((f"{dotted(path)}: required, but left open as ??? ({origin})", f"Set {dotted(path)}."))
+            return None
+        if not OmegaConf.is_interpolation(above, path[-1]):
+            return yaml_text.as_word(said, path)
         try:
             value = above[path[-1]]
         except OmegaConfBaseException as error:
@@ -77,7 +80,7 @@ def _converted(value: Any, path: KeyPath) -> Any:
     """What the schema makes of a value that an interpolation gave: text is read as YAML where no text is wanted."""
     if isinstance(value, int | float) and wants_text(path):
         return json.dumps(value)
-    if not isinstance(value, str) or wants_text(path) or annotation(path) is Any:
+    if not isinstance(value, str) or may_be_text(path):
         return plain(value)
     try:
         return yaml_text.parse(value, path)
@@ -87,8 +90,6 @@ def _converted(value: Any, path: KeyPath) -> Any:
 
 def _explain(path: KeyPath, said: str, origin: str, error: OmegaConfBaseException) -> Problem:
     name = dotted(path)
-    if said == _LEFT_OPEN:
-        return f"{name}: required, but left open as ??? ({origin})", f"Set {name}."
     message = first_line(error)
     if missing := _NO_VARIABLE.search(message):
         variable = missing["name"]
@@ -106,4 +107,4 @@ def _explain(path: KeyPath, said: str, origin: str, error: OmegaConfBaseExceptio
             f"{name}: {said}: key {unknown['key']!r} not found ({origin})",
             f"{meant}An interpolation names a whole key, such as ${{serving.port}}.",
         )
-    return f"{name}: {said}: {message} ({origin})", "Correct the interpolation, or write the value itself."
+    return f"{name}: {said}: {message} ({origin})", INTERPOLATION

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -23,6 +23,9 @@ from ascend_serve.errors import ConfigError
 
 Source = str | os.PathLike[str] | IO[str] | Mapping[str, Any] | AscendServeConfig
 """A YAML file or its path, a nested mapping such as a ``dict`` or an OmegaConf ``DictConfig``, or a typed one."""
+
+INTERPOLATION = r"Write ${key}, ${oc.env:NAME} or ${oc.env:NAME,DEFAULT}, or the value itself; \${ is plain text."
+"""What to do about an interpolation that cannot be."""
 
 _BEFORE_INTERPOLATION = re.compile(r"(\\*)\$\{")
 
@@ -49,11 +52,12 @@ def layer(source: Source) -> Layer:
         ConfigError: It is missing, no YAML, or no mapping of keys to values.
     """
     if isinstance(source, str | os.PathLike):
-        return _of_text(str(source), _read(Path(source)))
+        return _of_text(str(source), _read(source, Path(source).read_bytes))
     if isinstance(source, Mapping | BaseModel):
         return _of_mapping(f"<{type(source).__name__}>", source)
     if hasattr(source, "read"):
-        return _of_text(str(getattr(source, "name", "<stream>")), source.read())
+        name = str(getattr(source, "name", f"<{type(source).__name__}>"))
+        return _of_text(name, _read(name, source.read))
     raise ConfigError(
         f"{source!r} ({type(source).__name__}) is no configuration",
         "Give the path of a YAML file, a dict, an OmegaConf DictConfig or an AscendServeConfig.",
@@ -109,8 +113,12 @@ def _of_text(name: str, text: str) -> Layer:
         mark = error.problem_mark
         place = f"{name}:{mark.line + 1}:{mark.column + 1}" if mark else name
         raise ConfigError(f"{place}: not valid YAML: {error.problem}", "Correct the file at this line.") from error
-    except (yaml.YAMLError, OmegaConfBaseException) as error:
-        raise ConfigError(f"{name}: {_key(error)}{first_line(error)}", "Correct the file.") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{name}: not valid YAML: {first_line(error)}", "Correct the file.") from error
+    except OmegaConfBaseException as error:
+        place = f"{name}:{_line_of(text, error)}"
+        problem = f"{place}: {_key(error)}malformed interpolation: {first_line(error)}"
+        raise ConfigError(problem, INTERPOLATION) from error
     if not isinstance(values, dict | None):
         raise ConfigError(f"{name}: not a mapping of keys to values", "Start with 'model:' and 'path:' below it.")
     values = _without_empty_sections(values or {})
@@ -126,9 +134,19 @@ def _of_mapping(name: str, source: Mapping[str, Any] | BaseModel) -> Layer:
     try:
         values = _without_empty_sections(plain(source))
         OmegaConf.create(values)
-    except (TypeError, OmegaConfBaseException) as error:
-        raise ConfigError(f"{name}: {_key(error)}{first_line(error)}", "Correct this value.") from error
+    except TypeError as error:
+        raise ConfigError(f"{name}: {error}", "Give text, numbers, lists and dicts.") from error
+    except OmegaConfBaseException as error:
+        raise ConfigError(
+            f"{name}: {_key(error)}malformed interpolation: {first_line(error)}", INTERPOLATION
+        ) from error
     return Layer(name, values, {key: name for key in paths(values, ()) if key})
+
+
+def _line_of(text: str, error: Exception) -> int:
+    """The line of the key that OmegaConf blames."""
+    named = {dotted(path): line for path, line in yaml_text.lines(text).items()}
+    return named.get(_key(error).removesuffix(": "), 1)
 
 
 def _key(error: Exception) -> str:
@@ -155,9 +173,10 @@ def _literal(value: Any) -> Any:
     return _BEFORE_INTERPOLATION.sub(r"\1\1\\${", value) if isinstance(value, str) else value
 
 
-def _read(file: Path) -> str:
+def _read(file: Any, read: Callable[[], str | bytes]) -> str:
     try:
-        return file.read_text(encoding="utf-8")
+        text = read()
+        return text if isinstance(text, str) else text.decode()
     except FileNotFoundError:
         problem = f"{file}: no such file"
     except (OSError, UnicodeDecodeError) as error:

@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ascend_serve.config import yaml_text
-from ascend_serve.config.layers import first_line, plain
+from ascend_serve.config.layers import INTERPOLATION, first_line, plain
 from ascend_serve.config.targets import KeyPath, wants_container, wants_text
 from ascend_serve.errors import ConfigError
 
@@ -86,7 +86,7 @@ def _from_mapping(overrides: Mapping[str, Any]) -> Iterator[Override]:
         if str(key).startswith("~"):
             yield _from_text(str(key))
             continue
-        text = f"{key}={value if isinstance(value, str) else json.dumps(value, default=str)}"
+        text = f"{key}={value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)}"
         parts = _parts(text, str(key).lstrip("+"))
         path = as_path(parts)
         as_text = isinstance(value, str) and not wants_text(path)
@@ -98,6 +98,10 @@ def _from_mapping(overrides: Mapping[str, Any]) -> Iterator[Override]:
 
 def _setting(text: str, parts: tuple[str, ...], value: Any) -> Override:
     """Null for a section is its defaults."""
+    try:
+        OmegaConf.create({"value": value})
+    except OmegaConfBaseException as error:
+        raise _malformed(text, error) from error
     return Override(text, parts, value, removes=value is None and wants_container(as_path(parts)))
 
 
@@ -126,4 +130,8 @@ def _value(text: str, value: str, path: KeyPath) -> Any:
             "Quote the whole override in the shell, for example 'graph.capture_sizes=[1, 2]'.",
         ) from error
     except OmegaConfBaseException as error:
-        raise ConfigError(f"override {text!r}: {first_line(error)}", "Write ${key} or ${oc.env:NAME}.") from error
+        raise _malformed(text, error) from error
+
+
+def _malformed(text: str, error: OmegaConfBaseException) -> ConfigError:
+    return ConfigError(f"override {text!r}: malformed interpolation: {first_line(error)}", INTERPOLATION)

@@ -19,7 +19,7 @@ KeyPath = tuple[str | int, ...]
 
 def annotation(path: KeyPath) -> Any:
     """The type at ``path``: ``Any`` where the schema leaves it open, ``None`` where it has no such key."""
-    if len(path) == 2 and path[0] == "vllm" and engine_arguments().get(str(path[1])) in ("str", "str | None"):
+    if _members(path) - {"None"} == {"str"}:
         return str
     here: Any = AscendServeConfig
     for part in path:
@@ -37,6 +37,12 @@ def wants_text(path: KeyPath) -> bool:
     """Whether only text can stand at ``path``: then what is written counts, whatever YAML would make of it."""
     found = alternatives(annotation(path))
     return bool(found) and all(item is str or _words(item) for item in found)
+
+
+def may_be_text(path: KeyPath) -> bool:
+    """Whether text can stand at ``path``, among other things; where the schema leaves it open, vLLM may tell."""
+    known = _members(path)
+    return wants_text(path) or (annotation(path) is Any and (not known or "str" in known))
 
 
 def wants_container(path: KeyPath) -> bool:
@@ -67,6 +73,12 @@ def alternatives(here: Any) -> list[Any]:
 def is_section(item: Any) -> bool:
     """Whether a type is one of the schema's sections."""
     return isinstance(item, type) and issubclass(item, BaseModel)
+
+
+def _members(path: KeyPath) -> set[str]:
+    """The types of one of vLLM's arguments, as vLLM spells them."""
+    known = engine_arguments().get(str(path[1])) if len(path) == 2 and path[0] == "vllm" else None
+    return set(known.split(" | ")) if known else set()
 
 
 def _below(here: Any, part: str | int) -> Any:

@@ -35,9 +35,9 @@ def override_value(text: str, at: KeyPath) -> Any:
         node = _compose(text)
     except yaml.YAMLError:
         return text
-    if isinstance(node, yaml.ScalarNode) and (node.style is not None or node.tag == _NULL):
-        return None if node.tag == _NULL else node.value
-    return text.strip()
+    if node is None or node.tag == _NULL:
+        return None
+    return node.value if isinstance(node, yaml.ScalarNode) and node.style is not None else text.strip()
 
 
 def as_word(value: Any, at: KeyPath) -> Any:

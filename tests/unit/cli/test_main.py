@@ -101,7 +101,7 @@ def test_ctrl_c_inside_a_command_exits_with_130() -> None:
         "import os, signal, time; from ascend_serve.cli import config, main\n"
         # A shell starts commands in the background with SIGINT ignored.
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        "config.load_with_sources = lambda *_: (os.kill(os.getpid(), signal.SIGINT), time.sleep(60))\n"
+        "config.described = lambda *_: (os.kill(os.getpid(), signal.SIGINT), time.sleep(60))\n"
         f"import sys; sys.argv = ['ascend-serve', 'config', {DEMO!r}]; main.main()"
     )
     result = subprocess.run([sys.executable, "-c", interrupted], capture_output=True, text=True, check=False)

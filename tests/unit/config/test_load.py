@@ -182,7 +182,7 @@ def test_mistake_in_an_override(base: Path, override: str, problem: str, remedy:
         pytest.param("model\n", "not a mapping of keys to values", id="scalar"),
         pytest.param("", "model: required, but not set", id="empty"),
         pytest.param("model:\n  served_name: x\n", "model.path: required, but not set", id="missing-key"),
-        pytest.param("model: ${", "deployment.yaml: ", id="broken-interpolation"),
+        pytest.param("model: ${", "deployment.yaml:1: model: malformed interpolation", id="broken-interpolation"),
     ],
 )
 def test_mistake_in_the_file(tmp_path: Path, text: str, problem: str) -> None:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ascend_serve.cli.arguments import models
 from ascend_serve.cluster.placement import NodeOffer
 from ascend_serve.config.schema import AscendServeConfig, EmulatedConfig, ModelConfig, ParallelConfig, ServingConfig
 from ascend_serve.errors import ClusterError, ConfigError
@@ -59,22 +57,6 @@ def test_models_that_contradict_each_other(configs: list[AscendServeConfig], pro
         behind_one_server(configs)
     assert problem in caught.value.problem
     assert remedy in caught.value.remedy
-
-
-@pytest.mark.parametrize(
-    ("words", "found"),
-    [
-        pytest.param([], [("a.yaml", [])], id="one file"),
-        pytest.param(["k=v", "l=w"], [("a.yaml", ["k=v", "l=w"])], id="one file with overrides"),
-        pytest.param(
-            ["k=v", "b.yml", "k=w"], [("a.yaml", ["k=v"]), ("b.yml", ["k=w"])], id="overrides go to the file before"
-        ),
-        pytest.param(["trace=b.yaml"], [("a.yaml", ["trace=b.yaml"])], id="a value that looks like a file"),
-        pytest.param(["nonsense"], [("a.yaml", ["nonsense"])], id="neither"),
-    ],
-)
-def test_files_and_overrides_of_a_command_line(words: list[str], found: list[tuple[str, list[str]]]) -> None:
-    assert [(str(path), own) for path, own in models(Path("a.yaml"), words)] == found
 
 
 def test_arguments_of_serve_are_overrides() -> None:
