@@ -39,13 +39,12 @@ def generate(
     file = OutputFile(output, resume=resume, force=force)
     file.prepare(read_lines(source))
     total = sum(1 for _ in read_lines(source))
-    with owned_processes() as owned, ExitStack() as stack:
+    with owned_processes(), ExitStack() as stack:
         from ascend_serve.serving.offline import Engine
 
         with StartupProgress(console) as progress:
             progress.enter("cluster")
             engine = stack.enter_context(Engine(loaded, verbose=verbose, follow=progress.follow))
-            stack.callback(owned.note_shared_memory)
         print_summary(console, engine.report())
         failed = _answer(engine, islice(read_lines(source), file.done, None), file, total)
     stdout.print(f"{total} answers in {output}", markup=False)

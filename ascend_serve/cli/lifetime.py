@@ -6,55 +6,42 @@ import contextlib
 import signal
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from types import FrameType
 
-from ascend_serve.cluster.processes import (
-    adopt_orphans,
-    end_descendants,
-    shared_memory_of_descendants,
-    shielded_from_signals,
-)
+from ascend_serve.cli.output import surviving_output
+from ascend_serve.cluster.processes import adopt_orphans, end_descendants
+from ascend_serve.cluster.signals import shielded_from_signals
 
-_TERMINATED = 128 + signal.SIGTERM
-"""Exit code after SIGTERM, as shells have it."""
-
-
-class OwnedProcesses:
-    """What the processes of a command leave behind when they are ended the hard way."""
-
-    def __init__(self) -> None:
-        self._shared_memory: set[Path] = set()
-
-    def note_shared_memory(self) -> None:
-        """Remember the shared memory of the processes that run now, to remove what they leave of it."""
-        self._shared_memory |= shared_memory_of_descendants()
-
-    def remove_shared_memory(self) -> None:
-        """Remove what is left of the remembered shared memory; its users must have ended."""
-        for path in self._shared_memory:
-            path.unlink(missing_ok=True)
+_SIGNALLED = 128
+"""What shells add to the number of the signal that ended a command."""
 
 
 @contextlib.contextmanager
-def owned_processes() -> Iterator[OwnedProcesses]:
-    """End all processes below this one at the end of the block; SIGTERM ends the block as Ctrl-C does."""
+def owned_processes() -> Iterator[None]:
+    """End all processes below this one at the end of the block; SIGTERM and SIGHUP end the block as Ctrl-C does.
+
+    What is printed in the block goes nowhere once its terminal or its reader is gone.
+    """
     adopt_orphans()
-    signal.signal(signal.SIGTERM, _terminate)
+    signal.signal(signal.SIGTERM, _end)
     # A shell that starts us in the background has us ignore Ctrl-C; whoever sends it means it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    owned = OwnedProcesses()
-    try:
-        yield owned
-    except SystemExit as end:
-        # Ray replaces the handler by one that exits with the bare number.
-        sys.exit(_TERMINATED if end.code == signal.SIGTERM else end.code)
-    finally:
-        with shielded_from_signals():
-            owned.note_shared_memory()
-            end_descendants()
-            owned.remove_shared_memory()
+    # Under nohup the terminal may go.
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, _end)
+    with surviving_output():
+        try:
+            yield
+        except SystemExit as end:
+            # While it starts, Ray has a handler of its own that exits with the bare number.
+            sys.exit(_SIGNALLED + signal.SIGTERM if end.code == signal.SIGTERM else end.code)
+        finally:
+            with shielded_from_signals():
+                end_descendants()
 
 
-def _terminate(number: int, frame: FrameType | None) -> None:
-    sys.exit(number)
+def _end(number: int, frame: FrameType | None) -> None:
+    if number == signal.SIGHUP:
+        # The shell sends it as well as the kernel; the second one is no request to hurry.
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    sys.exit(_SIGNALLED + number)

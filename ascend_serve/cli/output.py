@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
+import sys
+from collections.abc import Iterator
+from typing import Any, TextIO
 
 from rich.console import Console
 from rich.markup import escape
@@ -41,3 +46,41 @@ def show_warnings() -> None:
     if not any(isinstance(handler, WarningHandler) for handler in logger.handlers):
         logger.addHandler(WarningHandler(logging.WARNING))
         logger.propagate = False
+
+
+@contextlib.contextmanager
+def surviving_output() -> Iterator[None]:
+    """Let what is printed in the block go nowhere, instead of failing, once its terminal or its reader is gone."""
+    streams = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = (_Surviving(stream) for stream in streams)
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = streams
+
+
+class _Surviving:
+    """A text stream whose file descriptor leads nowhere after the first failure to write to it."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        try:
+            return self._stream.write(text)
+        except OSError:
+            self._lead_nowhere()
+            return len(text)
+
+    def flush(self) -> None:
+        try:
+            self._stream.flush()
+        except OSError:
+            self._lead_nowhere()
+
+    def _lead_nowhere(self) -> None:
+        with open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), self._stream.fileno())

@@ -66,12 +66,11 @@ def serve(
     served = [_Model.of(each) for each in configs]
     if not _given():
         check_port(configs[0].serving.host, configs[0].serving.port)
-    with owned_processes() as owned, ExitStack() as stack:
+    with owned_processes(), ExitStack() as stack:
         with StartupProgress(console) as progress:
             progress.enter("cluster")
             cluster = stack.enter_context(_cluster(configs, verbose=verbose, dashboard=dashboard))
         deployments = [stack.enter_context(_deployment(model, cluster, started)) for model in served]
-        stack.callback(owned.note_shared_memory)
         for deployment in deployments:
             deployment.deploy()
         for model, deployment in zip(served, deployments, strict=True):

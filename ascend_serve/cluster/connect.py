@@ -12,6 +12,7 @@ from pathlib import Path
 import ray
 
 from ascend_serve.cluster.placement import NodeOffer, offers
+from ascend_serve.cluster.signals import own_signals
 from ascend_serve.errors import ClusterError
 
 NAMESPACE = "ascend_serve"
@@ -50,12 +51,13 @@ def connected_cluster(address: str, *, verbose: bool = False) -> Iterator[Cluste
     """
     _check_reachable(address)
     try:
-        ray.init(
-            address=address,
-            namespace=NAMESPACE,
-            log_to_driver=verbose,
-            logging_level=logging.INFO if verbose else logging.CRITICAL,
-        )
+        with own_signals():
+            ray.init(
+                address=address,
+                namespace=NAMESPACE,
+                log_to_driver=verbose,
+                logging_level=logging.INFO if verbose else logging.CRITICAL,
+            )
     except Exception as error:
         raise _refused(address, error) from error
     try:

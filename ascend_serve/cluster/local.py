@@ -5,17 +5,16 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import shutil
-import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import ray
 
 from ascend_serve.cluster.connect import NAMESPACE, Cluster, current_cluster
+from ascend_serve.cluster.environment import VISIBLE_DEVICES
 from ascend_serve.cluster.placement import NPU
-from ascend_serve.cluster.processes import shielded_from_signals
+from ascend_serve.cluster.signals import own_signals, shielded_from_signals
+from ascend_serve.cluster.workspace import LONGEST_PLACE, Workspace, temporary_places
 from ascend_serve.errors import ClusterError
 
 _CPUS_BESIDE_RANKS = 2
@@ -28,6 +27,9 @@ _MINIMAL = {
     "RAY_prestart_worker_first_driver": "0",  # Idle workers would import Ray while the replica wants the cores.
     "RAY_USAGE_STATS_ENABLED": "0",
 }
+
+_HIDING = (VISIBLE_DEVICES,)
+"""Variables that would have Ray offer fewer NPUs; on emulated ones they mean other devices."""
 
 
 @contextlib.contextmanager
@@ -47,34 +49,46 @@ def local_cluster(
     Raises:
         ClusterError: Ray did not start.
     """
-    # Paths of Unix sockets are limited to 107 characters, so the folder is near the root.
-    folder = Path(tempfile.mkdtemp(prefix="ascend-serve-", dir="/tmp"))
+    workspace = _workspace()
     try:
         with _environment({**_MINIMAL, **env}):
-            yield _start(folder, npus, verbose=verbose, dashboard=dashboard)
+            yield _start(workspace, npus, verbose=verbose, dashboard=dashboard)
     except Exception:
-        _stop(folder, keep_logs=True)
+        _stop(workspace, keep_logs=True)
         raise
     except BaseException:
-        _stop(folder)
+        _stop(workspace)
         raise
-    _stop(folder)
+    _stop(workspace)
 
 
-def _start(folder: Path, npus: int, *, verbose: bool, dashboard: bool) -> Cluster:
+def _workspace() -> Workspace:
     try:
-        context = ray.init(
-            address="local",
-            resources={NPU: npus} if npus else None,
-            num_cpus=max(os.cpu_count() or 1, npus + _CPUS_BESIDE_RANKS),
-            num_gpus=0,
-            include_dashboard=dashboard,
-            object_store_memory=_OBJECT_STORE_BYTES,
-            namespace=NAMESPACE,
-            log_to_driver=verbose,
-            logging_level=logging.INFO if verbose else logging.CRITICAL,
-            _temp_dir=str(folder),
-        )
+        return Workspace.make(temporary_places())
+    except OSError as error:
+        raise ClusterError(
+            f"There is no place for the files of a local Ray cluster: {error}",
+            f"Set TMPDIR to a folder that can be written, of at most {LONGEST_PLACE} characters and without spaces.",
+        ) from error
+
+
+def _start(workspace: Workspace, npus: int, *, verbose: bool, dashboard: bool) -> Cluster:
+    folder = workspace.folder
+    try:
+        # Not longer than that: what the user starts from this process is none of the cluster's.
+        with own_signals(), _environment(workspace.environment, without=_HIDING if npus else ()):
+            context = ray.init(
+                address="local",
+                resources={NPU: npus} if npus else None,
+                num_cpus=max(os.cpu_count() or 1, npus + _CPUS_BESIDE_RANKS),
+                num_gpus=0,
+                include_dashboard=dashboard,
+                object_store_memory=_OBJECT_STORE_BYTES,
+                namespace=NAMESPACE,
+                log_to_driver=verbose,
+                logging_level=logging.INFO if verbose else logging.CRITICAL,
+                _temp_dir=str(folder),
+            )
     except Exception as error:
         raise ClusterError(
             f"A local Ray cluster did not start: {error}", f"Its logs are in {folder}/session_latest/logs."
@@ -83,24 +97,25 @@ def _start(folder: Path, npus: int, *, verbose: bool, dashboard: bool) -> Cluste
     return replace(current_cluster(), local=True, dashboard=url)
 
 
-def _stop(folder: Path, *, keep_logs: bool = False) -> None:
+def _stop(workspace: Workspace, *, keep_logs: bool = False) -> None:
     with shielded_from_signals():
         try:
             ray.shutdown()
         finally:
-            if not keep_logs:
-                shutil.rmtree(folder, ignore_errors=True)
+            workspace.end(keep_logs=keep_logs)
 
 
 @contextlib.contextmanager
-def _environment(env: Mapping[str, str]) -> Iterator[None]:
-    """Set variables for as long as the block runs: Ray's processes inherit this process's environment."""
-    previous = dict(os.environ)
-    os.environ.update(env)
+def _environment(env: Mapping[str, str], *, without: Sequence[str] = ()) -> Iterator[None]:
+    """Set and unset variables for as long as the block runs: Ray's processes inherit this process's environment."""
+    names = {*env, *without}
+    previous = {name: value for name, value in os.environ.items() if name in names}
     try:
+        os.environ.update(env)
+        for name in without:
+            os.environ.pop(name, None)
         yield
     finally:
-        for name in env:
+        for name in names:
             os.environ.pop(name, None)
-            if name in previous:
-                os.environ[name] = previous[name]
+        os.environ.update(previous)

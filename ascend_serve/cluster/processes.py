@@ -4,14 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import signal
-import threading
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import psutil
-
-_SHARED_MEMORY = "/dev/shm/"
 
 _PR_SET_CHILD_SUBREAPER = 36
 """``prctl`` option of Linux: descendants whose parent ends become children of this process."""
@@ -39,20 +34,6 @@ def end_descendants(grace: float = 5.0) -> None:
         pass
 
 
-def shared_memory_of_descendants() -> set[Path]:
-    """Files in ``/dev/shm`` that processes below this one have mapped.
-
-    vLLM's workers are ended the hard way and leave theirs behind, a few MiB each time.
-    """
-    mapped: set[Path] = set()
-    for process in psutil.Process().children(recursive=True):
-        with contextlib.suppress(psutil.Error):
-            mapped.update(
-                Path(region.path) for region in process.memory_maps() if region.path.startswith(_SHARED_MEMORY)
-            )
-    return mapped
-
-
 def _signal_descendants(signal_process: Callable[[psutil.Process], None], grace: float) -> bool:
     found = psutil.Process().children(recursive=True)
     for process in found:
@@ -60,21 +41,3 @@ def _signal_descendants(signal_process: Callable[[psutil.Process], None], grace:
             signal_process(process)
     psutil.wait_procs(found, timeout=grace)
     return bool(found)
-
-
-@contextlib.contextmanager
-def shielded_from_signals() -> Iterator[None]:
-    """Ignore Ctrl-C and SIGTERM: a second Ctrl-C must not cut short the cleaning up after the first.
-
-    Outside of the main thread, where Python delivers no signals, nothing needs to be done.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    signals = (signal.SIGINT, signal.SIGTERM)
-    previous = [signal.signal(number, signal.SIG_IGN) for number in signals]
-    try:
-        yield
-    finally:
-        for number, handler in zip(signals, previous, strict=True):
-            signal.signal(number, handler)

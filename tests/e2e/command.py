@@ -25,9 +25,11 @@ class Command:
     process: subprocess.Popen[str]
     output: Path
     port: int
+    temporary: Path
 
     def __post_init__(self) -> None:
         self._seen: set[psutil.Process] = set()
+        self._shared_memory: set[Path] = set()
 
     def text(self) -> str:
         return self.output.read_text()
@@ -45,8 +47,10 @@ class Command:
         pytest.fail(f"no {pattern!r}, exit code {self.process.poll()}, in:\n{self.text()}")
 
     def look(self) -> None:
-        """Note the processes that there are now."""
+        """Note the processes that there are now, and their shared memory."""
         self._seen |= set(self.processes())
+        if new := set(Path("/dev/shm").iterdir()) - self._shared_memory:
+            self._shared_memory |= new & {path for process in self._seen for path in _mapped(process)}
 
     def processes(self) -> list[psutil.Process]:
         """The processes below it."""
@@ -73,5 +77,13 @@ class Command:
         return self.process.wait(timeout=90)
 
     def left_behind(self) -> list[str]:
-        """Processes of it that still run."""
-        return [str(process) for process in self._seen if process.is_running()]
+        """Processes of it that still run, and its shared memory and temporary files that are still there."""
+        processes = [process for process in self._seen if process.is_running()]
+        shared_memory = [path for path in self._shared_memory if path.exists()]
+        return [*map(str, processes), *map(str, shared_memory), *map(str, self.temporary.rglob("*"))]
+
+
+def _mapped(process: psutil.Process) -> list[Path]:
+    with contextlib.suppress(OSError):
+        return [Path(found) for found in re.findall(r"/dev/shm/\S+", Path(f"/proc/{process.pid}/maps").read_text())]
+    return []

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from ascend_serve.cluster.workspace import compiler_cache
 from tests.e2e.command import Command
 from tests.ports import free_port
 
@@ -50,7 +53,10 @@ def start(config: Callable[[int], Path], tmp_path_factory: pytest.TempPathFactor
     def run(*overrides: str) -> Command:
         port = free_port()
         output = tmp_path_factory.mktemp("serve") / "output"
+        # Short enough to be taken; what was compiled before is kept elsewhere.
+        temporary = Path(tempfile.mkdtemp(prefix="e2e-", dir="/tmp"))
         environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
+        environment |= {"TMPDIR": str(temporary), **compiler_cache([Path(tempfile.gettempdir())])}
         with output.open("w") as file:
             process = subprocess.Popen(
                 [*COMMAND, "serve", config(port), *overrides],
@@ -60,10 +66,11 @@ def start(config: Callable[[int], Path], tmp_path_factory: pytest.TempPathFactor
                 text=True,
                 env=environment,
             )
-        started.append(Command(process, output, port))
+        started.append(Command(process, output, port, temporary))
         return started[-1]
 
     yield run
     for command in started:
         if command.process.poll() is None:
             command.end(signal.SIGTERM)
+        shutil.rmtree(command.temporary)

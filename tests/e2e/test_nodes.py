@@ -52,7 +52,7 @@ def serve(cluster: RayHead, config: Callable[[int], Path], tmp_path: Path) -> It
             process = subprocess.Popen(
                 words, stdout=file, stderr=subprocess.STDOUT, process_group=0, text=True, env=env
             )
-        started.append(Command(process, output, port))
+        started.append(Command(process, output, port, tmp_path / "temporary"))
         started[-1].wait_for("curl ")
         return started[-1]
 

@@ -1,0 +1,97 @@
+"""A command that starts processes, however it ends."""
+
+from __future__ import annotations
+
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+PATIENCE_SECONDS = 60.0
+
+PROGRAM = """
+import subprocess, sys, time
+from ascend_serve.cli.lifetime import owned_processes
+with owned_processes():
+    child = subprocess.Popen(["sleep", "600"])
+    print(child.pid, flush=True)
+    time.sleep(600)
+"""
+
+TALKER = """
+import sys, time
+from pathlib import Path
+from ascend_serve.cli.lifetime import owned_processes
+with owned_processes():
+    try:
+        print("begun", flush=True)
+        time.sleep(600)
+    finally:
+        print("a last word", flush=True)
+        Path(sys.argv[1]).write_text("cleaned up")
+"""
+
+
+def is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(signal.SIGINT, -2), (signal.SIGTERM, 143), (signal.SIGHUP, 129)],
+    ids=lambda value: getattr(value, "name", ""),
+)
+def test_a_signal_ends_it_with_all_its_processes(number: signal.Signals, code: int) -> None:
+    with subprocess.Popen([sys.executable, "-c", PROGRAM], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        child = int(process.stdout.readline())
+        process.send_signal(number)
+        assert process.wait(PATIENCE_SECONDS) == code
+    assert not is_running(child)
+
+
+def test_under_nohup_the_terminal_may_go() -> None:
+    ignoring = "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
+    with subprocess.Popen([sys.executable, "-c", ignoring + PROGRAM], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.send_signal(signal.SIGHUP)
+        time.sleep(0.5)
+        assert process.poll() is None
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE_SECONDS) == 143
+
+
+def test_a_terminal_that_is_gone_does_not_keep_it_from_cleaning_up(tmp_path: os.PathLike[str]) -> None:
+    note = os.path.join(tmp_path, "note")
+    terminal, its_end = pty.openpty()
+    words = [sys.executable, "-c", TALKER, note]
+    with subprocess.Popen(words, stdin=its_end, stdout=its_end, stderr=its_end, start_new_session=True) as process:
+        os.close(its_end)
+        while b"begun" not in os.read(terminal, 1024):
+            pass
+        os.close(terminal)
+        process.send_signal(signal.SIGHUP)
+        assert process.wait(PATIENCE_SECONDS) == 129
+    with open(note) as file:
+        assert file.read() == "cleaned up"
+
+
+def test_a_reader_that_is_gone_does_not_keep_it_from_cleaning_up(tmp_path: os.PathLike[str]) -> None:
+    note = os.path.join(tmp_path, "note")
+    with subprocess.Popen([sys.executable, "-c", TALKER, note], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.stdout.close()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE_SECONDS) == 143
+    with open(note) as file:
+        assert file.read() == "cleaned up"
