@@ -1,6 +1,6 @@
 # Everything needs Linux on x86-64 and Python 3.11; nothing needs an NPU.
-#   make serve   set-up, the demo model, then the server; Ctrl-C stops all that it started
-#   make setup   the set-up and the demo model alone
+#   make serve   set-up, then the server; Ctrl-C stops all that it started
+#   make setup   the set-up alone
 #   make test    set-up, then the tests
 #   make test-all  the tests, and those that take many engine starts
 #   make test-cann  set-up, torch_npu, the simulated CANN, then the tests on it (docs/simulator.md)
@@ -26,7 +26,6 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check
 RUNTIME := .venv/.runtime
 DEVELOPMENT := .venv/.development
-DEMO_MODEL := .cache/models/demo
 CANN := .cache/cann
 CANN_PYTHON := $(CANN)/venv/bin/python
 LEFT_OUT := torch torchvision torchaudio torchcodec triton
@@ -36,15 +35,15 @@ COMPILE = .cache/lock/bin/uv pip compile --quiet --python-version 3.11 --no-head
 .DEFAULT_GOAL := serve
 .DELETE_ON_ERROR:
 
-setup: $(RUNTIME) $(DEMO_MODEL)/config.json
+setup: $(RUNTIME)
 
 serve: setup
 	@exec $(BIN)/ascend-serve serve $(CONFIG) $(ARGS)
 
-test: $(DEVELOPMENT) $(DEMO_MODEL)/config.json
+test: $(DEVELOPMENT)
 	@$(BIN)/pytest $(PYTEST_ARGS)
 
-test-all: $(DEVELOPMENT) $(DEMO_MODEL)/config.json
+test-all: $(DEVELOPMENT)
 	@$(BIN)/pytest -m "slow or not slow" $(PYTEST_ARGS)
 
 # Forked ranks share the machine, so each computes in one thread; a call that is not simulated must reach the terminal.
@@ -57,7 +56,7 @@ test-cann: $(CANN)/.torch-npu-$(TORCH_NPU)
 test-npu: test-cann $(CANN)/.vllm-ascend-$(VLLM_ASCEND)
 	@$(CANN_PYTEST) tests/npu/test_vllm_ascend.py tests/npu/test_vllm_ascend_serve.py
 
-faults: $(DEVELOPMENT) $(DEMO_MODEL)/config.json
+faults: $(DEVELOPMENT)
 	@$(BIN)/python -m tests.integration.fault_matrix .cache/faults.md
 
 lint: $(DEVELOPMENT)
@@ -97,12 +96,6 @@ $(CANN)/.vllm-ascend-$(VLLM_ASCEND): tests/npu/vendor.py | $(CANN)/.torch-npu-$(
 	@rm -rf $(CANN)/vllm-ascend
 	@mkdir $(CANN)/vllm-ascend
 	@$(BIN)/python -m tests.npu.vendor $(CANN)/vllm-ascend
-	@touch $@
-
-$(DEMO_MODEL)/config.json: ascend_serve/emulated/demo_model.py | $(RUNTIME)
-	@echo "install: demo model in $(DEMO_MODEL)"
-	@rm -rf $(DEMO_MODEL)
-	@$(BIN)/python -m ascend_serve.emulated.demo_model $(DEMO_MODEL) >/dev/null
 	@touch $@
 
 # uv must find the CPU build of torch too: UV_TORCH_BACKEND=cpu, or UV_FIND_LINKS=<folder with the wheel>.

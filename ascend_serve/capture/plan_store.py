@@ -16,6 +16,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
+from ascend_serve.cache import cache_folder
 from ascend_serve.graph.plan import CapturePlan
 
 logger = logging.getLogger(__name__)
@@ -25,7 +26,7 @@ _PLAN = TypeAdapter(CapturePlan)
 
 def default_directory() -> Path:
     """Where plans are kept: ``ascend_serve/plans`` in the user's cache folder."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ascend_serve" / "plans"
+    return cache_folder() / "plans"
 
 
 def fingerprint_digest(fingerprint: Mapping[str, str]) -> str:

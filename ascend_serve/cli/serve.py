@@ -48,7 +48,7 @@ class _Model:
 
     @classmethod
     def of(cls, config: AscendServeConfig) -> _Model:
-        check_model(config.model.path)
+        check_model(config)
         check_argument_names(config.vllm)
         return cls(config, api_keys(config.serving.api_key_file), None if _given() else plan_deployment(config))
 

@@ -279,7 +279,7 @@ def check_model(probe: NodeProbe, facts: NodeFacts, situation: Situation) -> Fin
     """The model folder on this node."""
     model = facts.model
     if model is None:
-        return ok("no configuration given")
+        return ok("no folder to look at")
     if model.digest is None:
         return fail(
             f"{model.path} is not a readable folder here", "mount or copy the model to the same path on every node"

@@ -96,7 +96,8 @@ def probe_request(config: AscendServeConfig | None) -> ProbeRequest:
     """What to look at on each node for the sake of ``config``."""
     if config is None:
         return ProbeRequest(ports=HCCL_PORTS)
-    return ProbeRequest(model_path=os.path.abspath(config.model.path), ports=(config.serving.port, *HCCL_PORTS))
+    path = None if config.model.is_built_in else os.path.abspath(config.model.path)
+    return ProbeRequest(model_path=path, ports=(config.serving.port, *HCCL_PORTS))
 
 
 def examine(

@@ -74,7 +74,7 @@ def _validate(written: Sources) -> AscendServeConfig:
 def _with_absolute_model(config: AscendServeConfig) -> AscendServeConfig:
     """Make a relative folder absolute here: the processes that load it may run in another directory."""
     folder = Path(config.model.path)
-    if folder.is_absolute() or not folder.is_dir():
+    if config.model.is_built_in or folder.is_absolute() or not folder.is_dir():
         return config
     model = config.model.model_copy(update={"path": str(folder.absolute())})
     return config.model_copy(update={"model": model})

@@ -13,6 +13,9 @@ from ascend_serve.graph.hardware import Soc
 from ascend_serve.graph.modes import GraphMode, OnFailure, Replan, RuntimeName
 from ascend_serve.graph.streams import ExpansionMode
 
+BUILT_IN_MODEL = "demo"
+"""The ``model.path`` of the emulated NPU's small model with random weights, made on each node that needs it."""
+
 
 class Section(BaseModel):
     """Base of all sections: unknown keys are errors."""
@@ -23,7 +26,10 @@ class Section(BaseModel):
 class ModelConfig(Section):
     """The model to serve."""
 
-    path: str = Field(description="Folder with the model's config.json, tokenizer and safetensors.")
+    path: str = Field(
+        description="Folder with the model's config.json, tokenizer and safetensors; `demo` on emulated NPUs: a small "
+        "model with random weights, made on each node in the user's cache folder."
+    )
     served_name: str | None = Field(None, description="Name clients use; the folder's name when not set.")
     trust_remote_code: bool = Field(False, description="Run code that the model folder brings.")
 
@@ -31,6 +37,11 @@ class ModelConfig(Section):
     @classmethod
     def _home(cls, path: str) -> str:
         return str(Path(path).expanduser()) if path.startswith("~") else path
+
+    @property
+    def is_built_in(self) -> bool:
+        """Whether it is the small model of the emulated NPU, and no folder."""
+        return self.path == BUILT_IN_MODEL
 
     @property
     def name(self) -> str:

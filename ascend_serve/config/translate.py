@@ -125,5 +125,6 @@ def _settings(
         "plan_directory": plan_directory,
         "hardware": config.hardware.model_dump(mode="json", exclude_none=True),
         "emulated": config.emulated.model_dump(mode="json") if config.emulated.npus else None,
+        "built_in_model": config.model.is_built_in or None,
     }
     return {key: value for key, value in settings.items() if value is not None}

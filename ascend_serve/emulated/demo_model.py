@@ -5,8 +5,9 @@ Run as ``python -m ascend_serve.emulated.demo_model OUT [--architecture qwen3]``
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
-import shutil
 import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -80,13 +81,16 @@ class _Recipe:
         return 2 * self.hidden_size
 
 
+_DEFAULT = _Recipe(Architecture.QWEN3.value, seed=0, hidden_size=256, layers=4, dtype="float32")
+
+
 def make_demo_model(
     path: str | Path,
     *,
-    architecture: str = Architecture.QWEN3,
-    seed: int = 0,
-    hidden_size: int = 256,
-    layers: int = 4,
+    architecture: str = _DEFAULT.architecture,
+    seed: int = _DEFAULT.seed,
+    hidden_size: int = _DEFAULT.hidden_size,
+    layers: int = _DEFAULT.layers,
     dtype: torch.dtype = torch.float32,
 ) -> Path:
     """Write the demo model to ``path``, whole or not at all; do nothing when it is there already.
@@ -128,9 +132,27 @@ def make_demo_model(
         written = Path(scratch) / folder.name
         written.mkdir()
         _write(written, recipe)
-        shutil.rmtree(folder, ignore_errors=True)
-        written.rename(folder)
+        if noted:
+            # Whoever reads it meanwhile goes on with the files that it opened.
+            with contextlib.suppress(FileNotFoundError):
+                folder.rename(Path(scratch) / "damaged")
+        _put(written, folder, recipe)
     return folder
+
+
+def _put(written: Path, folder: Path, recipe: _Recipe) -> None:
+    """Rename ``written`` to ``folder``, unless another process was faster with the same model."""
+    try:
+        written.rename(folder)
+    except OSError:
+        files = _noted_files(folder, recipe)
+        if not files or not _are_whole(folder, files):
+            raise
+
+
+def recipe_digest() -> str:
+    """Changes whenever the model that `make_demo_model` makes by default does."""
+    return hashlib.sha256(json.dumps(asdict(_DEFAULT), sort_keys=True).encode()).hexdigest()[:8]
 
 
 def _noted_files(folder: Path, recipe: _Recipe) -> dict[str, int] | None:

@@ -16,7 +16,13 @@ from vllm.v1.worker import cpu_worker
 from vllm.v1.worker.cpu_worker import CPUWorker
 from vllm.v1.worker.worker_base import CompilationTimes
 
-from ascend_serve.emulated.device import current_device, device_of_config, initialize_device
+from ascend_serve.emulated.built_in_model import provide
+from ascend_serve.emulated.device import (
+    ascend_serve_options,
+    current_device,
+    device_of_config,
+    initialize_device,
+)
 from ascend_serve.emulated.model_runner import EmulatedNPUModelRunner
 
 # vLLM's multiprocessing executor binds threads itself, and says so with one of these.
@@ -44,6 +50,9 @@ class EmulatedNPUWorker(CPUWorker):
 
     def init_device(self) -> None:
         """Open the device and make the model runner."""
+        if ascend_serve_options(self.vllm_config).get("built_in_model"):
+            # The path that came from another node means nothing here.
+            self.model_config.model = str(provide())
         parallel = self.parallel_config
         rank = parallel.data_parallel_index * parallel.world_size + self.rank
         if self.rank == 0:

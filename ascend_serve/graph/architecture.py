@@ -92,6 +92,15 @@ def read_architecture(path: str, key: str = "model.path") -> Architecture:
         return _parse(_read_json(file), str(file))
     if Path(path).expanduser().exists():
         raise ModelError(f"{key}: {path} has no config.json", "Give the folder that holds the model's config.json.")
+    return read_card(path, key)
+
+
+def read_card(path: str, key: str = "model.path") -> Architecture:
+    """Read the architecture card that has the name of folder ``path``.
+
+    Raises:
+        ModelError: There is none, or it cannot be read.
+    """
     card = find_card(Path(path).name)
     if card is None:
         raise ModelError(

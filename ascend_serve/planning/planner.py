@@ -9,9 +9,9 @@ from typing import Any
 
 from ascend_serve.cluster.placement import NodeOffer
 from ascend_serve.config.rules import ineffective_options
-from ascend_serve.config.schema import AscendServeConfig
+from ascend_serve.config.schema import BUILT_IN_MODEL, AscendServeConfig
 from ascend_serve.config.translate import engine_args
-from ascend_serve.graph.architecture import Architecture, read_architecture
+from ascend_serve.graph.architecture import Architecture, read_architecture, read_card
 from ascend_serve.graph.keys import GraphKey, capture_keys
 from ascend_serve.graph.ladder import ladder_steps
 from ascend_serve.graph.modes import GraphMode, RuntimeName
@@ -52,7 +52,8 @@ def plan_deployment(
         ConfigError: An option that planning reads has a wrong value.
     """
     environment = os.environ if environment is None else environment
-    architecture = read_architecture(config.model.path)
+    built_in = config.model.is_built_in
+    architecture = read_card(BUILT_IN_MODEL) if built_in else read_architecture(config.model.path)
     settings = read_settings(config.vllm)
     asked = situation_of(config, architecture, settings, environment)
     situation, changes = resolve(asked)

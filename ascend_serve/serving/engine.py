@@ -313,8 +313,12 @@ def _arguments(config: AscendServeConfig, plan: DeploymentPlan) -> argparse.Name
     from ascend_serve.serving.openai_app import server_arguments
 
     check_argument_names(config.vllm)
-    remembering: dict[str, Any] = {"additional_config": {SECTION: {"plan_directory": str(default_directory())}}}
-    return server_arguments(merge(plan.vllm_arguments, remembering))
+    here: dict[str, Any] = {"additional_config": {SECTION: {"plan_directory": str(default_directory())}}}
+    if config.model.is_built_in:
+        from ascend_serve.emulated.built_in_model import provide
+
+        here["model"] = str(provide())
+    return server_arguments(merge(plan.vllm_arguments, here))
 
 
 def _build_llm(args: argparse.Namespace, instance_id: str, placement_group: PlacementGroup | None) -> ProfiledLLM:

@@ -97,7 +97,7 @@ class Engine:
             CaptureError: Capture failed and the configuration does not allow to go on.
             EngineError: The engine did not start, for another reason.
         """
-        check_model(self._config.model.path)
+        check_model(self._config)
         check_argument_names(self._config.vllm)
         with ExitStack() as resources:
             env = engine_environment(self._config)

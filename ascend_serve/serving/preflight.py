@@ -8,16 +8,20 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ascend_serve.config import AscendServeConfig
+from ascend_serve.config.schema import BUILT_IN_MODEL
 from ascend_serve.errors import ConfigError, ModelError, PortInUseError
 
 
-def check_model(path: str) -> None:
-    """Make sure that ``path`` holds a model.
+def check_model(config: AscendServeConfig) -> None:
+    """Make sure that ``model.path`` holds a model, or names the one that is made where it is needed.
 
     Raises:
         ModelError: It does not, with what is missing.
     """
-    folder = Path(path)
+    if config.model.is_built_in:
+        _check_emulated(config)
+        return
+    folder = Path(config.model.path)
     if not folder.is_dir():
         what = "is a file, not a folder" if folder.exists() else "does not exist"
         raise ModelError(f"model.path: {folder.absolute()} {what}", _MODEL_REMEDY)
@@ -27,8 +31,17 @@ def check_model(path: str) -> None:
 
 _MODEL_REMEDY = (
     "Set model.path to a folder with config.json, tokenizer and safetensors. Relative paths start at the current "
-    "directory; `make serve` makes the model of configs/demo.yaml."
+    f"directory; model.path={BUILT_IN_MODEL} is a small model for emulated NPUs that needs no folder."
 )
+
+
+def _check_emulated(config: AscendServeConfig) -> None:
+    if not config.emulated.npus:
+        raise ModelError(
+            f"model.path: {BUILT_IN_MODEL} is the small model of the emulated NPU, and emulated.npus is 0",
+            f"Set emulated.npus={config.parallel.world_size}, or model.path to the folder of a model "
+            f"(./{BUILT_IN_MODEL} where it has that name).",
+        )
 
 
 def check_port(host: str, port: int) -> None:

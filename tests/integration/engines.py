@@ -217,8 +217,9 @@ def _run_one(scenario: Scenario, group: str) -> Result:
 
 def _config(scenario: Scenario) -> Any:
     from ascend_serve.config import load
+    from ascend_serve.emulated.built_in_model import provide
 
-    return load(ROOT / "configs" / "demo.yaml", scenario.overrides)
+    return load(ROOT / "configs" / "demo.yaml", [f"model.path={provide()}", *scenario.overrides])
 
 
 def _vllm_config(config: Any, group: str, placement_group: Any) -> Any:

@@ -12,13 +12,14 @@ PACKAGE = Path(__file__).parents[2] / "ascend_serve"
 
 ALLOWED: dict[str, frozenset[str]] = {
     "errors": frozenset(),
+    "cache": frozenset(),
     "graph": frozenset({"errors"}),
     "config": frozenset({"errors", "graph"}),
     "planning": frozenset({"errors", "graph", "config", "cluster"}),
-    "capture": frozenset({"errors", "graph"}),
+    "capture": frozenset({"errors", "cache", "graph"}),
     "runtime": frozenset({"errors", "graph"}),
     "telemetry": frozenset({"errors", "graph", "capture"}),
-    "emulated": frozenset({"errors", "graph", "config"}),
+    "emulated": frozenset({"errors", "cache", "graph", "config"}),
     "engine": frozenset({"errors", "graph", "config", "capture", "runtime", "emulated", "telemetry", "cluster"}),
     "cluster": frozenset({"errors", "graph", "config", "emulated"}),
     "serving": frozenset(

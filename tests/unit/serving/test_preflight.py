@@ -6,8 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from ascend_serve.config import AscendServeConfig
 from ascend_serve.errors import ModelError, PortInUseError
 from ascend_serve.serving.preflight import check_model, check_port
+
+
+def config_of(path: str, npus: int = 0) -> AscendServeConfig:
+    return AscendServeConfig.model_validate({"model": {"path": path}, "emulated": {"npus": npus}})
 
 
 def test_a_free_port_is_fine() -> None:
@@ -34,7 +39,14 @@ def test_a_host_that_is_not_ours_is_named(host: str) -> None:
 
 def test_a_model_folder_is_fine(tmp_path: Path) -> None:
     (tmp_path / "config.json").touch()
-    check_model(str(tmp_path))
+    check_model(config_of(str(tmp_path)))
+
+
+def test_the_built_in_model_needs_no_folder_but_an_emulated_npu() -> None:
+    check_model(config_of("demo", npus=1))
+    with pytest.raises(ModelError, match=r"emulated\.npus is 0") as raised:
+        check_model(config_of("demo"))
+    assert "./demo" in raised.value.remedy
 
 
 @pytest.mark.parametrize(
@@ -45,6 +57,6 @@ def test_what_is_no_model_is_named(tmp_path: Path, path: str, problem: str) -> N
     (tmp_path / "file").touch()
     (tmp_path / "empty").mkdir()
     with pytest.raises(ModelError, match=problem) as raised:
-        check_model(str(tmp_path / path))
+        check_model(config_of(str(tmp_path / path)))
     assert str(tmp_path / path) in raised.value.problem
     assert "model.path" in raised.value.remedy
