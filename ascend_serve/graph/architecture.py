@@ -19,7 +19,7 @@ from ascend_serve.errors import ModelError
 from ascend_serve.graph.narrowing import GraphSupport
 
 CARDS = Path("configs") / "architectures"
-"""Where cards are, below the current directory or the project's."""
+"""Where cards are, below the current directory; those that are shipped are below the package."""
 
 
 class AttentionBackend(StrEnum):
@@ -122,8 +122,8 @@ def card_names() -> tuple[str, ...]:
 
 
 def _card_folders() -> tuple[Path, ...]:
-    project = Path(__file__).resolve().parents[2]
-    return tuple(base / CARDS for base in (Path.cwd(), project) if (base / CARDS).is_dir())
+    package = Path(__file__).resolve().parents[1]
+    return tuple(base / CARDS for base in (Path.cwd(), package) if (base / CARDS).is_dir())
 
 
 def _read_json(file: Path) -> dict[str, Any]:
