@@ -15,6 +15,7 @@ from ascend_serve.cli.output import print_warning
 from ascend_serve.config import LoadedConfig
 from ascend_serve.config.keys import dotted
 from ascend_serve.config.reference import reference as reference_page
+from ascend_serve.config.shipped import shipped, summary
 
 
 class Format(StrEnum):
@@ -27,20 +28,31 @@ class Format(StrEnum):
 def config(
     config: Annotated[Path | None, typer.Argument(metavar="CONFIG", help="YAML file.", show_default=False)] = None,
     overrides: Overrides = None,
+    *,
     form: Annotated[Format, typer.Option("--format", help="How to print it.")] = Format.YAML,
     origins: Annotated[bool, typer.Option(help="Print where each key that is not a default comes from.")] = False,
     reference: Annotated[bool, typer.Option(help="Print all keys with types, defaults and meaning.")] = False,
+    listed: Annotated[bool, typer.Option("--list", help="Print the configurations that are shipped.")] = False,
 ) -> None:
-    """Show the merged and validated configuration, or the reference of all keys."""
+    """Show the merged and validated configuration, the reference of all keys, or the names of shipped ones."""
+    if listed:
+        typer.echo(_shipped(), nl=False)
+        return
     if reference:
         typer.echo(reference_page(), nl=False)
         return
     if config is None:
-        raise typer.BadParameter("give a configuration file, or --reference", param_hint="CONFIG")
+        raise typer.BadParameter("give a configuration, --list or --reference", param_hint="CONFIG")
     loaded = described(config, overrides).load_with_sources()
     for warning in loaded.warnings:
         print_warning(warning)
     typer.echo(_origins(loaded) if origins else _dump(loaded.config.model_dump(mode="json"), form), nl=False)
+
+
+def _shipped() -> str:
+    files = shipped()
+    width = max(map(len, files))
+    return "".join(f"{name:{width}}  {summary(file)}\n" for name, file in files.items())
 
 
 def _dump(values: dict[str, Any], form: Format) -> str:

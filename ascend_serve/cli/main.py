@@ -31,13 +31,13 @@ COMMANDS: Mapping[str, str] = {
 _EPILOG = """
 Examples:
 
-ascend-serve serve configs/demo.yaml graph.mode=FULL
+ascend-serve serve demo graph.mode=FULL
 
-ascend-serve generate configs/demo.yaml --input prompts.jsonl --output out.jsonl
+ascend-serve generate demo --input prompts.jsonl --output out.jsonl
 
-ascend-serve plan configs/demo.yaml model.path=Qwen3-32B
+ascend-serve plan qwen3-32b parallel.tensor_parallel_size=4
 
-ascend-serve config configs/demo.yaml serving.port=8001 --origins
+ascend-serve config demo serving.port=8001 --origins
 """
 
 

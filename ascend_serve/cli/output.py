@@ -34,17 +34,21 @@ def print_warning(text: str) -> None:
 
 
 class WarningHandler(logging.Handler):
-    """Shows log records of our packages in the form of `print_warning`."""
+    """Shows log records of our packages in the form of `print_warning`, and what is only worth knowing as a note."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        print_warning(record.getMessage())
+        if record.levelno >= logging.WARNING:
+            print_warning(record.getMessage())
+        else:
+            stderr.print(f"[bold]note:[/] {escape(record.getMessage())}")
 
 
 def show_warnings() -> None:
-    """Show warnings that our packages log, once each, in the form of `print_warning`."""
+    """Show warnings and notes that our packages log, once each."""
     logger = logging.getLogger("ascend_serve")
     if not any(isinstance(handler, WarningHandler) for handler in logger.handlers):
-        logger.addHandler(WarningHandler(logging.WARNING))
+        logger.addHandler(WarningHandler(logging.INFO))
+        logger.setLevel(logging.INFO)
         logger.propagate = False
 
 

@@ -18,11 +18,13 @@ from pydantic import BaseModel
 from ascend_serve.config import yaml_text
 from ascend_serve.config.keys import dotted
 from ascend_serve.config.schema import AscendServeConfig
+from ascend_serve.config.shipped import find, is_model
 from ascend_serve.config.targets import KeyPath, wants_container
 from ascend_serve.errors import ConfigError
 
 Source = str | os.PathLike[str] | IO[str] | Mapping[str, Any] | AscendServeConfig
-"""A YAML file or its path, a nested mapping such as a ``dict`` or an OmegaConf ``DictConfig``, or a typed one."""
+"""A YAML file or its path, a nested mapping such as a ``dict`` or an OmegaConf ``DictConfig``, or a typed one; or what
+stands for a file: the name of a shipped configuration, or the folder of a model."""
 
 INTERPOLATION = r"Write ${key}, ${oc.env:NAME} or ${oc.env:NAME,DEFAULT}, or the value itself; \${ is plain text."
 """What to do about an interpolation that cannot be."""
@@ -52,7 +54,7 @@ def layer(source: Source) -> Layer:
         ConfigError: It is missing, no YAML, or no mapping of keys to values.
     """
     if isinstance(source, str | os.PathLike):
-        return _of_text(str(source), _read(source, Path(source).read_bytes))
+        return _of_path(find(source))
     if isinstance(source, Mapping | BaseModel):
         return _of_mapping(f"<{type(source).__name__}>", source)
     if hasattr(source, "read"):
@@ -103,6 +105,12 @@ def _scalar(value: Any, at: KeyPath) -> str | int | float | None:
 def first_line(error: Exception) -> str:
     """The message of an error without what OmegaConf adds for its developers."""
     return str(error).partition("\n")[0]
+
+
+def _of_path(path: Path) -> Layer:
+    if is_model(path):
+        return _of_mapping(str(path), _literal({"model": {"path": str(path)}}))
+    return _of_text(str(path), _read(path, path.read_bytes))
 
 
 def _of_text(name: str, text: str) -> Layer:

@@ -192,11 +192,11 @@ def test_mistake_in_the_file(tmp_path: Path, text: str, problem: str) -> None:
 def test_missing_file(tmp_path: Path) -> None:
     error = refusal(tmp_path / "nowhere.yaml")
     assert error.problem.endswith("nowhere.yaml: no such file")
-    assert "configs/demo.yaml" in error.remedy
+    assert "ascend-serve config --list" in error.remedy
 
 
 def test_folder_instead_of_a_file(tmp_path: Path) -> None:
-    assert "cannot be read" in refusal(tmp_path).problem
+    assert "a folder without config.json" in refusal(tmp_path).problem
 
 
 def test_binary_file(tmp_path: Path) -> None:
