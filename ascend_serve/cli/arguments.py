@@ -12,12 +12,15 @@ import typer
 
 from ascend_serve.config import AscendServeConfig, LoadedConfig, load, load_with_sources
 from ascend_serve.config.layers import Source
+from ascend_serve.config.shipped import is_model, shipped
 from ascend_serve.errors import ConfigError
 
 ConfigPath = Annotated[
     Path,
     typer.Argument(
-        metavar="CONFIG", help="YAML file, for example configs/demo.yaml; - is standard input.", show_default=False
+        metavar="CONFIG",
+        help="YAML file, folder of a model, or name of a shipped configuration, for example demo; - is standard input.",
+        show_default=False,
     ),
 ]
 
@@ -75,7 +78,7 @@ def described(config: Path, words: Sequence[str] | None) -> Described:
     """The one model of a command line: files are merged in order, and overrides win over all of them."""
     found = Described([str(config)])
     for word in words or ():
-        if _is_file(word) or _is_merged(word):
+        if _is_config(word) or _is_merged(word):
             found.files.append(word.removeprefix("+"))
         else:
             found.overrides.append(word)
@@ -88,7 +91,7 @@ def models(config: Path, words: Sequence[str]) -> list[Described]:
     for word in words:
         if _is_merged(word):
             found[-1].files.append(word[1:])
-        elif _is_file(word):
+        elif _is_config(word):
             found.append(Described([word]))
         else:
             found[-1].overrides.append(word)
@@ -116,8 +119,9 @@ def _further(model: Described, first: Described) -> AscendServeConfig:
         raise ConfigError(error.problem, f"{error.remedy} {hint}") from error
 
 
-def _is_file(word: str) -> bool:
-    return word == _STDIN or ("=" not in word and word.endswith(_SUFFIXES))
+def _is_config(word: str) -> bool:
+    named = word.endswith(_SUFFIXES) or word in shipped() or is_model(Path(word))
+    return word == _STDIN or ("=" not in word and named)
 
 
 def _is_merged(word: str) -> bool:

@@ -32,6 +32,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         pytest.param(
             ["k=v", "b.yml", "k=w"], [(["a.yaml"], ["k=v"]), (["b.yml"], ["k=w"])], id="overrides go to the file before"
         ),
+        pytest.param(["qwen3-32b"], [(["a.yaml"], []), (["qwen3-32b"], [])], id="the name of a shipped configuration"),
         pytest.param(["trace=b.yaml"], [(["a.yaml"], ["trace=b.yaml"])], id="a value that looks like a file"),
         pytest.param(["nonsense"], [(["a.yaml"], ["nonsense"])], id="neither"),
         pytest.param(["+b.yaml", "k=v"], [(["a.yaml", "b.yaml"], ["k=v"])], id="a file to merge"),
