@@ -19,8 +19,6 @@ PYTEST_ARGS ?=
 
 # torch_npu for the torch above; it runs on the simulated CANN of tests/cann_sim, in an environment of its own.
 TORCH_NPU := 2.13.0
-# The release whose worker runs there too, from its Python sources; tests/npu/vendor.py has the versions around it.
-VLLM_ASCEND := 0.23.0
 
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check
@@ -53,7 +51,7 @@ CANN_PYTEST = library=$$(TORCH_DEVICE_BACKEND_AUTOLOAD=0 $(CANN_PYTHON) tests/ca
 test-cann: $(CANN)/.torch-npu-$(TORCH_NPU)
 	@$(CANN_PYTEST) tests/npu tests/conformance --ignore-glob="*/test_vllm_ascend*"
 
-test-npu: test-cann $(CANN)/.vllm-ascend-$(VLLM_ASCEND)
+test-npu: test-cann $(CANN)/.vllm-ascend
 	@$(CANN_PYTEST) tests/npu/test_vllm_ascend.py tests/npu/test_vllm_ascend_serve.py
 
 faults: $(DEVELOPMENT)
@@ -91,8 +89,8 @@ $(CANN)/.torch-npu-$(TORCH_NPU): | $(DEVELOPMENT)
 	@$(BIN)/python -m pip --python $(CANN_PYTHON) install -qq --disable-pip-version-check --no-deps "torch-npu==$(TORCH_NPU)"
 	@touch $@
 
-$(CANN)/.vllm-ascend-$(VLLM_ASCEND): tests/npu/vendor.py | $(CANN)/.torch-npu-$(TORCH_NPU)
-	@echo "install: Python sources of vllm-ascend $(VLLM_ASCEND) and its vLLM"
+$(CANN)/.vllm-ascend: tests/npu/vendor.py tests/contract/vendors.py | $(CANN)/.torch-npu-$(TORCH_NPU)
+	@echo "install: Python sources of vllm-ascend and its vLLM"
 	@rm -rf $(CANN)/vllm-ascend
 	@mkdir $(CANN)/vllm-ascend
 	@$(BIN)/python -m tests.npu.vendor $(CANN)/vllm-ascend

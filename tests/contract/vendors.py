@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -58,15 +59,23 @@ class Release:
             self._fetch()
         return Sources(f"{self.package} {self.version}", self.folder)
 
+    def unpack(self, folder: Path, is_wanted: Callable[[str], bool]) -> None:
+        """Download its wheel and unpack the files whose names are wanted.
+
+        Raises:
+            NotAvailable: It cannot be downloaded.
+        """
+        with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
+            self._download(scratch)
+            for wheel in Path(scratch).glob("*.whl"):
+                with zipfile.ZipFile(wheel) as archive:
+                    archive.extractall(folder, filter(is_wanted, archive.namelist()))
+
     def _fetch(self) -> None:
         CACHE.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=CACHE) as scratch:
-            self._download(scratch)
             unpacked = Path(scratch) / "unpacked"
-            for wheel in Path(scratch).glob("*.whl"):
-                with zipfile.ZipFile(wheel) as archive:
-                    names = [name for name in archive.namelist() if name.endswith(SUFFIXES)]
-                    archive.extractall(unpacked, names)
+            self.unpack(unpacked, lambda name: name.endswith(SUFFIXES))
             unpacked.rename(self.folder)
 
     def _download(self, folder: str) -> None:

@@ -14,14 +14,14 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-import zipfile
 from pathlib import Path
 
-VLLM, VLLM_ASCEND = "vllm==0.23.0", "vllm-ascend==0.23.0"
+from tests.contract.vendors import VLLM_ASCEND
+
+VLLM = "vllm==0.23.0"
 IMPORTED = ["gguf==0.17.1", "scipy==1.17.1", "torchvision==0.28.0"]
 """Torchvision is the one for torch 2.13.0."""
 BUILD = ["semantic-version==2.10.0", "setuptools-rust==1.13.0", "setuptools-scm==10.3.4", "vcs-versioning==2.6.0"]
-WHEEL = ["--only-binary=:all:", "--python-version=3.11", "--implementation=cp", "--platform=manylinux_2_34_x86_64"]
 
 
 def pip(*words: str, **environment: str) -> None:
@@ -36,17 +36,13 @@ def fetch(folder: Path) -> None:
     with tempfile.TemporaryDirectory(dir=folder) as name:
         scratch, build = Path(name), Path(name) / "build"
         pip("install", "--target", str(build), *BUILD)
-        pip("download", "--dest", name, *WHEEL, VLLM_ASCEND)
+        VLLM_ASCEND.unpack(folder, lambda file: file.endswith(".py") or ".dist-info/" in file)
         pip(
             *("download", "--dest", name, "--no-binary=vllm", "--no-build-isolation", VLLM),
             PYTHONPATH=str(build),
             VLLM_TARGET_DEVICE="empty",
             VLLM_VERSION_OVERRIDE="0.23.0",
         )
-        with zipfile.ZipFile(next(scratch.glob("*.whl"))) as wheel:
-            wheel.extractall(
-                folder, [part for part in wheel.namelist() if part.endswith(".py") or ".dist-info/" in part]
-            )
         with tarfile.open(next(scratch.glob("*.tar.gz"))) as archive:
             for member in archive.getmembers():
                 path = member.name.partition("/")[2]

@@ -115,6 +115,13 @@ static void write(const Dynamic& out, const Tensor& result) {
     tensor_at(out.buffer.data_ptr(), result.sizes(), result.contiguous().strides(), out.buffer.scalar_type()).copy_(result);
 }
 
+static void rms_norm(const Tensor& x, const Tensor& gamma, double epsilon, const Tensor& out, const Tensor& rstd) {
+    Tensor wide = x.to(at::kFloat);
+    Tensor inverse = (wide.pow(2).mean(-1, true) + epsilon).rsqrt();
+    rstd.copy_(inverse.reshape(rstd.sizes()));
+    write(out, wide * inverse * gamma.to(at::kFloat));
+}
+
 static int prepare(const char* name, uint64_t* workspace, aclOpExecutor** executor, Work work) {
     *workspace = 0;
     *executor = new aclOpExecutor{name, std::move(work)};
