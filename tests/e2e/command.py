@@ -14,8 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-START_SECONDS = 240.0
-"""Far more than a start takes: tests must not fail because a machine is busy."""
+from tests.patience import PATIENCE_SECONDS
 
 
 @dataclass
@@ -36,7 +35,7 @@ class Command:
 
     def wait_for(self, pattern: str) -> str:
         """Wait until ``pattern`` is in the output, and return the line."""
-        deadline = time.monotonic() + START_SECONDS
+        deadline = time.monotonic() + PATIENCE_SECONDS
         while time.monotonic() < deadline:
             self.look()
             if found := re.search(f"^.*{pattern}.*$", self.text(), re.MULTILINE):
@@ -74,7 +73,7 @@ class Command:
             send = os.killpg if number == signal.SIGINT else os.kill
             send(self.process.pid, number)
             time.sleep(0.5)
-        return self.process.wait(timeout=90)
+        return self.process.wait(PATIENCE_SECONDS)
 
     def left_behind(self) -> list[str]:
         """Processes of it that still run, and its shared memory and temporary files that are still there."""

@@ -15,10 +15,9 @@ from typing import Any
 
 import httpx
 
-MAX_TOKENS = 24
-PATIENCE_SECONDS = 60.0
-"""A reply that takes longer hangs."""
+from tests.patience import PATIENCE_SECONDS
 
+MAX_TOKENS = 24
 _PAUSE_SECONDS = 0.25
 
 

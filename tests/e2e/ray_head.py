@@ -10,18 +10,17 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
+from tests.patience import wait_until
 from tests.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
-START_SECONDS = 120.0
 
 RAYS_OWN = frozenset({"ray::IDLE", "ray::DashboardAgent", "ray::RuntimeEnvAgent"})
 
@@ -87,7 +86,7 @@ class RayHead:
         options = (f"--address={self.address}", "--num-gpus=0", "--num-cpus=4", f'--resources={{"NPU": {npus}}}')
         ports = (f"--dashboard-agent-listen-port={free_port()}", "--object-store-memory=268435456", "--block")
         with started([BIN / "ray", "start", *options, *ports], self.env, subprocess.DEVNULL) as process:
-            wait_until(lambda: len(self.survey().nodes) > before, START_SECONDS)
+            wait_until(lambda: len(self.survey().nodes) > before)
             yield process
 
     def survey(self) -> Survey:
@@ -134,7 +133,7 @@ def ray_head(npus: int) -> Iterator[RayHead]:
     subprocess.run([BIN / "ray", "get-auth-token", "--generate"], env=env, check=True, capture_output=True)
     with (folder / "log").open("w") as log, started([BIN / "ray", "start", "--head", *options], env, log) as process:
         head = RayHead(process, env, port, f"http://127.0.0.1:{dashboard}")
-        takes_jobs = wait_until(lambda: head.ray("job", "list").returncode == 0, START_SECONDS)
+        takes_jobs = wait_until(lambda: head.ray("job", "list").returncode == 0)
         assert takes_jobs, (folder / "log").read_text()
         yield head
     shutil.rmtree(folder, ignore_errors=True)
@@ -161,11 +160,3 @@ def kill(processes: Sequence[psutil.Process]) -> None:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
     psutil.wait_procs(processes, timeout=15)
-
-
-def wait_until(holds: Callable[[], bool], seconds: float) -> bool:
-    """Wait until ``holds`` does, at most for ``seconds``, and tell whether it does."""
-    deadline = time.monotonic() + seconds
-    while not (answer := holds()) and time.monotonic() < deadline:
-        time.sleep(1)
-    return answer

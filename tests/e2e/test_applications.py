@@ -20,15 +20,15 @@ import yaml
 
 from tests.e2e.command import Command
 from tests.e2e.ray_head import BIN, RayHead, ray_head
+from tests.patience import PATIENCE_SECONDS, wait_until
 from tests.ports import free_port
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.slow
 
 CLIENTS = 3
 TOKENS = 32
 PAUSE_SECONDS = 0.2
 """Between two requests of a client, so that a replica that starts gets some of the machine."""
-PATIENCE_SECONDS = 240.0
 KEY = "the-key-of-this-test"
 DEPLOYMENT = "OpenAIReplica"
 SETTLED_SECONDS = 5.0
@@ -91,7 +91,7 @@ class Service:
 
     def client(self, prefix: str) -> httpx.Client:
         bearer = {"Authorization": f"Bearer {KEY}"}
-        return httpx.Client(base_url=f"http://127.0.0.1:{self.port}{prefix}", timeout=120, headers=bearer)
+        return httpx.Client(base_url=f"http://127.0.0.1:{self.port}{prefix}", timeout=PATIENCE_SECONDS, headers=bearer)
 
     def _serve(self, command: str, *words: str) -> subprocess.CompletedProcess[str]:
         line = [str(BIN / "serve"), command, "--address", self.head.dashboard, *words]
@@ -145,7 +145,9 @@ def test_two_files_are_two_models_behind_one_server_with_tls(
     small = ("parallel.tensor_parallel_size=1", "emulated.npus=1")
     server = start(*small, "serving.route_prefix=/one", options, str(second), *small, "model.served_name=other")
     server.wait_for("curl .*/two/")
-    with httpx.Client(base_url=f"https://127.0.0.1:{server.port}", verify=str(certificate), timeout=60) as client:
+    with httpx.Client(
+        base_url=f"https://127.0.0.1:{server.port}", verify=str(certificate), timeout=PATIENCE_SECONDS
+    ) as client:
         for prefix, name in (("/one", "demo"), ("/two", "other")):
             body = {"model": name, "prompt": "Hello", "max_tokens": 4}
             assert client.post(f"{prefix}/v1/completions", json=body).json()["model"] == name
@@ -161,7 +163,7 @@ def test_two_files_are_two_models_behind_one_server_with_tls(
 def reference(service: Service, application: Callable[..., dict[str, Any]]) -> str:
     """The text that every client gets, from an application that runs."""
     service.deploy([application("one")])
-    wait_until(lambda: service.application("one")["status"] == "RUNNING")
+    assert wait_until(lambda: service.application("one")["status"] == "RUNNING")
     seen = Load()
     _ask_once(service, "/one", seen)
     assert seen.failed == []
@@ -173,8 +175,8 @@ def test_an_update_fails_no_request(
 ) -> None:
     with load(service, "/one") as seen:
         service.deploy([application("one", **UPDATE)])
-        wait_until(lambda: service.report("/one")["capture_sizes"] == [1, 4])
-        wait_until(lambda: service.replicas("one") == {"RUNNING": 1})
+        assert wait_until(lambda: service.report("/one")["capture_sizes"] == [1, 4])
+        assert wait_until(lambda: service.replicas("one") == {"RUNNING": 1})
     print(f"{len(seen.complete)} requests while the application was updated")
     assert seen.failed == []
     assert set(seen.complete) == {reference}
@@ -184,10 +186,10 @@ def test_scaling_fails_no_request(service: Service, application: Callable[..., d
     scaled = [{"name": DEPLOYMENT, "autoscaling_config": SCALING}]
     with load(service, "/one") as up:
         service.deploy([application("one", scaled, **UPDATE)])
-        wait_until(lambda: service.replicas("one") == {"RUNNING": 2})
+        assert wait_until(lambda: service.replicas("one") == {"RUNNING": 2})
         time.sleep(SETTLED_SECONDS)
     with load(service, "/one", clients=1) as down:
-        wait_until(lambda: service.replicas("one") == {"RUNNING": 1})
+        assert wait_until(lambda: service.replicas("one") == {"RUNNING": 1})
         time.sleep(SETTLED_SECONDS)
     print(f"{len(up.complete)} requests while it went to 2 replicas, {len(down.complete)} while it went to 1")
     assert up.failed + down.failed == []
@@ -201,15 +203,8 @@ def test_a_wrong_argument_is_named(service: Service, application: Callable[..., 
         status = yaml.safe_load(service._serve("status").stdout)["applications"]["three"]
         return str(status["message"]) if status["status"] == "DEPLOY_FAILED" else ""
 
-    wait_until(lambda: bool(message()))
+    assert wait_until(lambda: bool(message()))
     assert "Did you mean graph.mode?" in message()
-
-
-def wait_until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not holds():
-        assert time.monotonic() < deadline, "waited too long"
-        time.sleep(1)
 
 
 @contextmanager

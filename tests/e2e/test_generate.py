@@ -8,11 +8,7 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
-
 from tests.e2e.conftest import COMMAND
-
-pytestmark = pytest.mark.timeout(600)
 
 REQUESTS = """\
 {"id": "greeting", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 4, "temperature": 0}
@@ -24,9 +20,7 @@ no request
 
 def generate(config: Path, folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
     files = ("--input", folder / "requests.jsonl", "--output", folder / "answers.jsonl")
-    return subprocess.run(
-        [*COMMAND, "generate", config, *options, *files], capture_output=True, text=True, check=False, timeout=500
-    )
+    return subprocess.run([*COMMAND, "generate", config, *options, *files], capture_output=True, text=True, check=False)
 
 
 def test_answers_a_file_in_its_order(config: Callable[[int], Path], tmp_path: Path) -> None:

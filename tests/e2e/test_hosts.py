@@ -15,7 +15,7 @@ from tests.e2e.hosts import Host, two_hosts
 from tests.e2e.ray_head import BIN, ROOT, clean_environment, started
 from tests.integration.engines import Scenario, run
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.slow
 
 LAUNCH = ROOT / "launch"
 OPTIONS = ("--num-cpus=8", "--block")

@@ -11,13 +11,12 @@ import httpx
 import pytest
 
 from tests.e2e.conftest import COMMAND
-from tests.e2e.ray_head import ROOT, RayHead, ray_head, started, wait_until
+from tests.e2e.ray_head import ROOT, RayHead, ray_head, started
+from tests.patience import PATIENCE_SECONDS, wait_until
 from tests.ports import free_port
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.slow
 
-START_SECONDS = 240.0
-CLEANING_SECONDS = 30.0
 SUBMIT = ("job", "submit", "--working-dir", str(ROOT))
 
 
@@ -28,7 +27,7 @@ def head() -> Iterator[RayHead]:
 
 
 def assert_nothing_is_left(head: RayHead) -> None:
-    wait_until(lambda: head.survey().free_npus == 2 and not head.processes(), CLEANING_SECONDS)
+    wait_until(lambda: head.survey().free_npus == 2 and not head.processes())
     assert head.survey().free_npus == 2
     assert head.survey().actors == []
     assert head.processes() == []
@@ -75,13 +74,13 @@ def test_variables_of_the_job_reach_the_workers_and_are_checked(head: RayHead, c
 
 
 def test_a_server_whose_npus_are_taken_says_so(head: RayHead, config: Callable[[int], Path], tmp_path: Path) -> None:
-    hold = "import ray, time; ray.init(); ray.get(ray.remote(resources={'NPU': 1})(lambda: time.sleep(600)).remote())"
+    hold = "import ray, time; ray.init(); ray.get(ray.remote(resources={'NPU': 1})(lambda: time.sleep(3600)).remote())"
     held = head.ray("job", "submit", "--no-wait", "--submission-id", "holder", "--", "python", "-c", hold)
     assert held.returncode == 0, held.stdout
-    assert wait_until(lambda: head.survey().free_npus == 1, START_SECONDS)
+    assert wait_until(lambda: head.survey().free_npus == 1)
     env = head.env | {"RAY_ADDRESS": head.address}
     with started([*COMMAND, "serve", config(free_port())], env, (tmp_path / "output").open("w")) as server:
-        assert wait_until(lambda: "No node has room" in (tmp_path / "output").read_text(), START_SECONDS)
+        assert wait_until(lambda: "No node has room" in (tmp_path / "output").read_text())
         assert server.is_running()
     head.ray("job", "stop", "holder")
     assert_nothing_is_left(head)
@@ -92,9 +91,9 @@ def test_a_server_without_waiting_until_it_is_stopped(head: RayHead, config: Cal
     name = ("--no-wait", "--submission-id", "server")
     submitted = head.ray(*SUBMIT, *name, "--", "python", "launch/serve.py", str(config(port)))
     assert submitted.returncode == 0, submitted.stdout
-    assert wait_until(lambda: "curl " in head.ray("job", "logs", "server").stdout, START_SECONDS)
+    assert wait_until(lambda: "curl " in head.ray("job", "logs", "server").stdout)
     body = {"model": "demo", "prompt": "Hello", "max_tokens": 4}
-    answer = httpx.post(f"http://127.0.0.1:{port}/v1/completions", json=body, timeout=60)
+    answer = httpx.post(f"http://127.0.0.1:{port}/v1/completions", json=body, timeout=PATIENCE_SECONDS)
     assert answer.json()["usage"]["completion_tokens"] == 4
 
     stopped = head.ray("job", "stop", "server")

@@ -16,20 +16,14 @@ from tests.e2e.command import Command
 from tests.e2e.conftest import COMMAND
 from tests.e2e.load import Load, Verdict
 from tests.e2e.ray_head import RayHead, kill, ray_head
+from tests.patience import PATIENCE_SECONDS
 from tests.ports import free_port
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.slow
 
-PATIENCE_SECONDS = 240.0
 BUSY_SECONDS = 5.0
 FAIR = {Verdict.RIGHT, Verdict.CLEAN_ERROR, Verdict.BROKEN}
 """What a client may see: a stream whose replica is gone breaks off, which nobody takes for an end."""
-
-
-@pytest.fixture(autouse=True)
-def patient_clients(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Serve keeps requests for a replica that is gone until there is another one."""
-    monkeypatch.setattr("tests.e2e.load.PATIENCE_SECONDS", PATIENCE_SECONDS)
 
 
 @pytest.fixture

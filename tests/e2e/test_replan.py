@@ -10,20 +10,19 @@ import httpx
 import pytest
 
 from tests.e2e.command import Command
+from tests.patience import PATIENCE_SECONDS
 
 CLIENTS = 4
 XLITE = "graph.runtime=xlite"
 OVERRIDES = ("graph.capture_sizes=[1, 8]", "vllm.max_num_seqs=8", "graph.replan=idle")
-PATIENCE_SECONDS = 150
 LOOK_SECONDS = 30
 """Several times as long as a replica waits before it looks at what was counted."""
 
 
-@pytest.mark.timeout(600)
 def test_sizes_follow_the_load_without_a_failed_or_different_answer(start: Callable[..., Command]) -> None:
     server = start(*OVERRIDES)
     server.wait_for("ready")
-    with httpx.Client(base_url=f"http://127.0.0.1:{server.port}", timeout=60) as client:
+    with httpx.Client(base_url=f"http://127.0.0.1:{server.port}", timeout=PATIENCE_SECONDS) as client:
         answers = [_round(client)]
         deadline = time.monotonic() + PATIENCE_SECONDS
         while _report(client)["capture_sizes"] != [CLIENTS, 8] and time.monotonic() < deadline:
@@ -38,7 +37,6 @@ def test_sizes_follow_the_load_without_a_failed_or_different_answer(start: Calla
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     ("overrides", "runtime", "sizes"),
     [
@@ -52,7 +50,7 @@ def test_with_xlite_only_what_is_captured_follows_the_load(
     server = start(*OVERRIDES, *overrides)
     server.wait_for("ready")
     assert "graph.replan has no effect with graph.runtime: xlite" in server.text()
-    with httpx.Client(base_url=f"http://127.0.0.1:{server.port}", timeout=60) as client:
+    with httpx.Client(base_url=f"http://127.0.0.1:{server.port}", timeout=PATIENCE_SECONDS) as client:
         answers = [_round(client)]
         deadline = time.monotonic() + (PATIENCE_SECONDS if runtime == "aclgraph" else LOOK_SECONDS)
         while time.monotonic() < deadline and (runtime == "xlite" or _report(client)["capture_sizes"] != sizes):

@@ -22,14 +22,10 @@ import pytest
 from tests.e2e.command import Command
 from tests.e2e.conftest import COMMAND
 from tests.e2e.hostile import Attack, attacks
-
-pytestmark = pytest.mark.timeout(600)
+from tests.patience import PATIENCE_SECONDS
 
 KEY = "the-key-of-this-test"
 BEARER = {"Authorization": f"Bearer {KEY}"}
-BOUND_SECONDS = 30
-"""Within which each hostile request has its answer, on a busy machine."""
-
 GREETING: list[Any] = [{"role": "user", "content": "Hello"}]
 
 
@@ -58,7 +54,7 @@ def client(server: Command) -> openai.OpenAI:
 
 @pytest.fixture(scope="module")
 def http(server: Command) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=f"http://127.0.0.1:{server.port}", timeout=60, headers=BEARER) as client:
+    with httpx.Client(base_url=f"http://127.0.0.1:{server.port}", timeout=PATIENCE_SECONDS, headers=BEARER) as client:
         yield client
 
 
@@ -173,7 +169,7 @@ def test_a_second_server_on_the_port_is_refused_before_anything_starts(
     server: Command, start: Callable[..., Command]
 ) -> None:
     second = start(f"serving.port={server.port}")
-    assert second.process.wait(timeout=60) == 1
+    assert second.process.wait(timeout=PATIENCE_SECONDS) == 1
     assert f"serving.port {server.port}: Address already in use" in second.text()
     assert "logs:" not in second.text()
 
@@ -189,7 +185,7 @@ def test_a_second_server_on_the_port_is_refused_before_anything_starts(
 )
 def test_every_route_but_health_asks_for_a_key(server: Command, http: httpx.Client, headers: dict[str, str]) -> None:
     paths = [*http.get("/openapi.json").json()["paths"], "/metrics", "/docs", "/openapi.json", "/no/such"]
-    with httpx.Client(base_url=http.base_url, timeout=60, headers=headers) as stranger:
+    with httpx.Client(base_url=http.base_url, timeout=PATIENCE_SECONDS, headers=headers) as stranger:
         answers = {path: stranger.request(method, path).status_code for path in paths for method in ("GET", "POST")}
         assert stranger.get("/health").status_code == 200
     open_to_strangers = {path for path, status in answers.items() if status != 401}
@@ -223,7 +219,7 @@ def _attack(http: httpx.Client, attack: Attack) -> str:
     """What happened, where it was no refusal of the request."""
     try:
         answer = http.request(
-            attack.method, attack.path, content=attack.body, headers=attack.headers, timeout=BOUND_SECONDS
+            attack.method, attack.path, content=attack.body, headers=attack.headers, timeout=PATIENCE_SECONDS
         )
     except httpx.HTTPError as error:
         return repr(error)

@@ -11,8 +11,7 @@ import httpx
 import pytest
 
 from tests.e2e.command import Command
-
-pytestmark = pytest.mark.timeout(600)
+from tests.patience import PATIENCE_SECONDS
 
 
 def assert_nothing_is_left(command: Command, *, but_logs: bool = False) -> None:
@@ -57,7 +56,7 @@ def test_a_capture_that_may_not_fail_ends_the_start_with_its_reason(start: Calla
     fault = "emulated.faults=[{rank: 1, phase: capture, size: 2, error: unknown}]"
     command = start("graph.on_failure=fail", fault)
     command.wait_for("error: ")
-    assert command.process.wait(timeout=90) == 1
+    assert command.process.wait(PATIENCE_SECONDS) == 1
     text = command.text()
     assert "ank 1" in text
     assert "FULL/2" in text
@@ -80,7 +79,7 @@ def test_what_the_user_did_wrong_is_said_before_anything_starts(
     start: Callable[..., Command], override: str, code: int, problem: str
 ) -> None:
     command = start(override)
-    assert command.process.wait(timeout=60) == code
+    assert command.process.wait(PATIENCE_SECONDS) == code
     assert problem in command.text()
     assert "logs:" not in command.text()
     assert "Traceback" not in command.text()

@@ -19,7 +19,6 @@ from typing import Any
 
 ROOT = Path(__file__).parents[2]
 MARK = "RESULT "
-STEP_SECONDS = 240
 
 
 @dataclass(frozen=True)

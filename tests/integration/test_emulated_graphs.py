@@ -16,8 +16,6 @@ from ascend_serve.emulated.demo_model import make_demo_model
 from tests.integration.emulated_modes import BATCHES, CAPTURE_SIZES
 
 # Two processes that start several engines each.
-pytestmark = pytest.mark.timeout(900)
-
 SCRIPT = Path(__file__).with_name("emulated_modes.py")
 LAYERS = 2
 MODES = ["NONE", "PIECEWISE", "FULL", "FULL_DECODE_ONLY", "FULL_AND_PIECEWISE"]

@@ -42,7 +42,6 @@ def results() -> dict[str, Result]:
     return dict(zip(different, run(list(different.values())), strict=True))
 
 
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.name)
 def test_it_generates_in_the_mode_it_names(example: Example, results: dict[str, Result]) -> None:
     result = results[asked(example)]

@@ -10,7 +10,7 @@ import pytest
 from ascend_serve import Engine
 from ascend_serve.telemetry.report import GraphReport
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.slow
 
 DEMO = Path(__file__).parents[2] / "configs" / "demo.yaml"
 BASE = ("graph.capture_sizes=[1, 2, 4]", "vllm.dtype=float32", "vllm.max_num_seqs=4")

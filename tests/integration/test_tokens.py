@@ -26,14 +26,12 @@ def results() -> dict[str, Result]:
     return {result.name: result for result in run(scenarios)}
 
 
-@pytest.mark.timeout(900)
 @pytest.mark.parametrize("mode", MODES)
 def test_tokens_equal_stock_vllm_at_every_batch_size(mode: str, results: dict[str, Result], stock: Result) -> None:
     assert results[mode].error == ""
     assert results[mode].tokens == stock.tokens
 
 
-@pytest.mark.timeout(900)
 @pytest.mark.parametrize("mode", MODES)
 def test_both_ranks_replay_the_same_graphs(mode: str, results: dict[str, Result]) -> None:
     replays = results[mode].replays
@@ -41,7 +39,6 @@ def test_both_ranks_replay_the_same_graphs(mode: str, results: dict[str, Result]
     assert (replays[0] > 0) == (mode != "NONE")
 
 
-@pytest.mark.timeout(900)
 @pytest.mark.parametrize("mode", MODES)
 def test_nothing_was_narrowed(mode: str, results: dict[str, Result]) -> None:
     snapshot = results[mode].snapshot
@@ -49,7 +46,6 @@ def test_nothing_was_narrowed(mode: str, results: dict[str, Result]) -> None:
     assert snapshot["adjustments"] == []
 
 
-@pytest.mark.timeout(900)
 def test_tokens_and_placement_of_stages_on_two_nodes(stock: Result) -> None:
     """Two raylets with two NPUs each: a tensor-parallel group stays on a node, and the next stage takes the other."""
     scenario = Scenario("two nodes", (*BASE, "parallel.pipeline_parallel_size=2", "emulated.npus=4"), (1, 3, 8))

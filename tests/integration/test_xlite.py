@@ -17,8 +17,6 @@ from ascend_serve.emulated.demo_model import Architecture, make_demo_model
 from tests.integration.engines import ROOT, Result, Scenario, run
 from tests.integration.xlite_modes import BATCHES, TOKENS
 
-pytestmark = pytest.mark.timeout(1200)
-
 ARCHITECTURES = [architecture.value for architecture in Architecture]
 ASKED = ("graph.runtime=xlite", "graph.capture_sizes=[1,2,4]", "vllm.dtype=float32")
 FULL = "graph.xlite.full_mode=true"

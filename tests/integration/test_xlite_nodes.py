@@ -8,11 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from tests.integration.engines import ROOT
-
-pytestmark = pytest.mark.timeout(240)
 
 ASK = """
 import json, sys

@@ -10,8 +10,7 @@ from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from typing import Any
 
-PATIENCE = 280.0
-"""Seconds; a healthy call takes two, and a busy machine many times as long."""
+from tests.patience import PATIENCE_SECONDS
 
 _CONTEXT = get_context("forkserver")
 _CONTEXT.set_forkserver_preload(["tests.npu.member"])
@@ -31,7 +30,7 @@ class Forked:
         self._process.start()
         told.close()
 
-    def result(self, is_over: Callable[[], bool] = lambda: False, patience: float = PATIENCE) -> Any:
+    def result(self, is_over: Callable[[], bool] = lambda: False, patience: float = PATIENCE_SECONDS) -> Any:
         """What the call returned, within ``patience`` seconds; ``None`` once ``is_over`` says that nobody waits for it.
 
         Raises:
@@ -51,7 +50,7 @@ class Forked:
 
     def exit_code(self) -> int | None:
         """How the process ended, after it has: minus the signal's number where one did it."""
-        self._process.join(PATIENCE)
+        self._process.join(PATIENCE_SECONDS)
         return self._process.exitcode
 
     def kill(self) -> None:

@@ -21,7 +21,7 @@ from ascend_serve.capture.outcome import Outcome, OutcomeKind
 from ascend_serve.graph.modes import GraphMode, RuntimeName
 from ascend_serve.graph.plan import GraphRequest
 from tests.npu import ranks
-from tests.npu.forked import PATIENCE
+from tests.patience import PATIENCE_SECONDS
 
 SIZES = (1, 2, 4, 8, 16)
 REQUEST = GraphRequest(RuntimeName.ACLGRAPH, GraphMode.FULL_DECODE_ONLY, SIZES, max_num_seqs=SIZES[-1])
@@ -74,7 +74,7 @@ def run(
     body: Body = _member,
     request: GraphRequest = REQUEST,
     size: int = ranks.RANKS,
-    patience: float = PATIENCE,
+    patience: float = PATIENCE_SECONDS,
 ) -> tuple[list[Outcome], list[Any], list[str]]:
     """A whole start: incarnations until one is sealed or all is over.
 
@@ -93,7 +93,7 @@ def run(
         for near, _ in links:
             threading.Thread(target=serve, args=(driver, loop, near), daemon=True).start()
         seen = _incarnation(body, [(tuple(outcomes), far, trouble) for _, far in links], told, patience)
-        outcomes.append(told.result(timeout=PATIENCE))
+        outcomes.append(told.result(timeout=PATIENCE_SECONDS))
     loop.call_soon_threadsafe(_stop, loop)
     return outcomes, seen, [_line(event) for event in driver.snapshot()["events"]]
 

@@ -6,7 +6,8 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tests.npu.forked import PATIENCE, Forked
+from tests.npu.forked import Forked
+from tests.patience import PATIENCE_SECONDS
 from tests.ports import free_port
 
 RANKS = 2
@@ -16,7 +17,7 @@ def run(
     body: Callable[..., Any],
     arguments: Sequence[tuple[Any, ...]] = ((),) * RANKS,
     is_over: Callable[[], bool] = lambda: False,
-    patience: float = PATIENCE,
+    patience: float = PATIENCE_SECONDS,
 ) -> list[Any]:
     """Run ``body(rank, *arguments[rank])`` on every rank with ``torch.distributed`` on HCCL: what each returned.
 

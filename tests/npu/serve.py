@@ -22,9 +22,7 @@ from ray.cluster_utils import Cluster
 
 from ascend_serve.config import load
 from tests.npu.start import BATCHES, PROMPTS, TOKENS
-
-START_SECONDS = 280.0
-END_SECONDS = 90.0
+from tests.patience import PATIENCE_SECONDS
 
 
 def wait_until_ready(server: subprocess.Popen[bytes], url: str) -> None:
@@ -33,7 +31,7 @@ def wait_until_ready(server: subprocess.Popen[bytes], url: str) -> None:
     Raises:
         RuntimeError: It ended, or did not answer in time.
     """
-    late = time.monotonic() + START_SECONDS
+    late = time.monotonic() + PATIENCE_SECONDS
     while server.poll() is None and time.monotonic() < late:
         try:
             if httpx.get(f"{url}/graph/report", timeout=10).is_success:
@@ -47,7 +45,7 @@ def wait_until_ready(server: subprocess.Popen[bytes], url: str) -> None:
 def tokens(url: str, prompt: str) -> list[int]:
     """Greedy tokens of one prompt."""
     body = {"prompt": prompt, "max_tokens": TOKENS, "temperature": 0, "ignore_eos": True, "return_token_ids": True}
-    answer = httpx.post(f"{url}/v1/completions", json={"model": "demo", **body}, timeout=120)
+    answer = httpx.post(f"{url}/v1/completions", json={"model": "demo", **body}, timeout=PATIENCE_SECONDS)
     told: list[int] = answer.raise_for_status().json()["choices"][0]["token_ids"]
     return told
 
@@ -56,7 +54,7 @@ def ask(url: str) -> dict[str, Any]:
     """The report, and the answers to batches of requests that are sent together."""
     with ThreadPoolExecutor(max(BATCHES)) as pool:
         answers = [list(pool.map(lambda prompt: tokens(url, prompt), PROMPTS[:batch])) for batch in BATCHES]
-    return {"report": httpx.get(f"{url}/graph/report", timeout=60).json(), "tokens": answers}
+    return {"report": httpx.get(f"{url}/graph/report", timeout=PATIENCE_SECONDS).json(), "tokens": answers}
 
 
 def main() -> None:
@@ -73,7 +71,7 @@ def main() -> None:
             told = ask(url)
         finally:
             server.send_signal(signal.SIGINT)
-            code = server.wait(END_SECONDS)
+            code = server.wait(PATIENCE_SECONDS)
             cluster.shutdown()
     print(json.dumps({**told, "exit code": code}))
 

@@ -26,7 +26,7 @@ PROMPTS = ["Hello", "What is this?", "a b c d e f g", "x", "The quick brown fox"
 BATCHES = (1, 3, 5)
 """Requests at a time: of a captured size, and of sizes that are padded to the next one."""
 
-PATIENCE = 900.0
+PATIENCE = 1800.0
 """Seconds for the ranks of one incarnation; they take about ten."""
 
 

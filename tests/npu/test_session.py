@@ -14,6 +14,8 @@ STREAMS_PER_GRAPH = 2
 """The stream that computes, and HCCL's own, which every collective draws in."""
 
 RUNS = 20
+HANG_SECONDS = 30.0
+"""After which the driver gives up on the rank that hangs in a collective; a graph takes milliseconds."""
 # Streams left on rank 1, between none and enough for all five sizes: some graphs are refused when they begin, and some
 # in their middle, when the collectives' stream is drawn in.
 LEFT = {f"run {run}": random.Random(run).randrange(0, 11) for run in range(RUNS)}
@@ -31,7 +33,7 @@ def report_of(name: str) -> dict[str, Any]:
     if name in LEFT:
         return report(Trouble(graphs=LEFT[name]))
     script = FAULTS[name][0]
-    return report(Trouble(script=script, patience=10.0 if "hang" in script else Trouble.patience))
+    return report(Trouble(script=script, patience=HANG_SECONDS if "hang" in script else Trouble.patience))
 
 
 def check_sealed(told: dict[str, Any]) -> None:

@@ -17,7 +17,7 @@ import pytest
 from tests.npu.start import BATCHES, SIZES, Start
 from tests.npu.vllm_ascend import told_by
 
-PATIENCE = 1800.0
+PATIENCE = 7200.0
 """Seconds for all starts."""
 
 pytestmark = pytest.mark.timeout(PATIENCE + 60)

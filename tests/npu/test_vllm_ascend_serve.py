@@ -12,7 +12,7 @@ from tests.npu.start import BATCHES, MAX_REQUESTS, SIZES
 from tests.npu.vllm_ascend import told_by
 from tests.ports import free_port
 
-PATIENCE = 450.0
+PATIENCE = 1800.0
 
 pytestmark = pytest.mark.timeout(PATIENCE + 60)
 

@@ -12,6 +12,7 @@ from ascend_serve.config.schema import FaultConfig, FaultError
 from ascend_serve.emulated import faults
 from ascend_serve.emulated.faults import FaultScript, inflict
 from ascend_serve.emulated.npu_graph import NPUGraph, graph
+from tests.patience import PATIENCE_SECONDS
 
 UNKNOWN_AT_8 = {"rank": 1, "phase": "warmup", "size": 8, "error": "unknown"}
 
@@ -83,7 +84,7 @@ def test_a_rank_crashes_or_hangs(error: str, outcome: int | None) -> None:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         try:
-            ended: int | None = process.wait(timeout=2 if outcome is None else 30)
+            ended: int | None = process.wait(timeout=2 if outcome is None else PATIENCE_SECONDS)
         except subprocess.TimeoutExpired:
             ended = None
             process.kill()

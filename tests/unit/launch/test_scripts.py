@@ -46,7 +46,7 @@ def node(tmp_path: Path) -> Path:
 def run(node: Path, script: str, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
     clean = {"HOME": str(node), "PATH": f"{node}/bin:/usr/bin:/bin"} | env
     command = [str(LAUNCH / script), *arguments]
-    return subprocess.run(command, env=clean, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, env=clean, capture_output=True, text=True, check=False)
 
 
 def test_the_head_offers_its_npus_and_switches_authentication_on(node: Path) -> None:

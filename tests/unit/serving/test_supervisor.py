@@ -15,6 +15,7 @@ from ascend_serve.errors import EngineError
 from ascend_serve.serving.supervisor import Supervisor
 from ascend_serve.telemetry.metrics import ReplicaMetrics
 from ascend_serve.telemetry.report import Event, GraphReport, Outcome
+from tests.patience import PATIENCE_SECONDS
 
 
 class SimulatedEngine:
@@ -80,7 +81,7 @@ def kinds(engine: SimulatedEngine) -> list[str]:
 
 
 async def _until(condition: Callable[[], Any]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while not condition():
             await asyncio.sleep(0.01)
 
