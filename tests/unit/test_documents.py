@@ -4,43 +4,45 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from typer.main import get_command
 
-from ascend_serve.cli.main import COMMANDS
+from ascend_serve.cli.main import app
 from ascend_serve.config import load
+from tests.documents import DOCUMENTS, ROOT, blocks
 
-ROOT = Path(__file__).parents[2]
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+COMMANDS = get_command(app).commands
+SHIPPED = [
+    line for block in blocks() for line in block.lines if line.startswith("ascend-serve ") and "configs/" in line
+]
 
 
 def ids(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
 
-def command_lines(text: str) -> Iterator[list[str]]:
-    """The words after ``ascend-serve`` on the lines of code blocks."""
-    for block in re.findall(r"^```\w*\n(.*?)^```", text, re.DOTALL | re.MULTILINE):
-        for line in block.splitlines():
-            if line.startswith("ascend-serve "):
-                yield shlex.split(line, comments=True)[1:]
+@pytest.mark.parametrize("document", DOCUMENTS, ids=ids)
+def test_commands_and_options_in_running_text_are_there(document: Path) -> None:
+    text = document.read_text(encoding="utf-8")
+    for command, words in re.findall(r"`ascend-serve ([a-z-]+)([^`]*)`", text):
+        known = {option for parameter in COMMANDS[command].params for option in parameter.opts}
+        assert set(re.findall(r"--[a-z-]+", words)) <= known, command
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=ids)
-def test_commands_are_there(document: Path) -> None:
-    named = set(re.findall(r"`ascend-serve ([a-z][a-z-]*)", document.read_text(encoding="utf-8")))
-    assert named <= set(COMMANDS)
+def test_make_targets_in_running_text_are_there(document: Path) -> None:
+    named = set(re.findall(r"`make ([a-z-]+)", document.read_text(encoding="utf-8")))
+    assert named <= set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=ids)
-def test_examples_with_a_shipped_configuration_load(document: Path) -> None:
-    for command, *words in command_lines(document.read_text(encoding="utf-8")):
-        assert command in COMMANDS
-        shipped = [word for word in words if word.startswith("configs/")]
-        overrides = [word for word in words if "=" in word and not word.startswith("-")]
-        for path in shipped:
+@pytest.mark.parametrize("line", SHIPPED)
+def test_examples_with_a_shipped_configuration_load(line: str) -> None:
+    words = shlex.split(line)
+    overrides = [word for word in words if "=" in word and not word.startswith("-")]
+    for path in words:
+        if path.startswith("configs/") and (ROOT / path).exists():
             load(ROOT / path, overrides)
 
 
