@@ -96,7 +96,9 @@ class VitalSigns:
         while True:
             # The first at once: a rank can only tell where it stalls after a heartbeat.
             try:
-                await asyncio.wait_for(self._sign_of_life(), patience)
+                # Python 3.11's wait_for does not end when it is cancelled in the moment of the answer.
+                async with asyncio.timeout(patience):
+                    await self._sign_of_life()
             except TimeoutError:
                 if not self._engine.is_occupied:
                     return await self._stalled()

@@ -105,3 +105,17 @@ def test_nothing_is_found_on_an_engine_that_does_what_it_should(
     engine: SimulatedEngine, idle_decode_seconds: float
 ) -> None:
     assert finding(engine, idle_decode_seconds=idle_decode_seconds, patience=1.5) is None
+
+
+@pytest.mark.parametrize("steps", range(12))
+def test_nobody_watches_on_after_the_end(steps: int) -> None:
+    async def leave_after_some_steps() -> set[asyncio.Task[Any]]:
+        watching = asyncio.create_task(VitalSigns(SimulatedEngine(), HealthConfig()).until_failure())  # type: ignore[arg-type]
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        watching.cancel()
+        for _ in range(10):
+            await asyncio.sleep(0)
+        return asyncio.all_tasks() - {asyncio.current_task()}  # type: ignore[arg-type]
+
+    assert asyncio.run(leave_after_some_steps()) == set()
