@@ -101,11 +101,29 @@ def test_one_npu(tree: Checkout, port: int) -> None:
 
 
 @pytest.mark.slow
-def test_a_mode_and_sizes(tree: Checkout, port: int) -> None:
-    line = "ascend-serve serve configs/demo.yaml graph.mode=FULL 'graph.capture_sizes=[1, 2, 4]' vllm.max_num_seqs=8"
+@pytest.mark.parametrize(
+    ("line", "mode", "sizes"),
+    [
+        pytest.param(
+            "ascend-serve serve configs/demo.yaml graph.mode=FULL 'graph.capture_sizes=[1, 2, 4]' vllm.max_num_seqs=8",
+            "FULL",
+            [1, 2, 4],
+            id="mode and sizes",
+        ),
+        pytest.param(
+            "ascend-serve serve configs/demo.yaml +site.yaml serving.port=8001",
+            "FULL_DECODE_ONLY",
+            [1, 2, 4, 8, 16],
+            id="a second file",
+        ),
+    ],
+)
+def test_overrides(tree: Checkout, port: int, line: str, mode: str, sizes: list[int]) -> None:
+    tree.replaced["serving.port=8001"] = f"serving.port={port}"
+    (tree.folder / "site.yaml").write_text("serving: {host: 127.0.0.1}\n")
     with serving(tree, port, line):
-        assert report(port)["effective_mode"] == "FULL"
-        assert report(port)["capture_sizes"] == [1, 2, 4]
+        assert report(port)["effective_mode"] == mode
+        assert report(port)["capture_sizes"] == sizes
 
 
 @pytest.mark.slow

@@ -53,7 +53,7 @@ def test_runs_as_written(entry: Entry, tree: Checkout) -> None:
             (tree.folder / "deployment.yaml").write_text(text_of(entry.line))
             tree.run("ascend-serve config deployment.yaml")
         case _:
-            assert tree.run(entry.line)
+            tree.run(entry.line)
 
 
 @pytest.mark.parametrize("entry", [entry for entry in ENTRIES if entry.ci], ids=ids)
