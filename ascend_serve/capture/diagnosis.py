@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ascend_serve.capture.messages import Arrive, Failed, Leave, Lost, Phase, Question
 from ascend_serve.graph.failure import Failure, FailureKind, classify, first_error
+from ascend_serve.graph.keys import GraphKey
 
 
 def failed_capture(question: Leave, who: str, ranks: int) -> Failure:
@@ -30,9 +31,9 @@ def failed_rank(question: Failed, who: str) -> Failure:
     return Failure(kind, f"{who} in {question.phase.value}", error, recorded=True)
 
 
-def lost_rank(message: Lost, where: str) -> Failure:
-    """A rank whose process ended."""
-    return Failure(FailureKind.LOST, where, message.reason)
+def lost_rank(message: Lost, where: str, key: GraphKey | None) -> Failure:
+    """A rank whose process ended, inside of the graph ``key`` if it was let into one."""
+    return Failure(FailureKind.LOST, where, message.death.text, key, death=message.death)
 
 
 def hanging_ranks(where: str, seconds: float) -> Failure:

@@ -15,6 +15,7 @@ class Meeting:
         failures: Failures told at this meeting, oldest first.
         refusals: By rank: the graph that was refused streams, and the streams left where the device told.
         digests: By digest: the first rank that holds it.
+        hearsay: What a rank told of another that is gone, until there is word of its death.
     """
 
     def __init__(self, ranks: int) -> None:
@@ -23,6 +24,7 @@ class Meeting:
         self.failures: list[Failure] = []
         self.refusals: dict[int, tuple[GraphKey, int | None]] = {}
         self.digests: dict[str, int] = {}
+        self.hearsay: Failure | None = None
 
     def __contains__(self, rank: int) -> bool:
         return rank in self.waiting
@@ -33,8 +35,8 @@ class Meeting:
 
     @property
     def complete(self) -> bool:
-        """Whether all ranks are there."""
-        return len(self.waiting) == self._ranks
+        """Whether all ranks are there, and none is said to be gone."""
+        return len(self.waiting) == self._ranks and self.hearsay is None
 
     def missing(self) -> list[int]:
         """Ranks that are not there, ascending."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from ascend_serve.graph.death import Death
 from ascend_serve.graph.keys import GraphKey
 from ascend_serve.graph.plan import CapturePlan, Proposal
 
@@ -125,11 +126,19 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """The executor saw a rank's process end. Not a question of the rank: there is no one left to answer."""
+    """The executor saw a rank's process end. Not a question of the rank: there is no one left to answer.
+
+    Attributes:
+        death: How it ended.
+        node: Its node, should it never have joined.
+        final: Whether the executor ends with it, as it does outside of a session.
+    """
 
     rank: int
     incarnation: int
-    reason: str
+    death: Death
+    node: str = ""
+    final: bool = False
 
 
 @dataclass(frozen=True, slots=True)

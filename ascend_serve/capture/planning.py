@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from ascend_serve.capture.ledger import StreamLedger
 from ascend_serve.capture.replacement import Replacements
+from ascend_serve.errors import AgreementError
 from ascend_serve.graph.agreement import agree, common_sizes
 from ascend_serve.graph.failure import Failure
 from ascend_serve.graph.keys import GraphKey
@@ -63,7 +64,10 @@ class Planning:
         """Let fresh workers load for ``plan``; it becomes the ceiling.
 
         Raises:
-            LookupError: The replacements are used up.
+            AgreementError: The replacements are used up.
         """
-        self._replacements.count(reason)
+        try:
+            self._replacements.count(reason)
+        except LookupError as error:
+            raise AgreementError(reason, "Restart; when it comes again, set graph.runtime=aclgraph.") from error
         self.ceiling = plan

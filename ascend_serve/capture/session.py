@@ -15,7 +15,8 @@ How it goes on after a failure:
 - recorded, in a warm-up of more than one rank (peers are inside a collective that it will never join), device fault,
   hang, loss, wrong numbers: at once, without waiting for anybody, ``REPLACE`` for all. The session then waits for the
   next incarnation, whose agreement cannot exceed the plan that the ladder went down to.
-- nothing lower is left or allowed, or the replacements are used up: ``ABORT``.
+- a rank tells that another is gone: the executor's word of that death is waited for, ``DEATH_SECONDS`` at most.
+- nothing lower is left or allowed, what happened would happen again, or the replacements are used up: ``ABORT``.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from ascend_serve.capture import diagnosis
+from ascend_serve.capture import diagnosis, standing
 from ascend_serve.capture.deadlines import Deadlines
 from ascend_serve.capture.meeting import Meeting
 from ascend_serve.capture.messages import (
@@ -43,7 +44,7 @@ from ascend_serve.capture.messages import (
 )
 from ascend_serve.capture.outcome import Answer, EventKind, Outcome, OutcomeKind, SessionEvent
 from ascend_serve.capture.planning import Planning
-from ascend_serve.capture.state import EXPECTED, State
+from ascend_serve.capture.state import State
 from ascend_serve.capture.walk import Walk
 from ascend_serve.errors import AgreementError
 from ascend_serve.graph.failure import Failure, FailureKind
@@ -51,6 +52,9 @@ from ascend_serve.graph.keys import GraphKey
 from ascend_serve.graph.ladder import changes_runtime, describe, loaded_for_another
 from ascend_serve.graph.plan import CapturePlan, GraphRequest, Proposal
 from ascend_serve.graph.ranks import name_ranks
+
+DEATH_SECONDS = 15.0
+"""How long word of a death may take: Ray has to notice, and the log to be read on another node."""
 
 __all__ = ["Answer", "EventKind", "Outcome", "OutcomeKind", "Session", "SessionEvent", "State"]
 
@@ -71,6 +75,7 @@ class Session:
         epoch: The latest plan's.
         state: What is waited for.
         outcome: How this incarnation ended, or ``None`` while it goes on.
+        walk: How far the group is in its plan.
         events: Everything that happened, oldest first.
     """
 
@@ -101,13 +106,18 @@ class Session:
         self.state = State.JOIN
         self._nodes: dict[int, str] = {}
         self._proposals: dict[int, Proposal] = {}
-        self._walk = Walk(held)
+        self.walk = Walk(held)
         self._meeting = Meeting(self._ranks)
 
     @property
     def plan(self) -> CapturePlan | None:
         """The plan that this incarnation agreed on, or ``None`` before it did."""
-        return self._walk.plan
+        return self.walk.plan
+
+    @property
+    def ceiling(self) -> CapturePlan | None:
+        """What the next agreement cannot exceed, or ``None`` when it may be anything."""
+        return self._planning.ceiling
 
     @property
     def phase(self) -> Phase:
@@ -117,7 +127,7 @@ class Session:
     @property
     def key(self) -> GraphKey | None:
         """The graph that the group stands at, or ``None`` outside of the captures."""
-        return self._walk.key
+        return self.walk.key
 
     @property
     def next_deadline(self) -> float | None:
@@ -140,7 +150,7 @@ class Session:
         if not 0 <= message.rank < self._ranks:
             raise ValueError(f"rank {message.rank} does not exist: the capture group has ranks 0 to {self._ranks - 1}")
         self._start_clock(now)
-        if self._opens_next_incarnation(message):
+        if standing.opens_next_incarnation(self, message):
             self._begin(message.incarnation)
         if isinstance(message, Lost):
             self._lose(message)
@@ -170,64 +180,17 @@ class Session:
     # Questions.
 
     def _ask(self, question: Question) -> None:
-        verdict = self._ended(question) or self._late(question)
+        verdict = standing.ended_verdict(self, question) or standing.late_verdict(self, question)
         if verdict is not None:
             self._answer(question, verdict)
         elif isinstance(question, Failed):
             self._meeting.add(question)
             self._end(diagnosis.failed_rank(question, self._who(question.rank)), question.rank)
-        elif self._expects(question):
+        elif standing.is_expected(self, question):
             _TAKE[self.state](self, question)
         else:
             self._meeting.add(question)
             self._end(diagnosis.out_of_step(question, self._where(question.rank)), question.rank)
-
-    def _opens_next_incarnation(self, message: Message) -> bool:
-        next_one = self.state is State.REPLACING and message.incarnation == self.incarnation + 1
-        return next_one and isinstance(message, Join | Failed | Lost)
-
-    def _ended(self, question: Question) -> Verdict | None:
-        """The verdict for a process whose part in the session is over."""
-        if self.state is State.ABORTED:
-            return self._end_verdict(VerdictKind.ABORT)
-        if self.state is State.REPLACING or question.incarnation != self.incarnation:
-            return self._end_verdict(VerdictKind.REPLACE)
-        if self.state is State.JOIN and not isinstance(question, Join | Failed):
-            return Verdict(VerdictKind.REPLACE, self.epoch, self._planning.ceiling, reason="this process never joined")
-        return None
-
-    def _end_verdict(self, kind: VerdictKind) -> Verdict:
-        if self.outcome is None:
-            reason = f"this process is not of incarnation {self.incarnation}"
-            return Verdict(kind, self.epoch, self.plan or self._planning.ceiling, reason=reason)
-        return Verdict(kind, self.epoch, self.outcome.plan, reason=self.outcome.reason, remedy=self.outcome.remedy)
-
-    def _late(self, question: Question) -> Verdict | None:
-        """The current state, for a question that the group is past; ``None`` for any other."""
-        if isinstance(question, Failed):
-            return None
-        if self.state is State.SEALED:
-            return Verdict(VerdictKind.SEALED, self.epoch, self.plan)
-        if isinstance(question, Join):
-            return None if self.state is State.JOIN else Verdict(VerdictKind.PROPOSE, self.epoch)
-        if self.plan is not None and (isinstance(question, Propose) or question.epoch < self.epoch):
-            return self._plan_verdict()
-        return self._late_at_key(question)
-
-    def _late_at_key(self, question: Question) -> Verdict | None:
-        if isinstance(question, Arrive | Leave) and self._walk.holds(question.key):
-            return Verdict(VerdictKind.COMMIT, self.epoch)
-        if isinstance(question, Arrive) and question.key == self.key and self.state is State.LEAVE:
-            return Verdict(VerdictKind.GO, self.epoch)
-        return None
-
-    def _plan_verdict(self) -> Verdict:
-        return Verdict(VerdictKind.PLAN, self.epoch, self.plan, kept=self._walk.kept)
-
-    def _expects(self, question: Question) -> bool:
-        at_key = not isinstance(question, Arrive | Leave) or question.key == self.key
-        in_epoch = not isinstance(question, Arrive | Leave | Seal) or question.epoch == self.epoch
-        return isinstance(question, EXPECTED[self.state]) and at_key and in_epoch
 
     # Meeting points.
 
@@ -269,14 +232,14 @@ class Session:
         self._meeting.failures.append(failure)
         if failure.kind is FailureKind.STREAM_EXHAUSTED:
             self._meeting.refusals[rank] = (key, result.streams_left)
-        self._log(EventKind.FAILED, failure.reason, rank=rank, key=key)
+        self._note_failure(failure, rank)
         return failure
 
     def _settle_key(self) -> None:
         if self.plan is not None and self._meeting.failures:
             self._fall_back(self.plan, max(self._meeting.failures, key=lambda failure: failure.treatment.step))
         else:
-            self._log(EventKind.COMMITTED, key=self._walk.commit())
+            self._log(EventKind.COMMITTED, key=self.walk.commit())
             self._walk_on(Verdict(VerdictKind.COMMIT, self.epoch))
 
     def _seal(self, question: Seal) -> None:
@@ -299,29 +262,23 @@ class Session:
     def _agree(self) -> None:
         try:
             plan = self._planning.agree(self._proposals, self._nodes, self.epoch + 1)
+            self._log(EventKind.AGREED, describe(plan))
+            reason = loaded_for_another(plan, self._proposals)
+            if reason:
+                self._planning.load_anew(plan, reason)
         except AgreementError as error:
             self._abort(error.problem, error.remedy)
             return
-        self._log(EventKind.AGREED, describe(plan))
-        reason = loaded_for_another(plan, self._proposals)
         if reason:
-            self._load_anew(plan, reason)
+            self._send_for_replacements(plan, reason, "")
         else:
             self._apply(plan)
 
-    def _load_anew(self, plan: CapturePlan, reason: str) -> None:
-        try:
-            self._planning.load_anew(plan, reason)
-        except LookupError:
-            self._abort(reason, "Restart; when it comes again, set graph.runtime=aclgraph.")
-            return
-        self._send_for_replacements(plan, reason, "")
-
     def _apply(self, plan: CapturePlan) -> None:
         self.epoch = plan.epoch
-        self._walk.start(plan)
-        self._planning.ledger.keep(self._walk.kept)
-        self._walk_on(self._plan_verdict())
+        self.walk.start(plan)
+        self._planning.ledger.keep(self.walk.kept)
+        self._walk_on(standing.plan_verdict(self))
 
     def _walk_on(self, verdict: Verdict) -> None:
         if self.key is not None:
@@ -345,14 +302,25 @@ class Session:
     # Failures.
 
     def _lose(self, message: Lost) -> None:
-        if message.incarnation == self.incarnation and self.state not in (State.REPLACING, State.ABORTED):
-            self._end(diagnosis.lost_rank(message, self._where(message.rank)), message.rank)
+        if message.incarnation != self.incarnation or self.state in (State.REPLACING, State.ABORTED):
+            return
+        if message.node:
+            self._nodes.setdefault(message.rank, message.node)
+        death = diagnosis.lost_rank(message, self._where(message.rank), standing.graph_at_work(self))
+        self._note_failure(death, message.rank)
+        if message.final:
+            self._abort(death.account, death.advice)
+        else:
+            self._replace(death)
 
     def _deadline_passed(self) -> None:
+        if self._meeting.hearsay is not None:
+            self._start_over(self._meeting.hearsay)
+            return
         if self.state is State.REPLACING:
             self._begin(self.incarnation + 1)
         hang = diagnosis.hanging_ranks(self._where(*self._meeting.missing()), self._patience)
-        self._log(EventKind.FAILED, hang.reason, key=self.key)
+        self._note_failure(hang, None)
         # A rank that was refused at this very meeting is why the others hang.
         self._replace(self._meeting.failures[0] if self._meeting.failures else hang)
 
@@ -364,15 +332,18 @@ class Session:
         return f"{self._who(*ranks)} in {self.phase.value}{at}"
 
     def _end(self, failure: Failure, rank: int | None) -> None:
-        self._log(EventKind.FAILED, failure.reason, rank=rank, key=self.key)
+        self._note_failure(failure, rank)
         self._replace(failure)
+
+    def _note_failure(self, failure: Failure, rank: int | None) -> None:
+        self._log(EventKind.FAILED, failure.account, rank=rank, key=self.key)
 
     def _fall_back(self, plan: CapturePlan, failure: Failure) -> None:
         """Go down the ladder in place."""
         self._planning.learn(self._meeting.refusals)
         lower = self._planning.step_down(plan, failure)
         if lower is None:
-            self._abort(failure.reason, failure.treatment.advice)
+            self._abort(failure.account, failure.advice)
         elif changes_runtime(plan, lower):
             self._replace(failure)
         else:
@@ -380,26 +351,32 @@ class Session:
             self._apply(lower)
 
     def _replace(self, failure: Failure) -> None:
-        """End this incarnation for all; fresh workers start from the plan that the ladder went down to."""
-        reason, advice = failure.reason, failure.treatment.advice
+        """End this incarnation for all; but when a rank only tells that another is gone, wait for word of its death."""
+        if not failure.is_hearsay:
+            self._start_over(failure)
+        elif self._meeting.hearsay is None:
+            self._meeting.hearsay, self._due = failure, self._now + DEATH_SECONDS
+
+    def _start_over(self, failure: Failure) -> None:
+        """Let fresh workers start from the plan that the ladder went down to."""
         self._planning.learn(self._meeting.refusals)
         try:
             start = self._planning.start_over(self.plan, failure)
-        except LookupError:
-            self._abort(reason, advice)
+        except LookupError as end:
+            self._abort(str(end) + failure.evidence, failure.advice)
             return
-        self._send_for_replacements(start, reason, advice)
+        self._send_for_replacements(start, failure.account, failure.advice)
 
     def _send_for_replacements(self, start: CapturePlan | None, reason: str, advice: str) -> None:
         self.epoch = self.epoch if start is None else max(self.epoch, start.epoch)
         self.outcome = Outcome(OutcomeKind.REPLACE, self.incarnation, start, reason, advice)
         self._log(EventKind.REPLACED, reason)
-        self._move(State.REPLACING, self._end_verdict(VerdictKind.REPLACE), self._deadlines.join)
+        self._move(State.REPLACING, standing.end_verdict(self, VerdictKind.REPLACE), self._deadlines.join)
 
     def _abort(self, reason: str, remedy: str) -> None:
         self.outcome = Outcome(OutcomeKind.ABORT, self.incarnation, self.plan, reason, remedy)
         self._log(EventKind.ABORTED, reason)
-        self._move(State.ABORTED, self._end_verdict(VerdictKind.ABORT), None)
+        self._move(State.ABORTED, standing.end_verdict(self, VerdictKind.ABORT), None)
 
     def _log(
         self,

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pydantic import BaseModel
 
 from ascend_serve.config.passthrough import collisions
-from ascend_serve.config.schema import AscendServeConfig, FaultConfig
+from ascend_serve.config.schema import AscendServeConfig, FaultConfig, FaultError
 from ascend_serve.config.serve_options import serve_option_problems
 from ascend_serve.errors import ConfigError
 from ascend_serve.graph.hardware import Soc
@@ -205,6 +205,12 @@ def _faults_that_never_strike(config: AscendServeConfig) -> Iterator[str]:
             yield f"emulated.faults[{index}] never strikes: {reason}"
 
 
+def _signals_that_end_nothing(config: AscendServeConfig) -> Iterator[str]:
+    for index, fault in enumerate(config.emulated.faults if config.emulated.npus else ()):
+        if "signal" in fault.model_fields_set and fault.error is not FaultError.CRASH:
+            yield f"emulated.faults[{index}].signal has no effect with error: {fault.error.value}"
+
+
 def _never_strikes(fault: FaultConfig, config: AscendServeConfig) -> str:
     sizes = config.graph.capture_sizes
     if fault.phase in ("warmup", "capture") and not _captures(config):
@@ -258,5 +264,6 @@ _INEFFECTIVE: tuple[Callable[[AscendServeConfig], Iterator[str]], ...] = (
     _hardware_beside_emulation,
     _emulated_options_without_emulation,
     _faults_that_never_strike,
+    _signals_that_end_nothing,
     _client_certificates_that_nobody_asks_for,
 )

@@ -159,7 +159,7 @@ class FaultError(StrEnum):
 
 
 class FaultConfig(Section):
-    """One scripted fault of the emulated NPU. It strikes once."""
+    """One scripted fault of the emulated NPU. It strikes once in a process."""
 
     rank: int = Field(ge=0, description="Rank it strikes.")
     phase: Literal["join", "propose", "warmup", "capture", "seal", "serve"] = Field(description="When it strikes.")
@@ -167,6 +167,12 @@ class FaultConfig(Section):
         None, ge=1, description="Capture size it strikes at, in `serve` the tokens of a step; any when not set."
     )
     error: FaultError = Field(description="What happens.")
+    signal: Literal["SIGKILL", "SIGILL", "SIGBUS", "SIGSEGV", "SIGABRT", "SIGTERM"] = Field(
+        "SIGKILL", description="Signal that ends the process in a `crash`."
+    )
+    processes: int = Field(
+        1, ge=1, description="How many processes of the rank it strikes: the first, and those that replace it."
+    )
 
 
 class EmulatedXliteConfig(Section):

@@ -15,7 +15,7 @@ from typing import Any
 
 import ray
 from ray.exceptions import RayActorError
-from vllm.v1.executor.ray_executor_v2 import RayExecutorV2
+from vllm.v1.executor.ray_executor_v2 import RayExecutorV2, RayWorkerHandle
 from vllm.v1.kv_cache_interface import KVCacheConfig
 
 from ascend_serve.capture.driver import ensure_driver
@@ -26,6 +26,7 @@ from ascend_serve.engine.memory import PlanMemory
 from ascend_serve.engine.node_worker import use_node_workers
 from ascend_serve.engine.request import capture_deadlines, graph_request
 from ascend_serve.engine.settings import prepare_fresh_workers, read_settings
+from ascend_serve.engine.worker_death import WorkerDeath, death_of, death_of_actor
 from ascend_serve.engine.xlite import ask_ranks, follow_plan, settle_runtime
 from ascend_serve.errors import CaptureError, EngineError
 from ascend_serve.graph.plan import CapturePlan
@@ -65,7 +66,7 @@ class LockstepRayExecutor(RayExecutorV2):
             remembered,
             incarnation=settings.incarnation,
         )
-        super()._init_executor()
+        self._start_workers()
 
     def collective_rpc(
         self, method: Any, timeout: Any = None, args: Any = (), kwargs: Any = None, **options: Any
@@ -98,6 +99,7 @@ class LockstepRayExecutor(RayExecutorV2):
             if outcome.kind is OutcomeKind.SEALED:
                 break
             if outcome.kind is OutcomeKind.ABORT:
+                self.shutdown()
                 raise CaptureError(outcome.reason, outcome.remedy)
             logger.warning("Replacing all workers: %s", outcome.reason)
             self._replace_workers(outcome.plan)
@@ -161,28 +163,55 @@ class LockstepRayExecutor(RayExecutorV2):
         self._incarnation += 1
         follow_plan(self.vllm_config, plan)
         prepare_fresh_workers(self.vllm_config, self._incarnation, plan)
-        RayExecutorV2._init_executor(self)
+        self._start_workers()
         self.failure_callback = callback
         for method, args, kwargs in calls:
             super().collective_rpc(method, None, args, kwargs)
 
+    def _start_workers(self) -> None:
+        """Start the workers and load the model.
+
+        Raises:
+            EngineError: A worker process ended meanwhile.
+        """
+        try:
+            super()._init_executor()
+        except RayActorError as error:
+            loading = [handle for handle in self.ray_worker_handles if handle.actor._actor_id.hex() == error.actor_id]
+            if not loading:
+                raise
+            lost = self._lost(loading[0].rank, death_of_actor(error, loading[0].node_id), final=True)
+            self._tell_last(lost)
+            raise EngineError(f"Rank {lost.rank} was lost: {lost.death.text}", lost.death.advice) from error
+
     def start_worker_monitor(self, inline: bool = False) -> None:
         """Watch the workers: in a session a death goes to the driver, later it ends the executor as in vLLM."""
-        references = {handle.run_ref: handle.rank for handle in self.ray_worker_handles}
+        references = {handle.run_ref: handle for handle in self.ray_worker_handles}
         executor = weakref.ref(self)
         self._monitor_thread = threading.Thread(
             target=_monitor, args=(executor, references, self._incarnation), daemon=True, name="RayWorkerMonitor"
         )
         self._monitor_thread.start()
 
-    def _on_worker_death(self, ranks: list[int]) -> None:
-        lost = [Lost(self._first_rank + rank, self._incarnation, "its worker process ended") for rank in ranks]
-        told = [self._driver.tell.remote(message) for message in lost]
-        if not self._in_session:
-            logger.error("Workers of ranks %s died, shutting the executor down", ranks)
-            # The driver ends with this process: what it is told last has to be out before.
-            ray.wait(told, num_returns=len(told), timeout=_TELL_SECONDS)
+    def _on_worker_death(self, handle: RayWorkerHandle) -> None:
+        final = not self._in_session
+        found = death_of(handle.run_ref, handle.node_id)
+        if self.shutting_down:
+            return
+        lost = self._lost(handle.rank, found, final=final)
+        logger.error("Rank %d was lost: %s", lost.rank, lost.death.text)
+        if final:
+            self._tell_last(lost)
             self._fail()
+        else:
+            self._driver.tell.remote(lost)
+
+    def _lost(self, rank: int, found: WorkerDeath, *, final: bool) -> Lost:
+        return Lost(self._first_rank + rank, self._incarnation, found.death, found.node, final)
+
+    def _tell_last(self, lost: Lost) -> None:
+        """Tell the driver, which ends with this process, and wait until it knows."""
+        ray.wait([self._driver.tell.remote(lost)], timeout=_TELL_SECONDS)
 
     def _fail(self) -> None:
         """End the executor for good, and let the engine know."""
@@ -193,7 +222,9 @@ class LockstepRayExecutor(RayExecutorV2):
             callback()
 
 
-def _monitor(executor: weakref.ref[LockstepRayExecutor], references: dict[Any, int], incarnation: int) -> None:
+def _monitor(
+    executor: weakref.ref[LockstepRayExecutor], references: dict[Any, RayWorkerHandle], incarnation: int
+) -> None:
     # A blocking ray.wait() would crash when Ray is torn down under it, so it polls.
     while ray.is_initialized():
         done, _ = ray.wait(list(references), num_returns=1, timeout=_MONITOR_POLL_SECONDS)
@@ -201,5 +232,5 @@ def _monitor(executor: weakref.ref[LockstepRayExecutor], references: dict[Any, i
         if watched is None or watched.shutting_down or watched._incarnation != incarnation:
             return
         if done:
-            watched._on_worker_death([references[reference] for reference in done])
+            watched._on_worker_death(references[done[0]])
             return

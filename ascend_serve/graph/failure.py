@@ -1,6 +1,7 @@
 """Failure classes: what an error of the device means for the group, and what a person can do about it.
 
-The codes are those of CANN's ``rt_error_codes.h``; the texts are quoted from torch_npu, HCCL, gloo and Ray.
+The codes are those of CANN's ``rt_error_codes.h``; the texts are quoted from torch_npu, HCCL, gloo, Ray, torch's
+Inductor, Triton and vLLM.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from types import MappingProxyType
 
+from ascend_serve.graph.death import Death
 from ascend_serve.graph.keys import GraphKey
 
 
@@ -27,6 +29,12 @@ class FailureKind(StrEnum):
     DEADLINE = "deadline"
     WRONG_NUMBERS = "wrong_numbers"
     MISMATCH = "mismatch"
+    NO_COMPILER = "no_compiler"
+    COMPILER_FAILED = "compiler_failed"
+    SHARED_MEMORY = "shared_memory"
+    DISK_FULL = "disk_full"
+    PATH_TOO_LONG = "path_too_long"
+    FILE_ACCESS = "file_access"
     UNKNOWN = "unknown"
 
 
@@ -47,11 +55,23 @@ class Treatment:
         step: How the group goes on.
         fresh: Whether the processes must be replaced whatever had been recorded.
         advice: What a person can do.
+        of_host: Whether the host is the cause, so that neither other processes nor, outside of a graph, another plan
+            get any further.
     """
 
     step: Step
     fresh: bool
     advice: str
+    of_host: bool = False
+
+
+def _of_host(advice: str) -> Treatment:
+    """A failure within a graph may still not be one without graphs."""
+    return Treatment(Step.EAGER, False, advice, of_host=True)
+
+
+UNKNOWN_OUTSIDE = "It did not come from a capture: the log of that rank, on its node, holds the whole error."
+"""The advice for an error without a known signature that did not strike a graph."""
 
 
 _FEWER = (
@@ -110,6 +130,30 @@ TREATMENTS: Mapping[FailureKind, Treatment] = MappingProxyType(
             Step.EAGER,
             True,
             "Ranks hold different graphs: report the plan and the events, this must not happen.",
+        ),
+        FailureKind.NO_COMPILER: _of_host(
+            "A C++ compiler is needed on every node, as torch compiles a part of the model: install g++ there "
+            "(`apt-get install g++`), or set CXX to the one that is there before Ray starts."
+        ),
+        FailureKind.COMPILER_FAILED: _of_host(
+            "The C++ compiler failed; the log of that rank has its command and its own words. It fails on a temporary "
+            "folder whose name has a space (TMPDIR, TORCHINDUCTOR_CACHE_DIR), on a full one, and when it is too old."
+        ),
+        FailureKind.SHARED_MEMORY: _of_host(
+            "The shared memory (/dev/shm) of that node is too small or full: give it more (a container: --shm-size=1g; "
+            "Kubernetes: an emptyDir with medium Memory at /dev/shm), or remove what killed processes left there."
+        ),
+        FailureKind.DISK_FULL: _of_host(
+            "A disk of that node is full: `df -h` there; compiled code goes to TMPDIR and ~/.cache, logs of Ray to its "
+            "temporary folder. Free some space, or set these to another disk."
+        ),
+        FailureKind.PATH_TOO_LONG: _of_host(
+            "Sockets have a path of at most 107 characters, and the temporary folder makes it longer: set TMPDIR to a "
+            "short one, such as /tmp, before Ray starts."
+        ),
+        FailureKind.FILE_ACCESS: _of_host(
+            "A file or folder is missing on that node, or the user that Ray runs as there may not use it: look at it "
+            "as that user (`ls -l`); for a model's files, `chmod -R a+rX` its folder."
         ),
         FailureKind.UNKNOWN: Treatment(
             Step.EAGER,
@@ -180,6 +224,36 @@ _SIGNATURES: tuple[tuple[FailureKind, tuple[tuple[str, ...], ...]], ...] = (
     ),
     # An operator failed after its call had returned: torch_npu writes the code to its log, and may raise without it.
     (FailureKind.DEVICE_FAULT, (("inner error is reported as above",),)),
+    (
+        FailureKind.NO_COMPILER,
+        (
+            ("invalidcxxcompiler",),  # Inductor
+            ("no working c++ compiler found",),  # Inductor
+            ("failed to find c compiler",),  # Triton
+        ),
+    ),
+    (FailureKind.COMPILER_FAILED, (("cppcompileerror",), ("c++ compile error",))),  # Inductor
+    (
+        FailureKind.SHARED_MEMORY,
+        (
+            ("insufficient space in /dev/shm",),  # vLLM
+            ("insufficient shared memory",),  # torch
+            ("unable to allocate shared memory",),  # torch
+            ("no space left on device", "/dev/shm"),
+        ),
+    ),
+    (FailureKind.DISK_FULL, (("no space left on device",), ("disk quota exceeded",))),
+    (FailureKind.PATH_TOO_LONG, (("af_unix path too long",), ("sockaddr_un.sun_path",), ("file name too long",))),
+    (
+        FailureKind.FILE_ACCESS,
+        (
+            ("permissionerror",),
+            ("filenotfounderror",),
+            ("permission denied",),
+            ("read-only file system",),
+            ("no such file or directory",),
+        ),
+    ),
 )
 
 _ERROR_LINE = re.compile(r"error code|errcode|error\b.*:|(?<!\d)[125]07\d{3}(?!\d)|e[a-z]\d{4}", re.IGNORECASE)
@@ -221,6 +295,7 @@ class Failure:
         error: The first error, as the device gave it.
         key: The graph that failed, if it was one.
         recorded: Whether something had been recorded, so that the process may be polluted.
+        death: How the process of the rank ended, if it did and that is known.
     """
 
     kind: FailureKind
@@ -228,6 +303,7 @@ class Failure:
     error: str = ""
     key: GraphKey | None = None
     recorded: bool = False
+    death: Death | None = None
 
     @property
     def treatment(self) -> Treatment:
@@ -238,6 +314,35 @@ class Failure:
     def needs_fresh_process(self) -> bool:
         """Whether the group cannot go on in the processes it has."""
         return self.recorded or self.treatment.fresh
+
+    @property
+    def is_final(self) -> bool:
+        """Whether neither fresh processes nor another plan can get any further."""
+        return self.treatment.of_host and self.key is None
+
+    @property
+    def is_hearsay(self) -> bool:
+        """Whether a rank only tells that another one is gone."""
+        return self.kind is FailureKind.LOST and self.death is None
+
+    @property
+    def advice(self) -> str:
+        """What a person can do about it."""
+        if self.death is not None:
+            return self.death.advice
+        if self.kind is FailureKind.UNKNOWN and self.key is None:
+            return UNKNOWN_OUTSIDE
+        return self.treatment.advice
+
+    @property
+    def evidence(self) -> str:
+        """What the log of a process that died says, on lines of its own; empty when there is none."""
+        return f"\n{self.death.story}" if self.death is not None and self.death.story else ""
+
+    @property
+    def account(self) -> str:
+        """All that is known, for a person."""
+        return self.reason + self.evidence
 
     @property
     def reason(self) -> str:

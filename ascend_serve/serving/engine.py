@@ -28,7 +28,7 @@ from ascend_serve.graph.modes import Replan, RuntimeName
 from ascend_serve.planning import DeploymentPlan
 from ascend_serve.serving.environment import prepare_engine_process
 from ascend_serve.serving.replan import Replanner
-from ascend_serve.serving.root_cause import OwnLog
+from ascend_serve.serving.root_cause import OwnLog, start_error
 from ascend_serve.telemetry.report import Event, GraphReport, build_report
 
 if TYPE_CHECKING:
@@ -299,10 +299,7 @@ async def _abort(group: str) -> Outcome | None:
 def _failure(error: Exception, abort: Outcome | None, log: OwnLog) -> AscendServeError:
     if abort is not None:
         return CaptureError(abort.reason, abort.remedy)
-    where = " and ".join(map(str, log.paths))
-    return EngineError(
-        f"The engine did not start: {log.last_error() or error}", f"The whole story is in {where}." if where else ""
-    )
+    return start_error(error, log.last_error(), log.paths)
 
 
 def _arguments(config: AscendServeConfig, plan: DeploymentPlan) -> argparse.Namespace:

@@ -7,9 +7,15 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from ascend_serve.errors import EngineError
+from ascend_serve.graph.death import Death, death_by_exit_code
+from ascend_serve.graph.failure import TREATMENTS, classify
+
 _ERROR = re.compile(r"(?:^|[\s\]])((?:\w+\.)*[A-Z]\w*(?:Error|Exception)): (.*\S)")
 _WRAPPERS = ("root cause", "ray::", "RayTaskError")
 """Parts of errors that only say that something else failed."""
+_CORE_BY_SIGNAL = re.compile(r"Failed core proc\(s\): \{.*?: (-\d+)")
+"""vLLM's exit codes of engine cores by name (``wait_for_engine_startup``, 0.23.0 and 0.32.0); below zero: signals."""
 
 
 class OwnLog:
@@ -45,3 +51,26 @@ def last_error(lines: Iterable[str]) -> str | None:
     found = (match for line in lines if (match := _ERROR.search(line)))
     causes = [match for match in found if not any(wrapper in match.group(0) for wrapper in _WRAPPERS)]
     return f"{causes[-1].group(1)}: {causes[-1].group(2)}" if causes else None
+
+
+def core_death(text: str) -> Death | None:
+    """How an engine core died that a signal ended, from vLLM's error ``text``; ``None`` when none did."""
+    found = _CORE_BY_SIGNAL.search(text)
+    return None if found is None else death_by_exit_code(int(found[1]), "the engine core")
+
+
+def start_error(error: Exception, found: str | None, logs: Iterable[Path]) -> EngineError:
+    """The error of an engine that did not start, with what a person can do about it as far as that is known.
+
+    Args:
+        error: What vLLM raised.
+        found: The cause in its log, if there is one.
+        logs: The files of the log.
+    """
+    death = core_death(str(error))
+    cause = death.text if death is not None else found or str(error)
+    treatment = TREATMENTS[classify("", cause)]
+    advice = death.advice if death is not None else treatment.advice if treatment.of_host else ""
+    where = " and ".join(map(str, logs))
+    story = f"The whole story is in {where}." if where else ""
+    return EngineError(f"The engine did not start: {cause}", " ".join(filter(None, (advice, story))))

@@ -23,6 +23,7 @@ from ascend_serve.capture.messages import (
 )
 from ascend_serve.capture.outcome import Outcome, OutcomeKind
 from ascend_serve.capture.session import Session
+from ascend_serve.graph.death import death_by_signal
 from ascend_serve.graph.keys import GraphKey
 from ascend_serve.graph.modes import GraphMode, RuntimeName
 from ascend_serve.graph.plan import CapturePlan, GraphRequest, Proposal
@@ -35,6 +36,8 @@ ERRORS = {
     "not_capturable": "error code is 107030",
     "out_of_memory": "NPU out of memory. Tried to allocate 2.00 GiB",
     "device_fault": "error code is 507015",
+    "peer_gone": "[pair.cc:534] Connection closed by peer [::1]:9",
+    "no_compiler": "InvalidCxxCompiler: No working C++ compiler found",
     "unknown": "something else",
 }
 
@@ -48,6 +51,7 @@ class Fault:
     error: str
     size: int | None = None
     recorded: bool = True
+    signal: str = "SIGKILL"
 
 
 @dataclass
@@ -219,7 +223,8 @@ class Group:
             self._stuck |= {peer.rank for peer in self.members} if collective else {member.rank}
         elif fault.error == "crash":
             self._stuck.add(member.rank)
-            self._hand_out(self.session.handle(Lost(member.rank, member.incarnation, "killed by signal 9"), self.now))
+            lost = Lost(member.rank, member.incarnation, death_by_signal(fault.signal))
+            self._hand_out(self.session.handle(lost, self.now))
         elif fault.error == "wrong":
             self._ask(member, member.question(canary_ok=False))
         elif fault.phase in (Phase.WARMUP, Phase.CAPTURE):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ascend_serve.capture.messages import CaptureResult, Join, Leave, Lost
 from ascend_serve.capture.roster import Roster
+from ascend_serve.graph.death import death_by_signal
 from ascend_serve.graph.keys import GraphKey
 from ascend_serve.graph.modes import GraphMode
 
@@ -42,7 +43,7 @@ def test_a_fresh_process_takes_the_place_of_the_old_one() -> None:
 
 def test_a_lost_rank_is_said_to_be() -> None:
     roster = Roster()
-    for message in (Join(0, 0, "node-a"), Lost(0, 0, "killed")):
+    for message in (Join(0, 0, "node-a"), Lost(0, 0, death_by_signal("SIGKILL"))):
         roster.note(message)
     assert roster.rows([])[0]["state"] == "lost"
 

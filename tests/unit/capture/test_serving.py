@@ -11,11 +11,13 @@ from ascend_serve.capture.deadlines import Deadlines
 from ascend_serve.capture.driver import CaptureDriver
 from ascend_serve.capture.messages import Join, Lost, Propose, Seal
 from ascend_serve.capture.outcome import Outcome, OutcomeKind
+from ascend_serve.graph.death import death_by_signal
 from ascend_serve.graph.modes import GraphMode, OnFailure, RuntimeName
 from ascend_serve.graph.plan import GraphRequest, Proposal
 
 REQUEST = GraphRequest(RuntimeName.EAGER, GraphMode.NONE, (), max_num_seqs=8)
 PROPOSAL = Proposal((RuntimeName.EAGER,), GraphMode.NONE, ())
+KILLED = death_by_signal("SIGKILL")
 INCARNATION = 3
 """Of workers that come after those of earlier groups."""
 
@@ -38,12 +40,12 @@ def test_a_rank_that_is_lost_is_named_to_whoever_waits_for_it() -> None:
         waiting = asyncio.create_task(driver.loss())
         await asyncio.sleep(0)
         assert not waiting.done()
-        await driver.tell(Lost(1, INCARNATION, "its worker process ended"))
+        await driver.tell(Lost(1, INCARNATION, KILLED, final=True))
         return await asyncio.wait_for(waiting, 10)
 
     reason = asyncio.run(scenario())
     assert "rank 1 (node-1) in serve" in reason
-    assert "its worker process ended" in reason
+    assert "ended by SIGKILL" in reason
 
 
 def test_an_abort_is_told_with_its_remedy_to_whoever_waits_for_it() -> None:
@@ -54,7 +56,7 @@ def test_an_abort_is_told_with_its_remedy_to_whoever_waits_for_it() -> None:
         waiting = asyncio.create_task(driver.abort())
         await joined
         assert not waiting.done()
-        await driver.tell(Lost(0, 0, "its worker process ended"))
+        await driver.tell(Lost(0, 0, KILLED))
         return await asyncio.wait_for(waiting, 10)
 
     outcome = asyncio.run(scenario())

@@ -23,6 +23,7 @@ from ascend_serve.capture.outcome import Answer, OutcomeKind
 from ascend_serve.capture.replacement import MAX_REPLACEMENTS
 from ascend_serve.capture.session import Session
 from ascend_serve.capture.state import State
+from ascend_serve.graph.death import death_by_signal
 from ascend_serve.graph.keys import GraphKey
 from ascend_serve.graph.ladder import MODES_UPWARDS, rung
 from ascend_serve.graph.modes import GraphMode, OnFailure, RuntimeName
@@ -119,8 +120,14 @@ class SessionMachine(RuleBasedStateMachine):
     def verdicts_are_lost(self, rank: int) -> None:
         self.mail.pop(rank % self.ranks, None)
 
-    @rule(rank=st.integers(0, 7), back=st.integers(0, 1), often=st.integers(0, 9))
-    def die(self, rank: int, back: int, often: int) -> None:
+    @rule(
+        rank=st.integers(0, 7),
+        back=st.integers(0, 1),
+        often=st.integers(0, 9),
+        signal=st.sampled_from(["SIGKILL", "SIGILL", "SIGBUS"]),
+        final=st.sampled_from([False, False, False, True]),
+    )
+    def die(self, rank: int, back: int, often: int, signal: str, final: bool) -> None:
         """A worker dies, or the news of an older one's death comes late."""
         if often:
             return
@@ -128,7 +135,7 @@ class SessionMachine(RuleBasedStateMachine):
         incarnation = self.members[rank].incarnation - back
         if not back:
             self.dead.add(rank)
-        self.take(self.session.handle(Lost(rank, incarnation, "killed"), self.tock()))
+        self.take(self.session.handle(Lost(rank, incarnation, death_by_signal(signal), "node", final), self.tock()))
 
     @rule(share=st.sampled_from([0.1, 0.1, 0.5, 1.0]))
     def time_passes(self, share: float) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 
@@ -15,6 +16,7 @@ from ascend_serve.emulated.npu_graph import NPUGraph, graph
 from tests.patience import PATIENCE_SECONDS
 
 UNKNOWN_AT_8 = {"rank": 1, "phase": "warmup", "size": 8, "error": "unknown"}
+IN_THREE = {"rank": 1, "phase": "seal", "error": "unknown", "processes": 3}
 
 
 def strikes(script: FaultScript, phase: str, size: int | None) -> bool:
@@ -33,12 +35,14 @@ def strikes(script: FaultScript, phase: str, size: int | None) -> bool:
         pytest.param(1, 0, "capture", 8, False, id="another phase"),
         pytest.param(1, 0, "warmup", 4, False, id="another size"),
         pytest.param(1, 1, "warmup", 8, False, id="a fresh process after a failure"),
+        pytest.param(1, 2, "seal", None, True, id="the last of three processes"),
+        pytest.param(1, 3, "seal", None, False, id="the fourth of three processes"),
     ],
 )
 def test_a_fault_strikes_where_it_is_scripted(
     rank: int, incarnation: int, phase: str, size: int, expected: bool
 ) -> None:
-    assert strikes(FaultScript([UNKNOWN_AT_8], rank, incarnation), phase, size) is expected
+    assert strikes(FaultScript([UNKNOWN_AT_8, IN_THREE], rank, incarnation), phase, size) is expected
 
 
 def test_a_fault_strikes_once() -> None:
@@ -64,21 +68,29 @@ def test_a_fault_without_size_strikes_at_the_first() -> None:
 )
 def test_errors_are_the_device_s_own(error: FaultError, kind: type[Exception], text: str) -> None:
     with pytest.raises(kind, match=text):
-        inflict(error, rank=0)
+        inflict(FaultConfig(rank=0, phase="serve", error=error))
 
 
 def test_a_slow_rank_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     slept: list[float] = []
     monkeypatch.setattr(faults.time, "sleep", slept.append)
-    inflict(FaultError.SLOW, rank=0)
+    inflict(FaultConfig(rank=0, phase="serve", error=FaultError.SLOW))
     assert slept == [faults.SLOW_SECONDS]
 
 
-@pytest.mark.parametrize(("error", "outcome"), [("crash", -9), ("hang", None)])
-def test_a_rank_crashes_or_hangs(error: str, outcome: int | None) -> None:
+@pytest.mark.parametrize(
+    ("fault", "outcome"),
+    [
+        pytest.param({"error": "crash"}, -signal.SIGKILL, id="killed"),
+        pytest.param({"error": "crash", "signal": "SIGILL"}, -signal.SIGILL, id="another signal"),
+        pytest.param({"error": "hang"}, None, id="hangs"),
+    ],
+)
+def test_a_rank_crashes_or_hangs(fault: dict[str, str], outcome: int | None) -> None:
+    fault = {"rank": 0, "phase": "seal", **fault}
     source = (
-        "from ascend_serve.emulated.faults import FaultError, inflict; print('ready', flush=True); "
-        f"inflict(FaultError('{error}'), 0)"
+        "from ascend_serve.config.schema import FaultConfig; from ascend_serve.emulated.faults import inflict; "
+        f"print('ready', flush=True); inflict(FaultConfig(**{fault}))"
     )
     with subprocess.Popen([sys.executable, "-c", source], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None

@@ -80,6 +80,52 @@ CASES = [
     pytest.param("RuntimeError", f"{HCCL} ExceptionType:[Heartbeat Lost Occurred]", FailureKind.LOST, id="HCCL peer"),
     pytest.param("RuntimeError", "[pair.cc:534] Connection closed by peer [::1]:9", FailureKind.LOST, id="gloo peer"),
     pytest.param("ActorDiedError", "The actor died unexpectedly", FailureKind.LOST, id="Ray actor"),
+    pytest.param(
+        "InductorError",
+        "InvalidCxxCompiler: No working C++ compiler found in torch._inductor.config.cpp.cxx: (None, 'g++')",
+        FailureKind.NO_COMPILER,
+        id="Inductor finds no compiler",
+    ),
+    pytest.param(
+        "RuntimeError",
+        "Failed to find C compiler. Please specify via CC environment variable",
+        FailureKind.NO_COMPILER,
+        id="Triton finds no compiler",
+    ),
+    pytest.param(
+        "InductorError",
+        "CppCompileError: C++ compile error\n\nCommand:\ng++ /tmp/with space/x.cpp\n\nOutput:\n"
+        "g++: error: /tmp/with: No such file or directory",
+        FailureKind.COMPILER_FAILED,
+        id="the compiler fails",
+    ),
+    pytest.param(
+        "RuntimeError",
+        "Insufficient space in /dev/shm for shared-memory allocation: 240 MiB required, 61 MiB free.",
+        FailureKind.SHARED_MEMORY,
+        id="vLLM finds too little shared memory",
+    ),
+    pytest.param(
+        "RuntimeError",
+        "unable to allocate shared memory(shm) for file </torch_1_2>: No space left on device (28)",
+        FailureKind.SHARED_MEMORY,
+        id="torch finds too little shared memory",
+    ),
+    pytest.param("OSError", "[Errno 28] No space left on device: '/tmp/x'", FailureKind.DISK_FULL, id="disk full"),
+    pytest.param("OSError", "AF_UNIX path too long", FailureKind.PATH_TOO_LONG, id="path of a socket"),
+    pytest.param(
+        "ZMQError",
+        'ipc path "/tmp/x" is longer than 107 characters (sizeof(sockaddr_un.sun_path)).',
+        FailureKind.PATH_TOO_LONG,
+        id="path of a ZeroMQ socket",
+    ),
+    pytest.param(
+        "FileNotFoundError", "No such file or directory: m.safetensors", FailureKind.FILE_ACCESS, id="weights missing"
+    ),
+    pytest.param("PermissionError", "[Errno 13] Permission denied: 'm'", FailureKind.FILE_ACCESS, id="not readable"),
+    pytest.param(
+        "RuntimeError", f"{STREAMS}\nNo such file or directory", FailureKind.STREAM_EXHAUSTED, id="the device first"
+    ),
     pytest.param("RuntimeError", "device says no", FailureKind.UNKNOWN, id="no signature"),
     pytest.param("RuntimeError", "[PID: 507015] device says no", FailureKind.UNKNOWN, id="process id is no code"),
     pytest.param("RuntimeError", "pid=107027: device says no", FailureKind.UNKNOWN, id="process id, other form"),
@@ -147,6 +193,25 @@ FIRST = [
 @pytest.mark.parametrize(("text", "line"), FIRST)
 def test_first_error(text: str, line: str) -> None:
     assert first_error(text) == line
+
+
+ADVICE = [
+    pytest.param(FailureKind.UNKNOWN, True, "graph.mode=NONE", id="unknown in a graph"),
+    pytest.param(FailureKind.UNKNOWN, False, "did not come from a capture", id="unknown elsewhere"),
+    pytest.param(FailureKind.NO_COMPILER, False, "g++", id="no compiler"),
+    pytest.param(FailureKind.COMPILER_FAILED, False, "TMPDIR", id="compiler failed"),
+    pytest.param(FailureKind.SHARED_MEMORY, False, "--shm-size", id="shared memory"),
+    pytest.param(FailureKind.DISK_FULL, False, "df -h", id="disk full"),
+    pytest.param(FailureKind.PATH_TOO_LONG, False, "TMPDIR", id="path too long"),
+    pytest.param(FailureKind.FILE_ACCESS, False, "chmod", id="file access"),
+]
+
+
+@pytest.mark.parametrize(("kind", "in_graph", "advice"), ADVICE)
+def test_advice(kind: FailureKind, in_graph: bool, advice: str) -> None:
+    failure = Failure(kind, "rank 0 in propose", key=GraphKey(GraphMode.FULL, 8) if in_graph else None)
+    assert advice in failure.advice
+    assert in_graph or "graph.mode" not in failure.advice
 
 
 def test_what_was_recorded_calls_for_fresh_processes() -> None:

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from ascend_serve import errors
 from ascend_serve.errors import AscendServeError
-from ascend_serve.serving.root_cause import last_error
+from ascend_serve.serving.root_cause import core_death, last_error, start_error
 from ascend_serve.serving.start_failure import marked, unmarked
 
 VLLM_LOG = """\
@@ -32,6 +34,51 @@ RuntimeError: Engine core initialization failed. See root cause above. Failed co
 )
 def test_finds_the_cause_in_a_log(log: str, cause: str | None) -> None:
     assert last_error(log.splitlines(keepends=True)) == cause
+
+
+CORE = "Engine core initialization failed. See root cause above. Failed core proc(s): "
+
+
+@pytest.mark.parametrize(
+    ("codes", "text"),
+    [
+        pytest.param("{'EngineCore_DP0': -7}", "the engine core was ended by SIGBUS (bus error)", id="a signal"),
+        pytest.param("{'EngineCore_DP0': 1, 'EngineCore_DP1': -9}", "the engine core was ended by SIGKILL", id="one"),
+        pytest.param("{'EngineCore_DP0': 1}", "", id="an error, which the log has"),
+        pytest.param("{}", "", id="none has ended"),
+    ],
+)
+def test_an_engine_core_that_a_signal_ended_is_named(codes: str, text: str) -> None:
+    death = core_death(CORE + codes)
+    assert (death is not None) == bool(text)
+    assert text in (death.text if death is not None else "")
+
+
+@pytest.mark.parametrize(
+    ("said", "log", "problem", "remedy"),
+    [
+        pytest.param(
+            f"{CORE}{{'EngineCore_DP0': -7}}", "", "ended by SIGBUS", "--shm-size", id="shared memory ran out"
+        ),
+        pytest.param(
+            CORE,
+            "RuntimeError: Insufficient space in /dev/shm for a: 160 MiB required, 64 MiB free.",
+            "160 MiB required",
+            "--shm-size",
+            id="shared memory is too small",
+        ),
+        pytest.param(
+            CORE, "FileNotFoundError: No such file: /m/model.safetensors", "/m/model.safetensors", "chmod", id="weights"
+        ),
+        pytest.param(CORE, "ValueError: no such block size", "no such block size", "", id="vLLM's own words suffice"),
+    ],
+)
+def test_an_engine_that_did_not_start_tells_what_to_do(said: str, log: str, problem: str, remedy: str) -> None:
+    error = start_error(RuntimeError(said), last_error(log.splitlines()), [Path("/tmp/core.err")])
+    assert problem in error.problem
+    assert error.remedy.endswith("The whole story is in /tmp/core.err.")
+    assert error.remedy.startswith("The whole story") == (not remedy)
+    assert remedy in error.remedy
 
 
 @pytest.mark.parametrize("kind", ["ConfigError", "CaptureError", "EngineError", "ModelError"])
