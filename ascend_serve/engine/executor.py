@@ -21,12 +21,12 @@ from vllm.v1.kv_cache_interface import KVCacheConfig
 from ascend_serve.capture.driver import ensure_driver
 from ascend_serve.capture.messages import Lost
 from ascend_serve.capture.outcome import Outcome, OutcomeKind
+from ascend_serve.cluster.worker_death import WorkerDeath, death_of, death_of_actor, is_of
 from ascend_serve.engine.histogram import DecodeHistogram
 from ascend_serve.engine.memory import PlanMemory
 from ascend_serve.engine.node_worker import use_node_workers
 from ascend_serve.engine.request import capture_deadlines, graph_request
 from ascend_serve.engine.settings import prepare_fresh_workers, read_settings
-from ascend_serve.engine.worker_death import WorkerDeath, death_of, death_of_actor
 from ascend_serve.engine.xlite import ask_ranks, follow_plan, settle_runtime
 from ascend_serve.errors import CaptureError, EngineError
 from ascend_serve.graph.plan import CapturePlan
@@ -177,7 +177,7 @@ class LockstepRayExecutor(RayExecutorV2):
         try:
             super()._init_executor()
         except RayActorError as error:
-            loading = [handle for handle in self.ray_worker_handles if handle.actor._actor_id.hex() == error.actor_id]
+            loading = [handle for handle in self.ray_worker_handles if is_of(error, handle.actor)]
             if not loading:
                 raise
             lost = self._lost(loading[0].rank, death_of_actor(error, loading[0].node_id), final=True)

@@ -115,6 +115,7 @@ _TOLD_SIGNAL = re.compile(r"receives a (SIG[A-Z]+)")
 _EXIT_CODE = re.compile(r"exit code (\d+)")
 _NATIVE_CALL = re.compile(r"^(?:PC: )?\s*@\s+0x[0-9a-f]+\s+\S+\s+(?!\(unknown\))(\S.*)$")
 _PYTHON_CALL = re.compile(r'^\s+File "(.+)", line (\d+) in (.+)$')
+_PACKAGES = re.compile(r"^.*/(site|dist)-packages/")
 _NOISE = re.compile(
     r"^(:(job_id|actor_name|task_name):|Extension modules:|\[.* E \d+ \d+\] logging\.cc|.*\bresource_tracker\b|$)"
 )
@@ -203,7 +204,7 @@ def _calls(dump: Sequence[str]) -> tuple[str, ...]:
     native = [found[1].strip() for line in dump if (found := _NATIVE_CALL.match(line))]
     python = [found for line in _crashed_thread(dump) if (found := _PYTHON_CALL.match(line))]
     innermost = list(dict.fromkeys(native))[:_MOST_NATIVE_CALLS]
-    return (*innermost, *(f"{call[3]} ({call[1]}:{call[2]})" for call in python))[:MOST_LINES]
+    return (*innermost, *(f"{call[3]} ({_PACKAGES.sub('', call[1])}:{call[2]})" for call in python))[:MOST_LINES]
 
 
 def _crashed_thread(dump: Sequence[str]) -> Sequence[str]:

@@ -178,7 +178,9 @@ TORCH = (
 """Names of torch that recording and replay use, most of them private and compiled: they are looked up, not read."""
 
 RAY: Table = {
-    "ray._private.worker": ("text:_temp_dir",),
+    "ray._private.worker": ("_global_node", "text:_temp_dir"),
+    "ray._private.node": ("Node.get_logs_dir_path(self)",),
+    "ray.actor": ("ActorHandle._actor_id",),
     "ray.serve._private.replica": ("text:__serve_build_asgi_app__",),
 }
 """Private names of Ray, in ``cluster/`` and ``serving/``."""

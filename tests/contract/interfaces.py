@@ -146,6 +146,8 @@ VLLM: Table = {
         "RayWorkerProc._init_kwargs",
         "RayWorkerProc.initialize_worker",
         "WORKER_SPECIFIC_ENV_VARS",
+        "RayWorkerHandle.actor",
+        "RayWorkerHandle.node_id",
         "RayWorkerHandle.rank",
         "RayWorkerHandle.run_ref",
     ),

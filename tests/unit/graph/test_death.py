@@ -100,17 +100,17 @@ def test_a_crash_is_told_by_its_innermost_calls() -> None:
     assert death.story.splitlines() == [
         "  its log on that node, /tmp/ray/worker-1-2-8706.err, says:",
         "    cpu_attention::AttentionMainLoop<>::operator()()",
-        "    cpu_attention (/site-packages/vllm/_custom_ops.py:12)",
-        "    forward (/site-packages/vllm/attention.py:340)",
-        "    __call__ (/site-packages/torch/module.py:1)",
-        "    forward (/site-packages/vllm/qwen3.py:99)",
+        "    cpu_attention (vllm/_custom_ops.py:12)",
+        "    forward (vllm/attention.py:340)",
+        "    __call__ (torch/module.py:1)",
+        "    forward (vllm/qwen3.py:99)",
     ]
 
 
 def test_the_thread_that_crashed_counts_whatever_stands_before_it() -> None:
     other = 'Thread 0x00007f1 (most recent call first):\n  File "idle.py", line 1 in wait\n\nCurrent thread 0x00007f2:'
     words = last_words(log(*crash("SIGSEGV", "Segmentation fault", other)))
-    assert words[1] == "cpu_attention (/site-packages/vllm/_custom_ops.py:12)"
+    assert words[1] == "cpu_attention (vllm/_custom_ops.py:12)"
     assert not any("idle.py" in line for line in words)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ascend_serve.engine.worker_death import read_log
+from ascend_serve.cluster.worker_death import read_log
 
 
 def write(folder: Path, name: str, text: str, changed: float = 0.0) -> Path:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from ray.actor import ActorHandle
 from ray.exceptions import RayActorError, RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -55,6 +56,11 @@ def death_of(run: Any, node_id: str) -> WorkerDeath:
         cause = error.cause or error
         return WorkerDeath(failed_loop(type(cause).__name__, str(cause)))
     return WorkerDeath(ended_loop())
+
+
+def is_of(error: RayActorError, actor: ActorHandle) -> bool:
+    """Whether ``error`` tells of the death of ``actor``, whose id is private in Ray 2.60.0."""
+    return bool(error.actor_id == actor._actor_id.hex())
 
 
 def death_of_actor(error: RayActorError, node_id: str) -> WorkerDeath:
