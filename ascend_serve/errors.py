@@ -5,8 +5,8 @@ Every error carries what was wrong and what to do next; the command line prints 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Self
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
 
 
 class AscendServeError(Exception):
@@ -73,6 +73,44 @@ class CaptureError(AscendServeError):
 
 class EngineError(AscendServeError):
     """The engine did not start or died."""
+
+
+class RequestError(AscendServeError):
+    """A request that the engine did not answer: the error that an HTTP client gets, for those who have a handle.
+
+    Attributes:
+        status: Its HTTP status.
+        body: Its body, in the shape of OpenAI's.
+        retry_after: Seconds after which to try again, where the engine is being replaced.
+    """
+
+    def __init__(
+        self,
+        problem: str,
+        remedy: str = "",
+        *,
+        status: int = 500,
+        body: Mapping[str, Any] | None = None,
+        retry_after: int | None = None,
+    ) -> None:
+        super().__init__(problem, remedy)
+        # Ray takes what a class has for the error's own, so these are the instance's.
+        self.status = status
+        self.body = body or {}
+        self.retry_after = retry_after
+
+    @classmethod
+    def of(cls, body: Mapping[str, Any], status: int | None = None, retry_after: int | None = None) -> Self:
+        """Make it from an answer.
+
+        Args:
+            body: As above, or with the ``detail`` that FastAPI writes.
+            status: When not given, the code in ``body``.
+            retry_after: As above.
+        """
+        told = body.get("error") or {"message": body.get("detail"), "code": status}
+        code = status or int(told.get("code") or 500)
+        return cls(str(told.get("message")), status=code, body={"error": told}, retry_after=retry_after)
 
 
 class AgreementError(CaptureError):

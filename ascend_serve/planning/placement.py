@@ -68,7 +68,7 @@ def plan_placement(
         PlanError: The replica does not fit on the described machines, with the arithmetic.
         ClusterError: It does not fit on ``nodes``.
     """
-    offers = _described(config) if nodes is None else nodes
+    offers = described_offers(config) if nodes is None else nodes
     try:
         placement = placement_bundles(config.parallel, offers)
     except ClusterError as error:
@@ -87,7 +87,8 @@ def plan_placement(
     return planned, placement.notes
 
 
-def _described(config: AscendServeConfig) -> list[NodeOffer]:
+def described_offers(config: AscendServeConfig) -> list[NodeOffer]:
+    """What the machines offer that the configuration describes."""
     if config.emulated.npus:
         return [NodeOffer("node-0", "node-0", config.emulated.npus)]
     nodes = [f"node-{index}" for index in range(config.hardware.nodes)]

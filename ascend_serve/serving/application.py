@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import ray
@@ -23,6 +23,7 @@ from ascend_serve.telemetry.metrics import ReplicaMetrics
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
+    from ascend_serve.serving.handle_api import Answer, Body
     from ascend_serve.telemetry.report import GraphReport
 
 _UNLIMITED = 2**31 - 1
@@ -36,9 +37,8 @@ _DEFAULTS: dict[str, Any] = {
 """Options of the deployment that differ from Serve's defaults; ``serving.deployment`` wins."""
 
 
-@serve.ingress()
-class OpenAIReplica:
-    """One engine with vLLM's OpenAI application; there is no other way in than HTTP.
+class EngineReplica:
+    """One engine, which other deployments of an application ask over their handle.
 
     Args:
         config: What to serve.
@@ -46,7 +46,6 @@ class OpenAIReplica:
         group: Name of the deployment's capture groups; each replica adds its own.
         started: When the user asked for it, in seconds since the epoch.
         reservation: What each replica holds.
-        keys: API keys that clients may use; without one everybody may ask.
     """
 
     async def __init__(  # type: ignore[misc]  # Serve awaits it.
@@ -57,12 +56,12 @@ class OpenAIReplica:
         *,
         started: float,
         reservation: Reservation,
-        keys: Sequence[SecretStr],
     ) -> None:
         from ascend_serve.serving.engine import OpenAIEngine
+        from ascend_serve.serving.handle_api import HandleApi
         from ascend_serve.serving.supervisor import Supervisor
 
-        self._limits = (keys, config.serving.max_body_bytes)
+        self._max_body_bytes = config.serving.max_body_bytes
         try:
             self._engine = await OpenAIEngine.start(
                 config,
@@ -77,12 +76,25 @@ class OpenAIReplica:
         metrics = ReplicaMetrics()
         metrics.show(await self._engine.report())
         self._supervisor = Supervisor(self._engine, config.serving.health, metrics)
+        self._api = HandleApi(self._guarded_app())
 
-    async def __serve_build_asgi_app__(self) -> ASGIApp:
+    def _guarded_app(self, keys: Sequence[SecretStr] = ()) -> ASGIApp:
         from ascend_serve.serving.gate import Gate
         from ascend_serve.serving.guard import guarded
 
-        return guarded(Gate(self._engine.app, self._supervisor), *self._limits)
+        return guarded(Gate(self._engine.app, self._supervisor), keys, self._max_body_bytes)
+
+    async def chat(self, request: Body) -> Answer:
+        """Answer the body of a chat request; see `HandleApi.ask`."""
+        return await self._api.ask("/v1/chat/completions", request)
+
+    async def completions(self, request: Body) -> Answer:
+        """Answer the body of a completions request; see `HandleApi.ask`."""
+        return await self._api.ask("/v1/completions", request)
+
+    async def embeddings(self, request: Body) -> Answer:
+        """Answer the body of an embeddings request, where the model embeds; see `HandleApi.ask`."""
+        return await self._api.ask("/v1/embeddings", request)
 
     async def check_health(self) -> None:
         """Serve's health check: an engine that does not come back makes the replica unhealthy."""
@@ -99,6 +111,24 @@ class OpenAIReplica:
             self._engine.shutdown()
 
 
+@serve.ingress()
+class OpenAIReplica(EngineReplica):
+    """An engine that answers HTTP too, with vLLM's OpenAI application.
+
+    Args:
+        args: As of `EngineReplica`.
+        keys: API keys that clients may use; without one everybody may ask. A handle needs none.
+        options: As of `EngineReplica`.
+    """
+
+    async def __init__(self, *args: Any, keys: Sequence[SecretStr], **options: Any) -> None:  # type: ignore[misc]
+        self._keys = keys
+        await super().__init__(*args, **options)
+
+    async def __serve_build_asgi_app__(self) -> ASGIApp:
+        return self._guarded_app(self._keys)
+
+
 def build_application(
     config: AscendServeConfig,
     plan: DeploymentPlan,
@@ -106,7 +136,8 @@ def build_application(
     *,
     group: str,
     started: float,
-    keys: Sequence[SecretStr] = (),
+    keys: Sequence[SecretStr] | None = (),
+    runtime_env: Mapping[str, Any] | None = None,
 ) -> serve.Application:
     """Describe the application for Ray Serve.
 
@@ -116,22 +147,24 @@ def build_application(
         nodes: What the nodes of the cluster offer.
         group: Name of the capture groups; unique per version of the application.
         started: When the user asked for it, in seconds since the epoch.
-        keys: API keys that clients may use; without one everybody may ask.
+        keys: API keys that clients may use; without one everybody may ask. ``None`` leaves HTTP out.
+        runtime_env: Runtime environment of the job, where this process is not connected to Ray yet.
 
     Raises:
         ClusterError: The cluster has too few NPUs for the replicas that it starts with.
     """
     reservation = Reservation.of(config.parallel, nodes, replicas=first_replicas(config))
     deployment = serve.deployment(
-        OpenAIReplica,
+        EngineReplica if keys is None else OpenAIReplica,
         name=DEPLOYMENT,
-        ray_actor_options={"num_cpus": 1, "runtime_env": replica_runtime_env(config)},
+        ray_actor_options={"num_cpus": 1, "runtime_env": replica_runtime_env(config, runtime_env)},
         placement_group_bundles=list(reservation.bundles),
         placement_group_strategy=reservation.strategy,
         max_constructor_retry_count=1,
         **_DEFAULTS | config.serving.deployment,
     )
-    return deployment.bind(config, plan, group, started=started, reservation=reservation, keys=keys)
+    own = {} if keys is None else {"keys": keys}
+    return deployment.bind(config, plan, group, started=started, reservation=reservation, **own)
 
 
 def first_replicas(config: AscendServeConfig) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import Any
 
 import ray
@@ -35,12 +36,16 @@ def engine_environment(config: AscendServeConfig) -> dict[str, str]:
     return env
 
 
-def replica_runtime_env(config: AscendServeConfig) -> dict[str, Any]:
+def replica_runtime_env(config: AscendServeConfig, job: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """The runtime environment of a replica: that of the job that deploys it, and `engine_environment` on top.
 
     Serve itself passes on a job's working directory, but neither its variables nor its packages.
+
+    Args:
+        config: What to serve.
+        job: The job's, where this process is not connected to Ray yet.
     """
-    job = dict(ray.get_runtime_context().runtime_env)
+    job = dict(ray.get_runtime_context().runtime_env) if ray.is_initialized() else job or {}
     return {**job, "env_vars": {**job.get("env_vars", {}), **engine_environment(config)}}
 
 

@@ -18,8 +18,8 @@ def check_model(config: AscendServeConfig) -> None:
     Raises:
         ModelError: It does not, with what is missing.
     """
+    check_built_in(config)
     if config.model.is_built_in:
-        _check_emulated(config)
         return
     folder = Path(config.model.path)
     if not folder.is_dir():
@@ -35,8 +35,13 @@ _MODEL_REMEDY = (
 )
 
 
-def _check_emulated(config: AscendServeConfig) -> None:
-    if not config.emulated.npus:
+def check_built_in(config: AscendServeConfig) -> None:
+    """Make sure that the built-in model is asked for on emulated NPUs alone.
+
+    Raises:
+        ModelError: It is not.
+    """
+    if config.model.is_built_in and not config.emulated.npus:
         raise ModelError(
             f"model.path: {BUILT_IN_MODEL} is the small model of the emulated NPU, and emulated.npus is 0",
             f"Set emulated.npus={config.parallel.world_size}, or model.path to the folder of a model "

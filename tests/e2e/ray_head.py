@@ -140,10 +140,12 @@ def ray_head(npus: int) -> Iterator[RayHead]:
 
 
 @contextlib.contextmanager
-def started(command: Sequence[object], env: dict[str, str], log: object) -> Iterator[psutil.Process]:
+def started(
+    command: Sequence[object], env: dict[str, str], log: object, cwd: Path | None = None
+) -> Iterator[psutil.Popen]:
     """Run a command that blocks, and end it with all its descendants."""
     words = [str(word) for word in command]
-    process = psutil.Popen(words, env=env, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+    process = psutil.Popen(words, env=env, cwd=cwd, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
     try:
         yield process
     finally:

@@ -86,10 +86,11 @@ def test_a_server_whose_npus_are_taken_says_so(head: RayHead, config: Callable[[
     assert_nothing_is_left(head)
 
 
-def test_a_server_without_waiting_until_it_is_stopped(head: RayHead, config: Callable[[int], Path]) -> None:
+def test_the_demo_without_waiting_until_it_is_stopped(head: RayHead) -> None:
     port = free_port()
     name = ("--no-wait", "--submission-id", "server")
-    submitted = head.ray(*SUBMIT, *name, "--", "python", "launch/serve.py", str(config(port)))
+    entry = ("python", "launch/serve.py", "configs/demo.yaml", f"serving.port={port}")
+    submitted = head.ray(*SUBMIT, *name, "--", *entry)
     assert submitted.returncode == 0, submitted.stdout
     assert wait_until(lambda: "curl " in head.ray("job", "logs", "server").stdout)
     body = {"model": "demo", "prompt": "Hello", "max_tokens": 4}
@@ -99,6 +100,9 @@ def test_a_server_without_waiting_until_it_is_stopped(head: RayHead, config: Cal
     stopped = head.ray("job", "stop", "server")
     assert stopped.returncode == 0, stopped.stdout
     assert "was stopped" in head.ray("job", "status", "server").stdout
+    log = head.ray("job", "logs", "server").stdout
+    assert "SIGTERM received" not in log
+    assert "Traceback" not in log
     assert_nothing_is_left(head)
     with pytest.raises(httpx.ConnectError):
         httpx.get(f"http://127.0.0.1:{port}/health")

@@ -1,0 +1,160 @@
+"""``serve run``, and an application of somebody else's with our deployment in it, on one cluster with emulated NPUs."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.e2e.ray_head import BIN, ROOT, RayHead, ray_head, started, wait_until
+from tests.ports import free_port
+
+pytestmark = pytest.mark.timeout(1800)
+
+START_SECONDS = 600.0
+RESTART_SECONDS = 300.0
+COMPOSITION = re.compile(r"^```python\n(# my_app\.py\n.*?)^```", re.DOTALL | re.MULTILINE)
+
+SERVE_RUN = (
+    "serve run ascend_serve.serving.builder:build config=configs/demo.yaml parallel.tensor_parallel_size=1 "
+    "--name plain --route-prefix /plain"
+)
+COMPOSED = "serve run my_app:build config=configs/demo.yaml --name composed --route-prefix /composed"
+
+
+class Ways:
+    """Both applications, behind one server.
+
+    Args:
+        head: The cluster.
+        port: Of the server.
+    """
+
+    def __init__(self, head: RayHead, port: int) -> None:
+        self.env = head.env | {"RAY_ADDRESS": head.address}
+        self.url = f"http://127.0.0.1:{port}"
+
+    def serve(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Run `serve` to its end."""
+        line = [BIN / "serve", *words]
+        return subprocess.run(line, cwd=ROOT, env=self.env, capture_output=True, text=True, check=False)
+
+    def client(self, name: str) -> httpx.Client:
+        return httpx.Client(base_url=f"{self.url}/{name}", timeout=120)
+
+    def answers(self, name: str, path: str) -> bool:
+        try:
+            return httpx.get(f"{self.url}/{name}{path}", timeout=60).is_success
+        except httpx.TransportError:
+            return False
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the application that the documents show."""
+    folder = tmp_path_factory.mktemp("app")
+    found = COMPOSITION.search((ROOT / "docs" / "operations.md").read_text())
+    assert found is not None
+    (folder / "my_app.py").write_text(found[1])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def ways(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ways]:
+    logs = tmp_path_factory.mktemp("logs")
+    with ray_head(npus=4) as head, ExitStack() as running:
+        port = free_port()
+        ways = Ways(head, port)
+        begun = ways.serve("start", "--http-host", "127.0.0.1", "--http-port", str(port))
+        assert begun.returncode == 0, begun.stderr
+        composed = f"{COMPOSED} --app-dir {folder} --working-dir {folder}"
+        for name, line, path in (("plain", SERVE_RUN, "/health"), ("composed", composed, "/report")):
+            words: Sequence[object] = [BIN / "serve", *line.split()[1:]]
+            process = running.enter_context(started(words, ways.env, (logs / name).open("w"), cwd=ROOT))
+            wait_until(lambda: ways.answers(name, path) or process.poll() is not None, START_SECONDS)  # noqa: B023
+            assert ways.answers(name, path), (logs / name).read_text()
+        yield ways
+
+
+def test_serve_run_serves_the_openai_api(ways: Ways) -> None:
+    with ways.client("plain") as client:
+        answer = client.post("/v1/completions", json={"model": "demo", "prompt": "Hello", "max_tokens": 4})
+        assert answer.json()["usage"]["completion_tokens"] == 4
+        assert client.get("/graph/report").json()["effective_mode"] == "FULL_DECODE_ONLY"
+
+
+def test_an_application_of_ones_own_asks_over_the_handle(ways: Ways) -> None:
+    question = {"question": "Hello"}
+    with ways.client("composed") as client:
+        answer = client.post("/ask", params=question)
+        assert answer.status_code == 200
+        assert answer.json()
+        with client.stream("POST", "/tell", params=question) as told:
+            parts = list(told.iter_text())
+        assert "".join(parts) == answer.json()
+        assert client.get("/report").json()["effective_mode"] == "FULL_DECODE_ONLY"
+
+
+def test_an_error_of_the_engine_is_one_of_the_applications(ways: Ways) -> None:
+    with ways.client("composed") as client:
+        refused = client.post("/ask", params={"question": "too long " * 500})
+    assert refused.status_code == 400
+    assert "maximum context length" in refused.json()["error"]["message"]
+
+
+def test_what_a_user_can_act_on_has_no_traceback(ways: Ways) -> None:
+    build = ("run", "ascend_serve.serving.builder:build", "config=configs/demo.yaml")
+    too_few = ways.serve(*build, "parallel.tensor_parallel_size=8")
+    assert too_few.returncode == 1
+    assert "Error: The replica needs 8 NPUs" in too_few.stderr
+    unknown = ways.serve(*build, "graph.mdoe=FULL")
+    assert "Did you mean graph.mode?" in unknown.stderr
+    unreachable = ways.serve(*build, "--address", f"127.0.0.1:{free_port()}")
+    assert "cannot be used" in unreachable.stderr
+    assert "Traceback" not in too_few.stderr + unknown.stderr + unreachable.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("document", "heading", "prefix"),
+    [("README.md", "Inside Ray Serve", ""), ("docs/operations.md", "Applications by Serve's own tools", "/demo")],
+    ids=["README", "operations"],
+)
+def test_from_python(ways: Ways, document: str, heading: str, prefix: str) -> None:
+    section = (ROOT / document).read_text().split(f"## {heading}\n")[1].split("\n## ")[0]
+    (program,) = re.findall(r"^```python\n(.*?)^```", section, re.DOTALL | re.MULTILINE)
+    words = [sys.executable, "-c", program]
+    done = subprocess.run(words, cwd=ROOT, env=ways.env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    request = {"model": "demo", "prompt": "Hello", "max_tokens": 4}
+    answer = httpx.post(f"{ways.url}{prefix}/v1/completions", json=request, timeout=120)
+    assert answer.json()["usage"]["completion_tokens"] == 4
+
+
+@pytest.mark.slow
+def test_while_the_engine_restarts_a_handle_gets_503_as_clients_do(ways: Ways) -> None:
+    def ask() -> httpx.Response:
+        with ways.client("composed") as client:
+            return client.post("/ask", params={"question": "Hello"})
+
+    with ways.client("composed") as client:
+        pid = client.get("/report").json()["ranks"][0]["pid"]
+    os.kill(pid, signal.SIGKILL)
+    answers: list[Any] = []
+
+    def refused() -> bool:
+        answers.append(ask())
+        return bool(answers[-1].status_code == 503)
+
+    assert wait_until(refused, RESTART_SECONDS)
+    assert "being replaced" in answers[-1].json()["error"]["message"]
+    assert wait_until(lambda: ask().status_code == 200, RESTART_SECONDS)
