@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -15,14 +14,13 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.e2e.ray_head import BIN, ROOT, RayHead, ray_head, started, wait_until
+from tests.documents import text_of
+from tests.e2e.ray_head import BIN, ROOT, RayHead, ray_head, started
+from tests.patience import PATIENCE_SECONDS, wait_until
 from tests.ports import free_port
 
 pytestmark = pytest.mark.timeout(1800)
 
-START_SECONDS = 600.0
-RESTART_SECONDS = 300.0
-COMPOSITION = re.compile(r"^```python\n(# my_app\.py\n.*?)^```", re.DOTALL | re.MULTILINE)
 
 SERVE_RUN = (
     "serve run ascend_serve.serving.builder:build config=configs/demo.yaml parallel.tensor_parallel_size=1 "
@@ -49,11 +47,11 @@ class Ways:
         return subprocess.run(line, cwd=ROOT, env=self.env, capture_output=True, text=True, check=False)
 
     def client(self, name: str) -> httpx.Client:
-        return httpx.Client(base_url=f"{self.url}/{name}", timeout=120)
+        return httpx.Client(base_url=f"{self.url}/{name}", timeout=PATIENCE_SECONDS)
 
     def answers(self, name: str, path: str) -> bool:
         try:
-            return httpx.get(f"{self.url}/{name}{path}", timeout=60).is_success
+            return httpx.get(f"{self.url}/{name}{path}", timeout=PATIENCE_SECONDS).is_success
         except httpx.TransportError:
             return False
 
@@ -62,9 +60,7 @@ class Ways:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the application that the documents show."""
     folder = tmp_path_factory.mktemp("app")
-    found = COMPOSITION.search((ROOT / "docs" / "operations.md").read_text())
-    assert found is not None
-    (folder / "my_app.py").write_text(found[1])
+    (folder / "my_app.py").write_text(text_of("docs/operations.md: Composition (python)"))
     return folder
 
 
@@ -80,7 +76,7 @@ def ways(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Way
         for name, line, path in (("plain", SERVE_RUN, "/health"), ("composed", composed, "/report")):
             words: Sequence[object] = [BIN / "serve", *line.split()[1:]]
             process = running.enter_context(started(words, ways.env, (logs / name).open("w"), cwd=ROOT))
-            wait_until(lambda: ways.answers(name, path) or process.poll() is not None, START_SECONDS)  # noqa: B023
+            wait_until(lambda: ways.answers(name, path) or process.poll() is not None)  # noqa: B023
             assert ways.answers(name, path), (logs / name).read_text()
         yield ways
 
@@ -125,19 +121,26 @@ def test_what_a_user_can_act_on_has_no_traceback(ways: Ways) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("document", "heading", "prefix"),
-    [("README.md", "Inside Ray Serve", ""), ("docs/operations.md", "Applications by Serve's own tools", "/demo")],
-    ids=["README", "operations"],
+    ("block", "prefix"),
+    [
+        pytest.param("README.md: Inside Ray Serve (python)", "", id="README"),
+        pytest.param("docs/operations.md: Applications by Serve's own tools (python)", "/demo", id="operations"),
+    ],
 )
-def test_from_python(ways: Ways, document: str, heading: str, prefix: str) -> None:
-    section = (ROOT / document).read_text().split(f"## {heading}\n")[1].split("\n## ")[0]
-    (program,) = re.findall(r"^```python\n(.*?)^```", section, re.DOTALL | re.MULTILINE)
-    words = [sys.executable, "-c", program]
+def test_from_python(ways: Ways, block: str, prefix: str) -> None:
+    words = [sys.executable, "-c", text_of(block)]
     done = subprocess.run(words, cwd=ROOT, env=ways.env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     request = {"model": "demo", "prompt": "Hello", "max_tokens": 4}
-    answer = httpx.post(f"{ways.url}{prefix}/v1/completions", json=request, timeout=120)
+    answer = httpx.post(f"{ways.url}{prefix}/v1/completions", json=request, timeout=PATIENCE_SECONDS)
     assert answer.json()["usage"]["completion_tokens"] == 4
+
+
+@pytest.mark.slow
+def test_the_doctor_of_a_cluster_with_emulated_npus(ways: Ways) -> None:
+    words = [BIN / "ascend-serve", "doctor", "configs/demo.yaml"]
+    done = subprocess.run(words, cwd=ROOT, env=ways.env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
 
 
 @pytest.mark.slow
@@ -155,6 +158,6 @@ def test_while_the_engine_restarts_a_handle_gets_503_as_clients_do(ways: Ways) -
         answers.append(ask())
         return bool(answers[-1].status_code == 503)
 
-    assert wait_until(refused, RESTART_SECONDS)
+    assert wait_until(refused)
     assert "being replaced" in answers[-1].json()["error"]["message"]
-    assert wait_until(lambda: ask().status_code == 200, RESTART_SECONDS)
+    assert wait_until(lambda: ask().status_code == 200)
