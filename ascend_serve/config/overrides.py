@@ -13,7 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ascend_serve.config import yaml_text
 from ascend_serve.config.layers import INTERPOLATION, first_line, plain
-from ascend_serve.config.targets import KeyPath, wants_container, wants_text
+from ascend_serve.config.targets import KeyPath, may_be_text, wants_container, wants_text
 from ascend_serve.errors import ConfigError
 
 Overrides = str | Sequence[str] | Mapping[str, Any]
@@ -89,11 +89,24 @@ def _from_mapping(overrides: Mapping[str, Any]) -> Iterator[Override]:
         text = f"{key}={value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)}"
         parts = _parts(text, str(key).lstrip("+"))
         path = as_path(parts)
-        as_text = isinstance(value, str) and not wants_text(path)
         try:
-            yield _setting(text, parts, _value(text, value, path) if as_text else plain(value, path))
+            typed = _typed(text, value, path) if isinstance(value, str) else plain(value, path)
+            yield _setting(text, parts, typed)
         except TypeError as error:
             raise ConfigError(f"override {text!r}: {error}", "Give text, numbers, lists and dicts.") from error
+
+
+def _typed(text: str, value: str, path: KeyPath) -> Any:
+    """What is meant by text in a mapping: ``serve run`` hands all of a command line as text, a file means it."""
+    if wants_text(path):
+        return value
+    if not may_be_text(path):
+        return _value(text, value, path)
+    try:
+        parsed = yaml_text.parse(value, path)
+    except (yaml.YAMLError, OmegaConfBaseException):
+        return value
+    return value if isinstance(parsed, dict | list) and value.lstrip()[0] not in "[{" else parsed
 
 
 def _setting(text: str, parts: tuple[str, ...], value: Any) -> Override:

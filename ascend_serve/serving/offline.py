@@ -5,36 +5,47 @@ import ascend_serve
 with ascend_serve.Engine.from_config("configs/demo.yaml", ["graph.mode=FULL"]) as engine:
     for answer in engine.generate(["Hello", {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 8}]):
         print(answer.text)
+
+In a notebook, ``start()`` and ``close()`` take the place of the ``with`` block.
 """
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import ray
 from ray.actor import ActorHandle
 from ray.exceptions import RayActorError, RayError, RayTaskError
-from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
+from ray.util.placement_group import (
+    PlacementGroup,
+    placement_group,
+    placement_group_table,
+    remove_placement_group,
+)
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from ascend_serve.cluster.connect import Cluster, node_offers
 from ascend_serve.cluster.lease import is_given, ray_cluster
+from ascend_serve.cluster.placement import NPU
 from ascend_serve.config import AscendServeConfig, load
+from ascend_serve.config.layers import Source
+from ascend_serve.config.overrides import Overrides
 from ascend_serve.config.passthrough import check_argument_names
-from ascend_serve.errors import AscendServeError, ClusterError, EngineError
+from ascend_serve.errors import AscendServeError, ClusterError, ConfigError, EngineError
 from ascend_serve.planning import plan_deployment
 from ascend_serve.serving.environment import engine_environment
 from ascend_serve.serving.offline_replica import Answer, OfflineReplica
 from ascend_serve.serving.preflight import check_model
 from ascend_serve.serving.reservation import Reservation
 from ascend_serve.serving.session_snapshot import session_snapshot
+from ascend_serve.serving.tenancy import tenancy
 from ascend_serve.telemetry.report import GraphReport
 
 Request = str | Mapping[str, Any]
@@ -55,7 +66,8 @@ class Engine:
     """An engine for offline generation. Use it as a context manager, made by `Engine.from_config`.
 
     It runs on the Ray cluster that this process is connected to, else on the one at ``RAY_ADDRESS``, else on a local
-    one.
+    one. Several engines may be open at a time, as far as the cluster has NPUs for them. All of its methods wait; where
+    an event loop runs, ``asyncio.to_thread`` keeps it going meanwhile.
 
     Args:
         config: What to run.
@@ -64,30 +76,53 @@ class Engine:
 
     Attributes:
         cluster: The Ray cluster it runs on, inside the context.
+
+    Raises:
+        ConfigError: ``config`` is not a typed configuration.
+        PlanError: The deployment cannot work; on a given cluster that is found when the engine starts.
     """
 
     cluster: Cluster
 
     def __init__(self, config: AscendServeConfig, *, verbose: bool = False, follow: Follow | None = None) -> None:
+        if not isinstance(config, AscendServeConfig):
+            raise ConfigError(
+                f"Engine takes an AscendServeConfig, not {config!r}", "Write Engine.from_config(...) for all else."
+            )
         self._config = config
         self._follow = follow
         self._plan = None if is_given() else plan_deployment(config)
         self._group = f"{config.model.name}-{uuid.uuid4().hex[:8]}"
         self._verbose = verbose
         self._resources = ExitStack()
-        self._replica: ActorHandle
+        self._replica: ActorHandle | None = None
 
     @classmethod
-    def from_config(cls, path: str | Path, overrides: Sequence[str] = (), *, verbose: bool = False) -> Self:
+    def from_config(
+        cls, source: Source | Sequence[Source], overrides: Overrides = (), *, verbose: bool = False
+    ) -> Self:
         """Read a configuration as ``ascend-serve`` does; nothing is started yet.
+
+        Args:
+            source: The path of a YAML file, a nested mapping, or anything else that `ascend_serve.load` takes.
+            overrides: ``key=value``, one or several, or a mapping of dotted keys to values.
+            verbose: Whether the logs of all processes are shown.
 
         Raises:
             ConfigError: The configuration cannot be read or asks for something impossible.
             PlanError: The deployment cannot work; on a given cluster that is found when the context is entered.
         """
-        return cls(load(path, overrides), verbose=verbose)
+        return cls(load(source, overrides), verbose=verbose)
 
     def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def start(self) -> Self:
         """Load the model on all ranks and capture its graphs.
 
         Raises:
@@ -95,48 +130,60 @@ class Engine:
             ModelError: There is no model at ``model.path``.
             ClusterError: The cluster cannot be reached, or is too small.
             CaptureError: Capture failed and the configuration does not allow to go on.
-            EngineError: The engine did not start, for another reason.
+            EngineError: The engine did not start, for another reason; or it runs already.
         """
+        name = self._config.model.name
+        if self._replica is not None:
+            raise EngineError(f"The engine of {name} runs already", "Use it as it is, or close() it first.")
         check_model(self._config)
         check_argument_names(self._config.vllm)
         with ExitStack() as resources:
             env = engine_environment(self._config)
             cluster = ray_cluster(self._config.emulated.npus, env=env, verbose=self._verbose)
-            self.cluster = resources.enter_context(cluster)
+            self.cluster = resources.enter_context(tenancy(name, self._config.parallel.world_size, cluster))
             plan = self._plan or plan_deployment(self._config, nodes=node_offers())
-            group, reservation = resources.enter_context(_placement(self._config))
-            self._replica = _replica(self._config, group)
-            resources.callback(_stop, self._replica)
-            started = self._replica.start.remote(self._config, plan, self._group, reservation.for_ranks(group))
+            group, reservation = resources.enter_context(_placement(self._config, self._group))
+            replica = _replica(self._config, group)
+            resources.callback(_stop, replica)
+            started = replica.start.remote(self._config, plan, self._group, reservation.for_ranks(group))
             while self._follow and not ray.wait([started], timeout=_POLL_SECONDS)[0]:
                 self._follow(session_snapshot(self._group))
             _result(started)
             self._resources = resources.pop_all()
+        self._replica = replica
+        # A notebook may end without close(); what was started must not outlive it.
+        atexit.register(self.close)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """End the engine, and the local cluster with the last engine on it. Closing twice does nothing."""
+        atexit.unregister(self.close)
+        self._replica = None
         self._resources.close()
 
-    def generate(self, requests: Iterable[Request]) -> list[Answer]:
+    def generate(self, requests: Request | Iterable[Request]) -> list[Answer]:
         """Answer all requests, in their order. A request that cannot be answered has its reason in `Answer.error`.
 
+        Args:
+            requests: Prompts, or bodies of requests; a single one need not be in a list.
+
         Raises:
-            EngineError: The engine died.
+            EngineError: The engine died, or does not run.
+            TypeError: A request is neither a prompt nor a body.
         """
         return list(self.answers(requests))
 
-    def answers(self, requests: Iterable[Request]) -> Iterator[Answer]:
+    def answers(self, requests: Request | Iterable[Request]) -> Iterator[Answer]:
         """As `generate`, one answer after the other; requests are read as there is room for them.
 
         Raises:
-            EngineError: The engine died.
+            EngineError: The engine died, or does not run.
+            TypeError: A request is neither a prompt nor a body.
         """
+        replica = self._running()
         pending: deque[Any] = deque()
-        for request in requests:
-            body = {"prompt": request} if isinstance(request, str) else dict(request)
-            pending.append(self._replica.answer.remote(body))
+        for request in [requests] if isinstance(requests, str | Mapping) else requests:
+            pending.append(replica.answer.remote(_body(request)))
             if len(pending) >= _IN_FLIGHT:
                 yield _result(pending.popleft())
         while pending:
@@ -144,24 +191,51 @@ class Engine:
 
     def report(self) -> GraphReport:
         """What was asked of graph mode, what holds, and why they differ."""
-        report: GraphReport = _result(self._replica.report.remote())
+        report: GraphReport = _result(self._running().report.remote())
         return report
+
+    def _running(self) -> ActorHandle:
+        if self._replica is None:
+            raise EngineError(
+                f"The engine of {self._config.model.name} does not run",
+                "Use it inside `with ascend_serve.Engine.from_config(...) as engine:`, or call start() first.",
+            )
+        return self._replica
+
+
+def _body(request: Request) -> dict[str, Any]:
+    if isinstance(request, str):
+        return {"prompt": request}
+    if isinstance(request, Mapping):
+        return dict(request)
+    raise TypeError(f"a request is a prompt, or a mapping with prompt or messages, not {request!r}")
 
 
 @contextlib.contextmanager
-def _placement(config: AscendServeConfig) -> Iterator[tuple[PlacementGroup, Reservation]]:
+def _placement(config: AscendServeConfig, name: str) -> Iterator[tuple[PlacementGroup, Reservation]]:
     """The NPUs of the ranks, and a core for the replica in the first bundle."""
     reservation = Reservation.of(config.parallel, node_offers())
-    group = placement_group(list(reservation.bundles), strategy=reservation.strategy)
+    group = placement_group(list(reservation.bundles), strategy=reservation.strategy, name=name)
     try:
         if not group.wait(_PLACEMENT_SECONDS):
             raise ClusterError(
-                f"The cluster has {config.parallel.world_size} NPUs and a CPU for the engine, but they are not free",
-                "`ray status` tells who holds them; stop that, or wait for it.",
+                f"The cluster has {config.parallel.world_size} NPUs and a CPU for the engine, but they are not free "
+                f"after {_PLACEMENT_SECONDS:.0f} s; {_holders(name)}",
+                "Stop what holds them, or wait for it. `ray status` tells how much is in use.",
             )
         yield group, reservation
     finally:
         remove_placement_group(group)
+
+
+def _holders(name: str) -> str:
+    """The placement groups of others that hold NPUs, by name."""
+    others = [
+        group["name"] or group["placement_group_id"]
+        for group in placement_group_table().values()
+        if group["name"] != name and group["state"] == "CREATED" and any(NPU in b for b in group["bundles"].values())
+    ]
+    return f"held by {', '.join(sorted(others))}" if others else "no placement group holds them"
 
 
 def _replica(config: AscendServeConfig, group: PlacementGroup) -> ActorHandle:

@@ -93,12 +93,17 @@ def test_text_of_an_override(override: str, key: str, value: Any) -> None:
         pytest.param("graph.capture_sizes", "[1,2]", [1, 2], id="list-as-text"),
         pytest.param("vllm.max_num_seqs", "8", 8, id="number-as-text"),
         pytest.param("vllm.enable_prefix_caching", "off", False, id="boolean-as-text"),
+        pytest.param("vllm.hf_overrides.x", "{a: [1]}", {"x": {"a": [1]}}, id="mapping-as-text"),
+        pytest.param("vllm.hf_overrides.x", "a: b", {"x": "a: b"}, id="open-text-like-a-mapping"),
+        pytest.param("vllm.hf_overrides.x", "- b", {"x": "- b"}, id="open-text-like-a-list"),
+        pytest.param("vllm.hf_overrides.x", "{{ b }}", {"x": "{{ b }}"}, id="open-text-like-a-broken-mapping"),
+        pytest.param("vllm.hf_overrides.x", "", {"x": None}, id="open-text-that-is-empty"),
         pytest.param("~graph.capture_sizes", None, None, id="removal"),
     ],
 )
 def test_value_in_a_mapping_of_overrides(key: str, value: Any, loaded: Any) -> None:
     """Serve's file has types; ``serve run`` hands text."""
-    assert pick(load_with_sources(SCRIPTED, {key: value}), key.removeprefix("~")) == loaded
+    assert pick(load_with_sources(SCRIPTED, {key: value}), key.removeprefix("~").removesuffix(".x")) == loaded
 
 
 @pytest.mark.parametrize(

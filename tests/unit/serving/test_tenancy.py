@@ -1,0 +1,98 @@
+"""Engines of one process side by side: who has room, and who ends the cluster."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from contextlib import ExitStack, nullcontext
+from pathlib import Path
+
+import pytest
+
+from ascend_serve import Engine
+from ascend_serve.cluster.connect import Cluster
+from ascend_serve.cluster.placement import NodeOffer
+from ascend_serve.errors import ClusterError, ConfigError, EngineError
+from ascend_serve.serving import tenancy as module
+from ascend_serve.serving.offline import Request
+from ascend_serve.serving.tenancy import tenancy
+
+CLUSTER = Cluster("127.0.0.1:6379", Path("logs"), local=True)
+CONFIG = {"model": {"path": "Qwen3-32B"}, "emulated": {"npus": 1}}
+
+
+@pytest.fixture(autouse=True)
+def four_npus(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What Ray would tell about its nodes."""
+    monkeypatch.setattr(module, "node_offers", lambda: [NodeOffer("a", "10.0.0.1", 2), NodeOffer("b", "10.0.0.2", 2)])
+
+
+@contextlib.contextmanager
+def started(events: list[str]) -> Iterator[Cluster]:
+    events.append("start")
+    try:
+        yield CLUSTER
+    finally:
+        events.append("end")
+
+
+@pytest.mark.parametrize("order", [("first", "second"), ("second", "first")], ids=" then ".join)
+def test_the_last_engine_ends_the_cluster(order: tuple[str, str]) -> None:
+    events: list[str] = []
+    engines = {"first": ExitStack(), "second": ExitStack()}
+    engines["first"].enter_context(tenancy("first", 2, started(events)))
+    engines["second"].enter_context(tenancy("second", 2, nullcontext(CLUSTER)))
+    for name in order:
+        assert events == ["start"]
+        engines[name].close()
+    assert events == ["start", "end"]
+
+
+def test_the_cluster_is_handed_on_more_than_once() -> None:
+    events: list[str] = []
+    stacks = [ExitStack() for _ in range(3)]
+    for stack, cluster in zip(stacks, [started(events), nullcontext(CLUSTER), nullcontext(CLUSTER)], strict=True):
+        stack.enter_context(tenancy("demo", 1, cluster))
+    for stack in stacks:
+        assert events == ["start"]
+        stack.close()
+    assert events == ["start", "end"]
+
+
+def test_an_engine_too_many_is_told_who_holds_the_npus() -> None:
+    with tenancy("a", 2, nullcontext(CLUSTER)), tenancy("b", 1, nullcontext(CLUSTER)):
+        with pytest.raises(ClusterError) as caught, tenancy("c", 2, nullcontext(CLUSTER)):
+            pass
+        assert "c needs 2 NPUs, but of the cluster's 4 this process holds 3" in caught.value.problem
+        assert "a (2), b (1)" in caught.value.problem
+        assert "close()" in caught.value.remedy
+    with tenancy("c", 2, nullcontext(CLUSTER)):
+        pass
+
+
+def test_an_engine_that_is_refused_ends_nothing_of_the_others() -> None:
+    events: list[str] = []
+    with tenancy("a", 4, started(events)):
+        with pytest.raises(ClusterError), tenancy("b", 1, nullcontext(CLUSTER)):
+            pass
+        assert events == ["start"]
+
+
+def test_what_no_cluster_of_that_size_holds_is_told_elsewhere() -> None:
+    with tenancy("a", 2, nullcontext(CLUSTER)), tenancy("b", 5, nullcontext(CLUSTER)):
+        pass
+
+
+@pytest.mark.parametrize("requests", ["Hello", ["Hello"], {"prompt": "Hello"}], ids=["text", "list", "body"])
+def test_an_engine_that_does_not_run_says_how_to_start_it(requests: Request | list[Request]) -> None:
+    engine = Engine.from_config(CONFIG)
+    with pytest.raises(EngineError, match="The engine of Qwen3-32B does not run") as caught:
+        engine.generate(requests)
+    assert "start()" in caught.value.remedy
+    engine.close()
+
+
+def test_an_engine_takes_a_typed_configuration_only() -> None:
+    with pytest.raises(ConfigError, match="Engine takes an AscendServeConfig") as caught:
+        Engine("configs/demo.yaml")  # type: ignore[arg-type]
+    assert "Engine.from_config" in caught.value.remedy
