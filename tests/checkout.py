@@ -16,7 +16,7 @@ from pathlib import Path
 from tests.documents import ROOT
 
 BIN = Path(sys.executable).parent
-COPIED = ("Makefile", "README.md", "ascend_serve", "configs", "launch", "pyproject.toml", "requirements")
+COPIED = (".gitignore", "Makefile", "README.md", "ascend_serve", "configs", "launch", "pyproject.toml", "requirements")
 UNSET = ("RAY_ADDRESS", "VLLM_API_KEY", "MAKEFLAGS", "MAKELEVEL")
 
 

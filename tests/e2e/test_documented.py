@@ -50,7 +50,6 @@ def port() -> int:
 def tree(tmp_path_factory: pytest.TempPathFactory, port: int) -> Checkout:
     """A clone after ``make setup``."""
     tree = checkout(tmp_path_factory.mktemp("tree"), {PORT: f"127.0.0.1:{port}"})
-    tree.run("python -m ascend_serve.emulated.demo_model .cache/models/demo")
     configuration(tree, "configs/demo.yaml", serving={"port": port})
     configuration(tree, "configs/model.yaml")
     configuration(tree, "model.yaml")
@@ -244,8 +243,7 @@ def head() -> Iterator[RayHead]:
 @pytest.fixture
 def on_cluster(head: RayHead, tree: Checkout, port: int, tmp_path: Path) -> Cluster:
     """The clone, with the cluster's names replaced; the model is the demo's."""
-    folder = tree.folder
-    configuration(tree, "configs/model.yaml", model={"path": f"{folder}/.cache/models/demo"}, serving={"port": port})
+    configuration(tree, "configs/model.yaml", serving={"port": port})
     address, dashboard = head.address, head.dashboard.removeprefix("http://")
     replaced = {
         "HEAD:6379": address,
@@ -256,7 +254,7 @@ def on_cluster(head: RayHead, tree: Checkout, port: int, tmp_path: Path) -> Clus
         "parallel.tensor_parallel_size=8": "parallel.tensor_parallel_size=2",
         "/data/": f"{tmp_path}/",
     }
-    return Cluster(head, Checkout(folder, replaced, {**tree.env, "HOME": head.env["HOME"]}), port)
+    return Cluster(head, Checkout(tree.folder, replaced, {**tree.env, "HOME": head.env["HOME"]}), port)
 
 
 @pytest.mark.slow
