@@ -25,7 +25,7 @@ parallel: {{tensor_parallel_size: 2}}
 graph: {{mode: FULL_DECODE_ONLY, capture_sizes: [1, 2, 4]}}
 emulated: {{npus: 2}}
 serving: {{port: {port}}}
-vllm: {{dtype: float32, max_model_len: 256, max_num_seqs: 4, kv_cache_memory_bytes: 33554432}}
+vllm: {{dtype: bfloat16, max_model_len: 256, max_num_seqs: 4, kv_cache_memory_bytes: 33554432}}
 """
 
 

@@ -62,7 +62,7 @@ def test_each_rank_has_its_own_hosts_interface_and_address(
         _wait_for(head, env)
         joining = with_npu if join[0] == LAUNCH / "worker.sh" else env
         stack.enter_context(started(worker.command(*join, *OPTIONS), joining, log))
-        scenario = Scenario("two hosts", ("vllm.dtype=float32",), (1, 3))
+        scenario = Scenario("two hosts", (), (1, 3))
         on_cluster = env | {"RAY_ADDRESS": f"{head.address}:6379"}
         (result,) = run([scenario], through=head.command(), env=on_cluster)
     assert result.error == ""

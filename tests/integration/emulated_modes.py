@@ -1,6 +1,6 @@
 """Decodes the same prompts in several modes in this process, and prints tokens and graph counts as JSON.
 
-Run as ``python emulated_modes.py MODEL MODE...``, where a mode is one of vLLM's, or ``stock`` for its CPU backend.
+Run as ``python emulated_modes.py MODEL DTYPE MODE...``; a mode is one of vLLM's, or ``stock`` for its CPU backend.
 Without ``ASCEND_SERVE_EMULATED_NPU`` in the environment only ``stock`` makes sense.
 """
 
@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 import sys
 from typing import Any
+
+from ascend_serve.emulated.processor import allow_tiles
 
 # The first one is short: its prefill fits into a captured size.
 PROMPTS = ["x", "Hello, who are you?", "The quick", "Tell me a story about graphs and ranks", "1 2 3", "zebra!", "?? "]
@@ -21,14 +23,14 @@ def prompts(batch: int) -> list[str]:
     return [f"{PROMPTS[index % len(PROMPTS)]}{index}" for index in range(batch)]
 
 
-def decode(model: str, mode: str) -> dict[str, Any]:
+def decode(model: str, dtype: str, mode: str) -> dict[str, Any]:
     from vllm import LLM, SamplingParams
     from vllm.distributed import cleanup_dist_env_and_memory
 
     graphs = {} if mode == "stock" else {"cudagraph_mode": mode, "cudagraph_capture_sizes": CAPTURE_SIZES}
     llm = LLM(
         model,
-        dtype="float32",
+        dtype=dtype,
         max_model_len=256,
         max_num_seqs=16,
         max_num_batched_tokens=256,
@@ -88,7 +90,10 @@ def count_graphs(vllm_config: Any) -> dict[str, int]:
 
 
 if __name__ == "__main__":
-    if sys.argv[2:] != ["stock"]:
+    model, dtype, *modes = sys.argv[1:]
+    # Stock vLLM too dies of SIGILL with a model as small as this one: nothing asks for tiles before its attention.
+    allow_tiles()
+    if modes != ["stock"]:
         REPLAYS.install()
-    results = {mode: decode(sys.argv[1], mode) for mode in sys.argv[2:]}
+    results = {mode: decode(model, dtype, mode) for mode in modes}
     sys.stdout.write(json.dumps(results) + "\n")

@@ -67,7 +67,7 @@ class Row:
         return Scenario(self.name, (*BASE, *deadlines, f"emulated.faults=[{fault}]"), BATCHES)
 
 
-BASE = (f"graph.capture_sizes={list(SIZES)}", "vllm.dtype=float32")
+BASE = (f"graph.capture_sizes={list(SIZES)}",)
 
 ERRORS = ("stream_exhausted", "old_hdk", "not_capturable", "out_of_memory", "device_fault", "unknown")
 

@@ -15,12 +15,14 @@ from ascend_serve.emulated import ENABLE_ENV_VAR
 from ascend_serve.emulated.demo_model import make_demo_model
 from tests.integration.emulated_modes import BATCHES, CAPTURE_SIZES
 
-# Two processes that start several engines each.
 SCRIPT = Path(__file__).with_name("emulated_modes.py")
 LAYERS = 2
+DTYPES = ("bfloat16", "float32")
 MODES = ["NONE", "PIECEWISE", "FULL", "FULL_DECODE_ONLY", "FULL_AND_PIECEWISE"]
 # A PIECEWISE size is one graph for each piece between attention operators, a FULL size is one.
 PIECES = LAYERS + 1
+# What people run, in every mode; the type with bits to spare, in the modes that have all kinds of graphs between them.
+STARTS = [*(("bfloat16", mode) for mode in MODES), ("float32", "FULL"), ("float32", "FULL_AND_PIECEWISE")]
 GRAPHS_PER_SIZE = {"NONE": 0, "PIECEWISE": PIECES, "FULL": 1, "FULL_DECODE_ONLY": 1, "FULL_AND_PIECEWISE": PIECES + 1}
 
 
@@ -29,7 +31,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_demo_model(tmp_path_factory.mktemp("models") / "demo", layers=LAYERS)
 
 
-def _run(model: Path, modes: list[str], *, emulated: bool) -> dict[str, Any]:
+def _run(model: Path, dtype: str, modes: list[str], *, emulated: bool) -> dict[str, Any]:
     environment = {name: value for name, value in os.environ.items() if name != ENABLE_ENV_VAR}
     environment |= {
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
@@ -39,42 +41,52 @@ def _run(model: Path, modes: list[str], *, emulated: bool) -> dict[str, Any]:
         **({ENABLE_ENV_VAR: "1"} if emulated else {}),
     }
     done = subprocess.run(
-        [sys.executable, str(SCRIPT), str(model), *modes], env=environment, capture_output=True, text=True, check=False
+        [sys.executable, str(SCRIPT), str(model), dtype, *modes],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr[-4000:]
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
 @pytest.fixture(scope="module")
-def stock(model: Path) -> dict[str, list[list[int]]]:
-    return dict(_run(model, ["stock"], emulated=False)["stock"]["tokens"])
+def stock(model: Path) -> dict[str, dict[str, list[list[int]]]]:
+    return {dtype: _run(model, dtype, ["stock"], emulated=False)["stock"]["tokens"] for dtype in DTYPES}
 
 
 @pytest.fixture(scope="module")
-def emulated(model: Path) -> dict[str, Any]:
-    return _run(model, MODES, emulated=True)
+def emulated(model: Path) -> dict[tuple[str, str], Any]:
+    by_dtype = {dtype: [mode for of, mode in STARTS if of == dtype] for dtype in DTYPES}
+    return {
+        (dtype, mode): result
+        for dtype, modes in by_dtype.items()
+        for mode, result in _run(model, dtype, modes, emulated=True).items()
+    }
 
 
 @pytest.mark.parametrize("batch", BATCHES)
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("start", STARTS, ids=" ".join)
 def test_greedy_tokens_are_those_of_stock_vllm(
-    mode: str, batch: int, emulated: dict[str, Any], stock: dict[str, list[list[int]]]
+    start: tuple[str, str], batch: int, emulated: dict[tuple[str, str], Any], stock: dict[str, Any]
 ) -> None:
-    assert emulated[mode]["tokens"][str(batch)] == stock[str(batch)]
+    assert emulated[start]["tokens"][str(batch)] == stock[start[0]][str(batch)]
 
 
-def test_texts_say_something(stock: dict[str, list[list[int]]]) -> None:
-    texts = stock[str(max(BATCHES))]
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_texts_say_something(dtype: str, stock: dict[str, Any]) -> None:
+    texts = stock[dtype][str(max(BATCHES))]
     assert len({tuple(text) for text in texts}) == len(texts)
     assert min(len(set(text)) for text in texts) > 5
 
 
-@pytest.mark.parametrize("mode", MODES)
-def test_captured_graphs_and_their_streams(mode: str, emulated: dict[str, Any]) -> None:
-    expected = GRAPHS_PER_SIZE[mode] * len(CAPTURE_SIZES)
-    assert (emulated[mode]["graphs"], emulated[mode]["streams"]) == (expected, expected)
+@pytest.mark.parametrize("start", STARTS, ids=" ".join)
+def test_captured_graphs_and_their_streams(start: tuple[str, str], emulated: dict[tuple[str, str], Any]) -> None:
+    expected = GRAPHS_PER_SIZE[start[1]] * len(CAPTURE_SIZES)
+    assert (emulated[start]["graphs"], emulated[start]["streams"]) == (expected, expected)
 
 
-@pytest.mark.parametrize("mode", MODES)
-def test_decoding_replays(mode: str, emulated: dict[str, Any]) -> None:
-    assert (emulated[mode]["replays"] > 0) == (mode != "NONE")
+@pytest.mark.parametrize("start", STARTS, ids=" ".join)
+def test_decoding_replays(start: tuple[str, str], emulated: dict[tuple[str, str], Any]) -> None:
+    assert (emulated[start]["replays"] > 0) == (start[1] != "NONE")

@@ -10,7 +10,7 @@ from tests.guide_examples import Example, examples
 from tests.integration.engines import ROOT, Result, Scenario, run
 
 EXAMPLES = list(examples())
-EMULATED = ("vllm.dtype=float32", "graph.capture_sizes=[1,4]", "parallel.tensor_parallel_size=1")
+EMULATED = ("graph.capture_sizes=[1,4]", "parallel.tensor_parallel_size=1")
 """The demo model on one emulated NPU; examples with several ranks have two."""
 
 EXPECTED = {

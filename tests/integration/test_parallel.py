@@ -13,7 +13,7 @@ from ascend_serve.telemetry.report import GraphReport
 pytestmark = pytest.mark.slow
 
 DEMO = Path(__file__).parents[2] / "configs" / "demo.yaml"
-BASE = ("graph.capture_sizes=[1, 2, 4]", "vllm.dtype=float32", "vllm.max_num_seqs=4")
+BASE = ("graph.capture_sizes=[1, 2, 4]", "vllm.max_num_seqs=4")
 PROMPTS = [f"request {number}: " + "how are you, world? " * (1 + number % 3) for number in range(5)]
 
 PIPELINE = ("parallel.tensor_parallel_size=1", "parallel.pipeline_parallel_size=2")

@@ -34,7 +34,7 @@ def _run(model: str, tensor_parallel_size: int) -> dict[str, Any]:
     os.environ["VLLM_CPU_OMP_THREADS_BIND"] = "|".join(str(cores[r % len(cores)]) for r in range(tensor_parallel_size))
     llm = LLM(
         model,
-        dtype="float32",
+        dtype="bfloat16",
         tensor_parallel_size=tensor_parallel_size,
         max_model_len=256,
         max_num_seqs=8,
