@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import time
 
 from ascend_serve.config.schema import HealthConfig
 from ascend_serve.errors import EngineError
 from ascend_serve.serving.engine import OpenAIEngine
+from ascend_serve.serving.retry_after import retry_after
 from ascend_serve.serving.vital_signs import Finding, VitalSigns
 from ascend_serve.telemetry.metrics import ReplicaMetrics
 from ascend_serve.telemetry.report import Event
@@ -33,7 +33,8 @@ class Supervisor:
         self._engine = engine
         self._health = health
         self._metrics = metrics
-        self._expected_seconds = sum(engine.seconds.get(phase, 0.0) for phase in ("engine", "application", "warm_up"))
+        self._start_seconds = sum(engine.seconds.get(phase, 0.0) for phase in ("engine", "application", "warm_up"))
+        self._seconds_before_start = 0.0
         self._down_since: float | None = None
         self._gave_up: Exception | None = None
         self._watching = asyncio.create_task(self._watch())
@@ -45,9 +46,9 @@ class Supervisor:
 
     @property
     def retry_after(self) -> int:
-        """Seconds until it is likely to serve again, from how long the start took before."""
+        """Seconds after which a client should ask again, from how long the start took before."""
         passed = 0.0 if self._down_since is None else time.monotonic() - self._down_since
-        return max(1, math.ceil(self._expected_seconds - passed))
+        return retry_after(self._seconds_before_start + self._start_seconds, passed)
 
     def check_health(self) -> None:
         """Make sure that the replica serves, or is on its way back to.
@@ -65,13 +66,14 @@ class Supervisor:
     async def _watch(self) -> None:
         while self._gave_up is None:
             finding = await VitalSigns(self._engine, self._health).until_failure()
-            self._down_since = time.monotonic()
+            self._down_since, self._seconds_before_start = time.monotonic(), 0.0
             self._note(f"engine_{finding.ailment}", finding.reason)
             await self._engine.end()
             await self._bring_back(finding, self._down_since)
 
     async def _bring_back(self, finding: Finding, down_since: float) -> None:
         for attempt in range(1, _ATTEMPTS + 1):
+            self._seconds_before_start = time.monotonic() - down_since
             try:
                 await self._engine.restart()
             except Exception as error:
@@ -82,7 +84,7 @@ class Supervisor:
                 break
         if self._gave_up is None:
             seconds = time.monotonic() - down_since
-            self._expected_seconds, self._down_since = seconds, None
+            self._start_seconds, self._down_since = seconds - self._seconds_before_start, None
             self._note("engine_restarted", f"serving again after {seconds:.1f} s")
             self._metrics.restarted(finding.ailment, seconds)
             self._metrics.show(await self._engine.report())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from types import SimpleNamespace
 from typing import Any
@@ -12,10 +13,15 @@ from prometheus_client import CollectorRegistry
 
 from ascend_serve.config.schema import HealthConfig
 from ascend_serve.errors import EngineError
+from ascend_serve.serving import supervisor as supervisor_module
+from ascend_serve.serving.retry_after import retry_after
 from ascend_serve.serving.supervisor import Supervisor
 from ascend_serve.telemetry.metrics import ReplicaMetrics
 from ascend_serve.telemetry.report import Event, GraphReport, Outcome
 from tests.patience import PATIENCE_SECONDS
+
+EXPECTED_SECONDS = 22.0
+"""What the first start took, without what a restart does not repeat."""
 
 
 class SimulatedEngine:
@@ -23,17 +29,19 @@ class SimulatedEngine:
 
     Args:
         failures: Starts that fail.
+        stays_away: Whether the next one does not end.
     """
 
     is_busy = is_occupied = False
 
-    def __init__(self, failures: int) -> None:
+    def __init__(self, failures: int, *, stays_away: bool = False) -> None:
         self.llm = SimpleNamespace(errored=False)
-        self.seconds = {"engine": 20.0, "warm_up": 2.0}
+        self.seconds = {"imports": 9.0, "engine": EXPECTED_SECONDS - 2.0, "warm_up": 2.0}
         self.events: list[Event] = []
         self.lost = asyncio.Event()
         self.started = asyncio.Event()
         self._failures = failures
+        self._stays_away = stays_away
 
     async def loss(self) -> str:
         await self.lost.wait()
@@ -53,6 +61,8 @@ class SimulatedEngine:
         if self._failures:
             self._failures -= 1
             raise EngineError("no luck")
+        if self._stays_away:
+            await asyncio.Event().wait()
         self.lost.clear()
         self.llm.errored = False
 
@@ -62,9 +72,14 @@ class SimulatedEngine:
         )
 
 
-def run(failures: int, check: Callable[[SimulatedEngine, Supervisor, CollectorRegistry], Awaitable[None]]) -> None:
+def run(
+    failures: int,
+    check: Callable[[SimulatedEngine, Supervisor, CollectorRegistry], Awaitable[None]],
+    *,
+    stays_away: bool = False,
+) -> None:
     async def scenario() -> None:
-        engine, registry = SimulatedEngine(failures), CollectorRegistry()
+        engine, registry = SimulatedEngine(failures, stays_away=stays_away), CollectorRegistry()
         supervisor = Supervisor(engine, HealthConfig(), ReplicaMetrics(registry))  # type: ignore[arg-type]
         assert supervisor.is_serving
         engine.lost.set()
@@ -89,9 +104,25 @@ async def _until(condition: Callable[[], Any]) -> None:
 def test_while_the_engine_is_away_the_replica_is_healthy_and_names_a_time() -> None:
     async def check(engine: SimulatedEngine, supervisor: Supervisor, registry: CollectorRegistry) -> None:
         supervisor.check_health()
-        assert 1 <= supervisor.retry_after <= 22
+        assert 0 < supervisor.retry_after <= retry_after(EXPECTED_SECONDS, 0)
 
     run(0, check)
+
+
+def test_after_a_start_that_failed_the_next_one_may_take_as_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    clock = SimpleNamespace(monotonic=lambda: now, time=time.time)
+    monkeypatch.setattr(supervisor_module, "time", clock)
+
+    async def check(engine: SimulatedEngine, supervisor: Supervisor, registry: CollectorRegistry) -> None:
+        nonlocal now
+        assert supervisor.retry_after == retry_after(EXPECTED_SECONDS, 0)
+        now += 12
+        engine.started.set()
+        await _until(lambda: "restart_failed" in kinds(engine))
+        assert supervisor.retry_after == retry_after(12 + EXPECTED_SECONDS, 12)
+
+    run(1, check, stays_away=True)
 
 
 @pytest.mark.parametrize("failures", [0, 1, 2])
