@@ -126,7 +126,7 @@ class OpenAIReplica(EngineReplica):
         await super().__init__(*args, **options)
 
     async def __serve_build_asgi_app__(self) -> ASGIApp:
-        return self._guarded_app(self._keys)
+        return self._engine.http_metrics.around(self._guarded_app(self._keys))
 
 
 def build_application(

@@ -6,7 +6,6 @@ import argparse
 import asyncio
 import logging
 import time
-import uuid
 from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -33,9 +32,9 @@ from ascend_serve.telemetry.report import Event, GraphReport, build_report
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
-    from vllm import SamplingParams
 
-    from ascend_serve.engine.async_llm import ProfiledLLM
+    from ascend_serve.engine.async_llm import ServedLLM
+    from ascend_serve.serving.http_metrics import HttpMetrics
 
 logger = logging.getLogger(__name__)
 
@@ -68,12 +67,14 @@ class OpenAIEngine:
     Attributes:
         llm: vLLM's engine.
         app: vLLM's OpenAI application, with ``GET /graph/report``.
+        http_metrics: What counts requests of clients; the application by itself counts none.
         seconds: Durations of the phases of the start-up.
         events: What happened to the engine while it served, for the report.
     """
 
-    llm: ProfiledLLM
+    llm: ServedLLM
     app: FastAPI
+    http_metrics: HttpMetrics
     _args: argparse.Namespace
     _replanner: Replanner
 
@@ -124,7 +125,7 @@ class OpenAIEngine:
         with engine._timed("engine"):
             engine.llm = await engine._start_llm(group)
         with engine._timed("application"):
-            engine.app = await _application(engine.llm, engine._args)
+            engine.app, engine.http_metrics = await _application(engine.llm, engine._args)
             engine.app.add_api_route("/graph/report", engine.report, response_model=GraphReport)
             engine.app.add_api_route("/graph/histogram", engine.histogram)
         await engine._begin_to_serve()
@@ -152,6 +153,7 @@ class OpenAIEngine:
         self._replanner = Replanner(self.llm, self._plan, self._config.graph.replan_saving)
         with self._timed("warm_up"):
             await _within(_WARM_UP_SECONDS, _warm_up(self.llm, self.app), "It stalled in its warm-up")
+        self.llm.count_clients()
         if self._config.graph.replan is Replan.IDLE:
             await self._start_replanning()
 
@@ -221,7 +223,7 @@ class OpenAIEngine:
         await self.llm.collective_rpc("heartbeat", args=(patience,))
 
     async def decode(self) -> None:
-        """Wait until all ranks have decoded one token.
+        """Wait until all ranks have decoded one token, which vLLM's metrics do not count.
 
         Raises:
             EngineDeadError: The engine is dead.
@@ -229,7 +231,7 @@ class OpenAIEngine:
         from vllm import SamplingParams
 
         for rank in range(self._config.parallel.data_parallel_size):
-            await _generate(self.llm, SamplingParams(max_tokens=1, temperature=0.0), data_parallel_rank=rank)
+            await self.llm.ask(SamplingParams(max_tokens=1, temperature=0.0), data_parallel_rank=rank)
 
     async def end(self) -> None:
         """End the engine core and its workers, and every request with an error; the application stays."""
@@ -256,7 +258,7 @@ class OpenAIEngine:
         else:
             logger.warning("graph.replan has no effect: the group runs %s, which captures nothing", report.runtime)
 
-    async def _start_llm(self, instance_id: str) -> ProfiledLLM:
+    async def _start_llm(self, instance_id: str) -> ServedLLM:
         log = OwnLog()
         abort = asyncio.create_task(_abort(self._group))
         try:
@@ -318,11 +320,11 @@ def _arguments(config: AscendServeConfig, plan: DeploymentPlan) -> argparse.Name
     return server_arguments(merge(plan.vllm_arguments, here))
 
 
-def _build_llm(args: argparse.Namespace, instance_id: str, placement_group: PlacementGroup | None) -> ProfiledLLM:
+def _build_llm(args: argparse.Namespace, instance_id: str, placement_group: PlacementGroup | None) -> ServedLLM:
     from vllm.engine.arg_utils import AsyncEngineArgs
     from vllm.usage.usage_lib import UsageContext
 
-    from ascend_serve.engine.async_llm import ProfiledLLM
+    from ascend_serve.engine.async_llm import ServedLLM
     from ascend_serve.engine.executor import LockstepRayExecutor
 
     # By its name alone vLLM does not know that the executor can do pipeline parallelism.
@@ -331,7 +333,7 @@ def _build_llm(args: argparse.Namespace, instance_id: str, placement_group: Plac
     vllm_config.instance_id = instance_id
     vllm_config.parallel_config.placement_group = placement_group
     with forked_engine_core():
-        return ProfiledLLM.from_vllm_config(
+        return ServedLLM.from_vllm_config(
             vllm_config=vllm_config,
             usage_context=UsageContext.OPENAI_API_SERVER,
             enable_log_requests=args.enable_log_requests,
@@ -339,24 +341,26 @@ def _build_llm(args: argparse.Namespace, instance_id: str, placement_group: Plac
         )
 
 
-async def _application(llm: ProfiledLLM, args: argparse.Namespace) -> FastAPI:
+async def _application(llm: ServedLLM, args: argparse.Namespace) -> tuple[FastAPI, HttpMetrics]:
+    from ascend_serve.serving.http_metrics import HttpMetrics
     from ascend_serve.serving.openai_app import openai_app
 
-    return await openai_app(llm, args)
+    app = await openai_app(llm, args)
+    return app, HttpMetrics(app)
 
 
-async def _attach(app: FastAPI, llm: ProfiledLLM, args: argparse.Namespace) -> None:
+async def _attach(app: FastAPI, llm: ServedLLM, args: argparse.Namespace) -> None:
     from ascend_serve.serving.openai_app import attach
 
     await attach(app, llm, args)
 
 
-async def _warm_up(llm: ProfiledLLM, app: FastAPI) -> None:
+async def _warm_up(llm: ServedLLM, app: FastAPI) -> None:
     """Run each kind of sampler once, as the first random one compiles for seconds, and each way into ``app``."""
     from vllm import SamplingParams
 
     for kind in _SAMPLERS:
-        await _generate(llm, SamplingParams(max_tokens=_WARM_UP_TOKENS, ignore_eos=True, **kind))
+        await llm.ask(SamplingParams(max_tokens=_WARM_UP_TOKENS, ignore_eos=True, **kind))
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://engine") as client:
         for path, prompt in _PROMPTS.items():
@@ -364,13 +368,6 @@ async def _warm_up(llm: ProfiledLLM, app: FastAPI) -> None:
                 body = {"max_tokens": _WARM_UP_TOKENS, "stream": stream, **prompt}
                 response = await client.post(path, json=body, timeout=None)
                 logger.debug("Warm-up of %s: %s", path, response.status_code)
-
-
-async def _generate(llm: ProfiledLLM, params: SamplingParams, data_parallel_rank: int | None = None) -> None:
-    """Let the engine answer a request of our own."""
-    prompt, name = {"prompt_token_ids": [1, 2, 3]}, f"ascend-serve-{uuid.uuid4().hex}"
-    async for _ in llm.generate(prompt, params, name, data_parallel_rank=data_parallel_rank):
-        pass
 
 
 async def _within(seconds: float, work: Awaitable[None], problem: str) -> None:

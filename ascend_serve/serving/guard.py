@@ -16,10 +16,7 @@ try:
 except ImportError:
     from vllm.entrypoints.serve.utils.server_utils import AuthenticationMiddleware
 
-from vllm.v1.engine.exceptions import EngineGenerateError
-
 if TYPE_CHECKING:
-    from fastapi import FastAPI, Request, Response
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _OPEN = "/health"
@@ -114,25 +111,6 @@ class BodyGuard:
                 return None
             more = message.get("more_body", False)
         return bytes(body)
-
-
-def refuse_what_cannot_be_sent(app: FastAPI) -> None:
-    """Answer by 400 what vLLM cannot send to its engine core: a number of more than 64 bits, which it calls its fault.
-
-    All other failures of a request stay with the handler that vLLM registered (0.23.0 and 0.32.0).
-    """
-    handlers = app.exception_handlers
-    vllms: Any = next(handlers[kind] for kind in EngineGenerateError.__mro__ if kind in handlers)
-
-    async def handle(request: Request, error: Exception) -> Response:
-        if isinstance(error.__cause__, OverflowError):
-            return _error(400, "BadRequestError", f"A number of the request is out of range: {error.__cause__}")
-        answer: Response = await vllms(request, error)
-        return answer
-
-    app.add_exception_handler(EngineGenerateError, handle)
-    # vLLM's application is complete by now, and has copied its handlers (``sagemaker_standards_bootstrap``).
-    app.middleware_stack = app.build_middleware_stack()
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:

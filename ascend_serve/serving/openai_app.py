@@ -24,7 +24,6 @@ except ImportError:
     from vllm.entrypoints.openai.cli_args import make_arg_parser
 
 from ascend_serve.errors import ConfigError
-from ascend_serve.serving.guard import refuse_what_cannot_be_sent
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -66,7 +65,6 @@ def _options(mappings: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
 async def openai_app(engine: AsyncLLM, args: argparse.Namespace) -> FastAPI:
     """Build vLLM's application and let it serve from ``engine``."""
     app = build_app(args, await engine.get_supported_tasks(), engine.model_config)
-    refuse_what_cannot_be_sent(app)
     # The handler of a dead engine's errors sets ``should_exit`` on the server that `vllm serve` puts here.
     app.state = State({"args": args, "server": SimpleNamespace(should_exit=False)})
     await attach(app, engine, args)

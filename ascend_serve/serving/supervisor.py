@@ -65,7 +65,7 @@ class Supervisor:
 
     async def _watch(self) -> None:
         while self._gave_up is None:
-            finding = await VitalSigns(self._engine, self._health).until_failure()
+            finding = await VitalSigns(self._engine, self._health, self._metrics).until_failure()
             self._down_since, self._seconds_before_start = time.monotonic(), 0.0
             self._note(f"engine_{finding.ailment}", finding.reason)
             await self._engine.end()

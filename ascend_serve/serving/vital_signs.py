@@ -14,6 +14,7 @@ from ray.exceptions import RayActorError
 
 from ascend_serve.config.schema import HealthConfig
 from ascend_serve.serving.engine import OpenAIEngine
+from ascend_serve.telemetry.metrics import ReplicaMetrics
 
 logger = logging.getLogger(__name__)
 
@@ -53,11 +54,13 @@ class VitalSigns:
     Args:
         engine: The engine.
         health: The deadlines.
+        metrics: Where its own decodes are counted.
     """
 
-    def __init__(self, engine: OpenAIEngine, health: HealthConfig) -> None:
+    def __init__(self, engine: OpenAIEngine, health: HealthConfig, metrics: ReplicaMetrics) -> None:
         self._engine = engine
         self._health = health
+        self._metrics = metrics
         self._period = min(_MOST_SECONDS_BETWEEN_BEATS, health.stall_seconds / 4)
         self._busy = time.monotonic()
 
@@ -121,4 +124,5 @@ class VitalSigns:
             self._busy = now
         elif now - self._busy >= self._health.idle_decode_seconds:
             await self._engine.decode()
+            self._metrics.decoded()
             self._busy = now

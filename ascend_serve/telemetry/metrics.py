@@ -31,6 +31,15 @@ class ReplicaMetrics:
         self._down = Summary(
             "ascend_serve_engine_restart_seconds", "From a dead engine to serving again.", registry=registry
         )
+        self._decodes = Counter(
+            "ascend_serve_idle_decodes",
+            "Decodes of a replica's own that an idle engine did; vLLM's metrics leave them out.",
+            registry=registry,
+        )
+
+    def decoded(self) -> None:
+        """Count a decode of the replica's own."""
+        self._decodes.inc()
 
     def restarted(self, reason: str, seconds: float) -> None:
         """Count an engine that was replaced because it ``died`` or ``stalled``, and was away for ``seconds``."""

@@ -8,9 +8,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from ascend_serve.config.schema import HealthConfig
 from ascend_serve.serving.vital_signs import Ailment, Finding, VitalSigns
+from ascend_serve.telemetry.metrics import ReplicaMetrics
 
 
 @dataclass
@@ -60,9 +62,10 @@ async def _if(works: bool) -> None:
 def finding(engine: SimulatedEngine, *, idle_decode_seconds: float = 0.1, patience: float = 30.0) -> Finding | None:
     """What is found, or ``None`` when that is nothing."""
     health = HealthConfig(stall_seconds=1.0, idle_decode_seconds=idle_decode_seconds)
+    metrics = ReplicaMetrics(CollectorRegistry())
 
     async def watch() -> Finding | None:
-        signs = VitalSigns(engine, health)  # type: ignore[arg-type]
+        signs = VitalSigns(engine, health, metrics)  # type: ignore[arg-type]
         try:
             return await asyncio.wait_for(signs.until_failure(), patience)
         except TimeoutError:
