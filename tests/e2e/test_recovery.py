@@ -12,12 +12,16 @@ from typing import Any
 import httpx
 import pytest
 
+from ascend_serve.serving.retry_after import LONGEST_SECONDS, SHORTEST_SECONDS
 from tests.e2e.command import Command
 from tests.e2e.load import Load, Verdict
+from tests.e2e.metrics import counters
+from tests.e2e.sdks.sdk import INSTALLED, Call
 from tests.patience import PATIENCE_SECONDS, wait_until
 
 STALL_SECONDS = 30
 """Only the scripted rank stays silent for so long, however busy the machine."""
+IDLE_DECODES = "ascend_serve_idle_decodes_total"
 FATAL_PROMPT = 37
 """Tokens of the one prompt that the scripted rank hangs at."""
 
@@ -55,26 +59,36 @@ def test_a_stalled_rank_is_found_and_the_engine_replaced(http: httpx.Client, loa
     assert answer.status_code == 503
     assert http.get("/health").status_code == 503
     _wait_until_healthy(http)
+    assert counters(http)["vllm:request_success_total"] == 0
     assert http.post("/v1/completions", json=request).status_code == 200
     assert _kinds(http) == ["engine_stalled", "engine_restarted"]
     assert re.search(r"rank 1 \(.*\) stands in \w*hang", http.get("/graph/report").text)
 
 
 def test_an_idle_engine_decodes_to_see_that_it_can(http: httpx.Client) -> None:
-    before = _requests(http)
-    assert wait_until(lambda: _requests(http) != before)
+    before = counters(http)
+    assert wait_until(lambda: counters(http)[IDLE_DECODES] > before[IDLE_DECODES])
+    assert of_clients(counters(http)) == of_clients(before)
 
 
-def test_a_killed_worker_under_load_leaves_no_doubt_and_the_engine_comes_back(http: httpx.Client, load: Load) -> None:
+def test_a_killed_worker_under_load_leaves_no_doubt_and_callers_of_sdks_notice_nothing(
+    server: Command, http: httpx.Client, load: Load
+) -> None:
+    under_way = {sdk.name: sdk.begin([Call(f"http://127.0.0.1:{server.port}", 0)]) for sdk in INSTALLED}
     with load.running():
         time.sleep(2)
         pid = http.get("/graph/report").json()["ranks"][1]["pid"]
         os.kill(pid, signal.SIGKILL)
+        for calling in under_way.values():
+            calling.go()
         load.wait_until_back(time.monotonic(), PATIENCE_SECONDS)
     assert set(load.verdicts()) == {Verdict.RIGHT, Verdict.CLEAN_ERROR}
     refused = [reply for reply in load.replies if reply.status == 503]
     assert refused
-    assert all(int(reply.retry_after) >= 1 for reply in refused)
+    assert all(SHORTEST_SECONDS <= int(reply.retry_after) <= LONGEST_SECONDS for reply in refused)
+    outcomes = {name: calling.outcomes()[0] for name, calling in under_way.items()}
+    assert {name: outcome.error for name, outcome in outcomes.items()} == dict.fromkeys(outcomes, "")
+    assert all(outcome.seconds > SHORTEST_SECONDS for outcome in outcomes.values())
 
 
 def test_the_new_engine_holds_the_same_plan_and_tells_what_happened(http: httpx.Client) -> None:
@@ -105,14 +119,12 @@ def test_a_killed_replica_is_replaced_by_serve(server: Command, http: httpx.Clie
     assert http.get("/graph/report").json()["outcome"] == "graph"
 
 
+def of_clients(counted: dict[str, float]) -> dict[str, float]:
+    return {name: value for name, value in counted.items() if name.startswith(("vllm:", "http_"))}
+
+
 def _wait_until_healthy(http: httpx.Client) -> None:
     assert wait_until(lambda: http.get("/health").status_code == 200), http.get("/graph/report").text
-
-
-def _requests(http: httpx.Client) -> float:
-    """Requests that the engine has answered, its own included."""
-    lines = http.get("/metrics").text.splitlines()
-    return sum(float(line.split()[-1]) for line in lines if line.startswith("vllm:request_success_total"))
 
 
 def _kinds(http: httpx.Client) -> list[str]:

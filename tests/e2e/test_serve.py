@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -22,7 +23,8 @@ import pytest
 from tests.e2e.command import Command
 from tests.e2e.conftest import COMMAND
 from tests.e2e.hostile import Attack, attacks
-from tests.patience import PATIENCE_SECONDS
+from tests.e2e.metrics import counters
+from tests.patience import PATIENCE_SECONDS, wait_until
 
 KEY = "the-key-of-this-test"
 BEARER = {"Authorization": f"Bearer {KEY}"}
@@ -56,6 +58,42 @@ def client(server: Command) -> openai.OpenAI:
 def http(server: Command) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=f"http://127.0.0.1:{server.port}", timeout=PATIENCE_SECONDS, headers=BEARER) as client:
         yield client
+
+
+def test_nothing_is_counted_before_anybody_asks(http: httpx.Client) -> None:
+    counted = counters(http)
+    assert "vllm:generation_tokens_total" in counted
+    assert {name: value for name, value in counted.items() if value and name.startswith(("vllm:", "http_"))} == {}
+
+
+def test_every_request_and_every_token_is_counted(client: openai.OpenAI, http: httpx.Client) -> None:
+    before = counters(http)
+    usages = [
+        client.chat.completions.create(model="demo", messages=GREETING, max_tokens=tokens).usage
+        for tokens in (5, 1, 20)
+    ]
+    usages.append(client.completions.create(model="demo", prompt="Hello", max_tokens=7).usage)
+    *_, last = client.chat.completions.create(
+        model="demo", messages=GREETING, max_tokens=9, stream=True, stream_options={"include_usage": True}
+    )
+    usages.append(last.usage)
+    refused = [
+        http.post("/v1/completions", json={"model": "demo", "prompt": "x", "max_tokens": -1}),
+        http.post("/v1/completions", headers={"Authorization": "Bearer wrong"}),
+        http.post("/v1/completions", content=b"x" * (8 * 2**20 + 1)),
+        http.get("/no/such"),
+    ]
+    assert [answer.status_code for answer in refused] == [400, 401, 413, 404]
+
+    def grown() -> Counter[str]:
+        return Counter(counters(http)) - Counter(before)
+
+    # A request is counted once its answer has left, which its client need not wait for.
+    assert wait_until(lambda: grown()["http_requests_total"] == len(usages) + len(refused)), grown()
+    assert grown()["http_request_duration_seconds_count"] == len(usages) + len(refused)
+    assert grown()["vllm:request_success_total"] == len(usages)
+    assert grown()["vllm:generation_tokens_total"] == sum(usage.completion_tokens for usage in usages if usage)
+    assert grown()["vllm:prompt_tokens_total"] == sum(usage.prompt_tokens for usage in usages if usage)
 
 
 def test_chat(client: openai.OpenAI) -> None:

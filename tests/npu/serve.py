@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -21,6 +22,7 @@ import httpx
 from ray.cluster_utils import Cluster
 
 from ascend_serve.config import load
+from tests.e2e.metrics import counters
 from tests.npu.start import BATCHES, PROMPTS, TOKENS
 from tests.patience import PATIENCE_SECONDS
 
@@ -51,10 +53,12 @@ def tokens(url: str, prompt: str) -> list[int]:
 
 
 def ask(url: str) -> dict[str, Any]:
-    """The report, and the answers to batches of requests that are sent together."""
-    with ThreadPoolExecutor(max(BATCHES)) as pool:
+    """The report, the answers to batches of requests that are sent together, and what was counted before and then."""
+    with ThreadPoolExecutor(max(BATCHES)) as pool, httpx.Client(base_url=url, timeout=PATIENCE_SECONDS) as http:
+        before = counters(http)
         answers = [list(pool.map(lambda prompt: tokens(url, prompt), PROMPTS[:batch])) for batch in BATCHES]
-    return {"report": httpx.get(f"{url}/graph/report", timeout=PATIENCE_SECONDS).json(), "tokens": answers}
+        counted = Counter(counters(http)) - Counter(before)
+        return {"report": http.get("/graph/report").json(), "tokens": answers, "before": before, "counted": counted}
 
 
 def main() -> None:

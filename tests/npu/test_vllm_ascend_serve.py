@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.npu.start import BATCHES, MAX_REQUESTS, SIZES
+from tests.npu.start import BATCHES, MAX_REQUESTS, SIZES, TOKENS
 from tests.npu.vllm_ascend import told_by
 from tests.ports import free_port
 
@@ -50,6 +50,13 @@ def test_both_ranks_capture_all_sizes_in_one_session(told: dict[str, Any]) -> No
 
 def test_answers_are_those_of_transformers(told: dict[str, Any], expected: list[list[int]]) -> None:
     assert told["tokens"] == [expected[:batch] for batch in BATCHES]
+
+
+def test_what_clients_ask_is_counted_and_nothing_else(told: dict[str, Any]) -> None:
+    assert {name: value for name, value in told["before"].items() if value and name.startswith("vllm:")} == {}
+    counted, requests = told["counted"], sum(BATCHES)
+    assert counted["http_requests_total"] == counted["vllm:request_success_total"] == requests
+    assert counted["vllm:generation_tokens_total"] == requests * TOKENS
 
 
 def test_ends_as_interrupted(told: dict[str, Any]) -> None:
