@@ -53,7 +53,7 @@ from ascend_serve.graph.ladder import changes_runtime, describe, loaded_for_anot
 from ascend_serve.graph.plan import CapturePlan, GraphRequest, Proposal
 from ascend_serve.graph.ranks import name_ranks
 
-DEATH_SECONDS = 15.0
+DEATH_SECONDS = 20.0
 """How long word of a death may take: Ray has to notice, and the log to be read on another node."""
 
 __all__ = ["Answer", "EventKind", "Outcome", "OutcomeKind", "Session", "SessionEvent", "State"]

@@ -18,7 +18,7 @@ from ascend_serve.graph.death import Death, WorkerLog, ended_loop, failed_loop, 
 
 logger = logging.getLogger(__name__)
 
-_READ_SECONDS = 5.0
+_READ_SECONDS = 10.0
 """How long another node may take to read a log; without it the message is shorter."""
 
 _MOST_BYTES = 2**17
