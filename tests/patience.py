@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-PATIENCE_SECONDS = 600.0
-"""Many times what a start takes on two quiet cores: no busy machine decides a test. Pytest's own timeout is longer, so
+PATIENCE_SECONDS = 1500.0
+"""Fifty times what a start takes on two quiet cores: no busy machine decides a test. Pytest's own timeout is longer, so
 that what is waited for in vain is named."""
 
 
