@@ -42,12 +42,14 @@ def test_sigterm_while_serving_lets_requests_finish(start: Callable[..., Command
     command = start("serving.deployment={graceful_shutdown_timeout_s: 300}")
     command.wait_for("curl ")
     body = {"model": "demo", "prompt": "Hello", "max_tokens": 200, "ignore_eos": True, "stream": True}
-    with httpx.stream("POST", f"http://127.0.0.1:{command.port}/v1/completions", json=body, timeout=90) as answer:
+    with httpx.stream(
+        "POST", f"http://127.0.0.1:{command.port}/v1/completions", json=body, timeout=PATIENCE_SECONDS
+    ) as answer:
         lines = answer.iter_lines()
         next(lines)
         command.process.send_signal(signal.SIGTERM)
         assert [line for line in lines if line][-1] == "data: [DONE]"
-    assert command.process.wait(timeout=90) == 143
+    assert command.process.wait(PATIENCE_SECONDS) == 143
     assert "***" not in command.text()
     assert_nothing_is_left(command)
 

@@ -19,9 +19,6 @@ from tests.e2e.ray_head import BIN, ROOT, RayHead, ray_head, started
 from tests.patience import PATIENCE_SECONDS, wait_until
 from tests.ports import free_port
 
-pytestmark = pytest.mark.timeout(1800)
-
-
 SERVE_RUN = (
     "serve run ascend_serve.serving.builder:build config=configs/demo.yaml parallel.tensor_parallel_size=1 "
     "--name plain --route-prefix /plain"

@@ -8,8 +8,6 @@ import pytest
 
 from tests.integration.engines import Result, Scenario, run
 
-pytestmark = pytest.mark.timeout(1500)
-
 TWICE = "{rank: 0, phase: seal, error: crash, signal: SIGBUS, processes: 2}"
 ON_ANOTHER_NODE = "{rank: 1, phase: seal, error: crash, signal: SIGILL, processes: 2}"
 EAGER = ("graph.mode=NONE", "parallel.tensor_parallel_size=1")

@@ -31,7 +31,7 @@ def place(tensor, pipeline):
     parallel = ParallelConfig(tensor_parallel_size=tensor, pipeline_parallel_size=pipeline)
     reservation = Reservation.of(parallel, node_offers())
     group = placement_group(list(reservation.bundles), strategy=reservation.strategy)
-    ray.get(group.ready(), timeout=600)
+    ray.get(group.ready(), timeout=1500)
     return group
 
 def ranks(group):
@@ -47,10 +47,10 @@ group = place(2, 2)
 head = nodes[0].node_id
 lost = next(node for node in ranks(group) if node != head)
 cluster.remove_node(next(node for node in nodes if node.node_id == lost))
-ray.get(group.ready(), timeout=600)
+ray.get(group.ready(), timeout=1500)
 while lost in ray.util.placement_group_table(group)["bundles_to_node_id"].values():
     pass
-ray.get(group.ready(), timeout=600)
+ray.get(group.ready(), timeout=1500)
 found["after a loss"] = ranks(group)
 found["lost"] = lost
 try:

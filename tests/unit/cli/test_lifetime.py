@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-PATIENCE_SECONDS = 60.0
+from tests.patience import PATIENCE_SECONDS
 
 PROGRAM = """
 import subprocess, sys, time

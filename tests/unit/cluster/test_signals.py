@@ -12,6 +12,7 @@ from types import FrameType
 import pytest
 
 from ascend_serve.cluster.signals import ENDING, own_signals, shielded_from_signals
+from tests.patience import PATIENCE_SECONDS
 
 
 class EndedError(Exception):
@@ -59,7 +60,7 @@ def test_what_is_started_in_the_block_does_not_end_with_the_terminal() -> None:
     with pytest.raises(subprocess.TimeoutExpired):
         process.wait(timeout=0.2)
     process.terminate()
-    assert process.wait(timeout=60) == -signal.SIGTERM
+    assert process.wait(PATIENCE_SECONDS) == -signal.SIGTERM
 
 
 @pytest.mark.parametrize("number", ENDING, ids=lambda number: number.name)

@@ -16,8 +16,7 @@ import pytest
 
 from ascend_serve.cluster import janitor
 from ascend_serve.cluster.workspace import CACHE_VARIABLE, Workspace, compiler_cache, is_usable
-
-PATIENCE_SECONDS = 60.0
+from tests.patience import PATIENCE_SECONDS
 
 MEMBER = """
 import mmap, signal, sys, time
