@@ -60,7 +60,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory, port: int) -> Checkout:
 def serving(tree: Checkout, port: int, line: str) -> Iterator[Command]:
     """A server that a line starts and Ctrl-C ends."""
     with tree.running(line) as (process, output):
-        command = Command(process, output, port)
+        command = Command(process, output, port, tree.folder / "temporary")
         try:
             command.wait_for("curl ")
             yield command
@@ -317,7 +317,7 @@ def test_jobs(on_cluster: Cluster, export: str, submit: list[str], files: tuple[
     requests.write_text('{"prompt": "Hello", "max_tokens": 8}\n')
     serve, generate = submit
     with tree.running(f"{export}\n{serve}") as (process, output):
-        server = Command(process, output, port)
+        server = Command(process, output, port, tree.folder / "temporary")
         server.wait_for("curl ")
     assert report(port)["outcome"] == "graph"
     tree.run(f"{export}\n{generate}")
