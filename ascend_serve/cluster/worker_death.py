@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import os
 import re
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import ray
 from ray.actor import ActorHandle
-from ray.exceptions import RayActorError, RayError, RayTaskError
+from ray.exceptions import ActorUnavailableError, GetTimeoutError, RayActorError, RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from ascend_serve.graph.death import Death, WorkerLog, ended_loop, failed_loop, read_death
@@ -20,6 +21,11 @@ logger = logging.getLogger(__name__)
 
 _READ_SECONDS = 10.0
 """How long another node may take to read a log; without it the message is shorter."""
+
+_KNOW_SECONDS = 5.0
+"""How long Ray may take to know that an actor is dead."""
+
+_ASK_SECONDS = 0.2
 
 _MOST_BYTES = 2**17
 """Enough for what faulthandler writes of all threads of a worker."""
@@ -41,17 +47,18 @@ class WorkerDeath:
     node: str = ""
 
 
-def death_of(run: Any, node_id: str) -> WorkerDeath:
+def death_of(run: Any, actor: ActorHandle, node_id: str) -> WorkerDeath:
     """Tell how a worker ended.
 
     Args:
         run: Ray's reference to its main loop, which has ended.
+        actor: The worker.
         node_id: Ray's id of its node.
     """
     try:
         ray.get(run)
     except RayActorError as error:
-        return death_of_actor(error, node_id)
+        return death_of_actor(error, actor, node_id)
     except RayTaskError as error:
         cause = error.cause or error
         return WorkerDeath(failed_loop(type(cause).__name__, str(cause)))
@@ -63,17 +70,32 @@ def is_of(error: RayActorError, actor: ActorHandle) -> bool:
     return bool(error.actor_id == actor._actor_id.hex())
 
 
-def death_of_actor(error: RayActorError, node_id: str) -> WorkerDeath:
+def death_of_actor(error: RayActorError, actor: ActorHandle, node_id: str) -> WorkerDeath:
     """Tell how the process of an actor ended.
 
     Args:
         error: What Ray raised; its text (2.60.0) has process id, address and what the raylet saw.
+        actor: The actor.
         node_id: Ray's id of its node.
     """
-    said = str(error)
+    said = str(_final_word(error, actor))
     pid, address = _PID.search(said), _ADDRESS.search(said)
     log = None if pid is None else _read_there(int(pid[1]), node_id)
     return WorkerDeath(read_death(said, log), address[1] if address else "")
+
+
+def _final_word(error: RayActorError, actor: ActorHandle) -> RayActorError:
+    """What Ray says once it knows that the actor is dead: until then it calls it unavailable."""
+    deadline = time.monotonic() + _KNOW_SECONDS
+    while isinstance(error, ActorUnavailableError) and (left := deadline - time.monotonic()) > 0:
+        try:
+            ray.get(actor.__ray_ready__.remote(), timeout=left)
+        except RayActorError as later:
+            error = later
+        except GetTimeoutError:
+            break
+        time.sleep(_ASK_SECONDS)
+    return error
 
 
 def _read_there(pid: int, node_id: str) -> WorkerLog | None:

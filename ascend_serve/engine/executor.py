@@ -180,7 +180,9 @@ class LockstepRayExecutor(RayExecutorV2):
             loading = [handle for handle in self.ray_worker_handles if is_of(error, handle.actor)]
             if not loading:
                 raise
-            lost = self._lost(loading[0].rank, death_of_actor(error, loading[0].node_id), final=True)
+            handle = loading[0]
+            found = death_of_actor(error, handle.actor, handle.node_id)
+            lost = self._lost(handle.rank, found, final=True)
             self._tell_last(lost)
             raise EngineError(f"Rank {lost.rank} was lost: {lost.death.text}", lost.death.advice) from error
 
@@ -195,7 +197,7 @@ class LockstepRayExecutor(RayExecutorV2):
 
     def _on_worker_death(self, handle: RayWorkerHandle) -> None:
         final = not self._in_session
-        found = death_of(handle.run_ref, handle.node_id)
+        found = death_of(handle.run_ref, handle.actor, handle.node_id)
         if self.shutting_down:
             return
         lost = self._lost(handle.rank, found, final=final)

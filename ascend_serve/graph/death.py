@@ -99,6 +99,11 @@ _OTHER_ENDS: tuple[tuple[str, str, str], ...] = (
         "`ray status` tells which nodes are left; bring it back, or add another.",
     ),
     (
+        "temporarily unavailable",
+        "neither its worker process nor its node answers",
+        "`ray status` tells whether the node is gone; if it is there, see the worker's log on it.",
+    ),
+    (
         "running low on memory",
         "Ray ended it, because its node ran low on memory",
         "Give that node more memory, or less to do; Ray ends workers above RAY_memory_usage_threshold.",

@@ -27,6 +27,7 @@ EXITED = (
 )
 TERMINATED = f"{EXITED[:-2]}1. The process receives a SIGTERM."
 NODE = "The actor died because its node has died. Node Id: 5f, Ip: 10.0.0.2"
+GONE = "The actor ad69 is unavailable: The actor is temporarily unavailable: RpcError: RPC error: Socket closed"
 MEMORY = "Worker exit detail: Task was killed due to the node running low on memory."
 KILLED = "The actor is dead because it was killed by `ray.kill`."
 
@@ -80,6 +81,7 @@ DEATHS = [
     pytest.param(EXITED, NOTHING, "exit code 4", "exit code 4", "log", id="exit code"),
     pytest.param(TERMINATED, None, "SIGTERM", "SIGTERM (terminated)", "ray stop", id="SIGTERM, which Ray tells"),
     pytest.param(NODE, None, "its node has died", "its node is gone", "ray status", id="the node is gone"),
+    pytest.param(GONE, None, "temporarily unavailable", "nor its node answers", "ray status", id="nobody answers"),
     pytest.param(MEMORY, NOTHING, "running low on memory", "low on memory", "memory", id="Ray's memory monitor"),
     pytest.param(KILLED, None, "killed by `ray.kill`", "ray.kill", "driver's log", id="ray.kill"),
     pytest.param("", None, "", "its worker process ended", "See its log", id="nothing is said"),
