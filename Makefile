@@ -1,15 +1,18 @@
-# Everything needs Linux on x86-64 and Python 3.11; nothing needs an NPU.
+# Everything needs Linux on x86-64 and Python 3.11, 3.12 or 3.13; nothing needs an NPU.
 #   make serve   set-up, then the server; Ctrl-C stops all that it started
 #   make setup   the set-up alone
 #   make test    set-up, then the tests
 #   make test-all  the tests, and those that take many engine starts
 #   make test-cann  set-up, torch_npu, the simulated CANN, then the tests on it (docs/simulator.md)
 #   make test-npu  the same, and vllm-ascend on top
+#   make test-planner  the tests that need neither vLLM nor torch, where neither is installed, with any Python
 #   make faults  set-up, then every scripted fault on a real engine: over an hour; the table is .cache/faults.md
 #   make lint    set-up, then ruff and mypy
 #   make lock    pins the requirements anew
 
-PYTHON ?= python3.11
+# The first of these that is a Python of a supported version.
+PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
+	$$python -c "import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))" 2>/dev/null && echo $$python && break; done)
 # Pip takes the CPU build where it is offered one, else the larger build for GPUs, which works too (README, "Installation").
 TORCH ?= torch==2.13.0
 # What `make serve` serves; ARGS are overrides, for example ARGS="graph.mode=FULL".
@@ -26,10 +29,9 @@ RUNTIME := .venv/.runtime
 DEVELOPMENT := .venv/.development
 CANN := .cache/cann
 CANN_PYTHON := $(CANN)/venv/bin/python
-LEFT_OUT := torch torchvision torchaudio torchcodec triton
-COMPILE = .cache/lock/bin/uv pip compile --quiet --python-version 3.11 --no-header --no-annotate
+COMPILE = .cache/lock/bin/uv pip compile --quiet --no-header --no-annotate --python-version
 
-.PHONY: setup serve test test-all test-cann test-npu faults lint lock
+.PHONY: setup serve test test-all test-cann test-npu test-planner faults lint lock
 .DEFAULT_GOAL := serve
 .DELETE_ON_ERROR:
 
@@ -54,6 +56,17 @@ test-cann: $(CANN)/.torch-npu-$(TORCH_NPU)
 test-npu: test-cann $(CANN)/.vllm-ascend
 	@$(CANN_PYTEST) tests/npu/test_vllm_ascend.py tests/npu/test_vllm_ascend_serve.py
 
+# What `pip install ascend-serve` brings, at the versions of the lock, and the test tools.
+test-planner:
+	@test -n "$(PYTHON)" || { echo "error: no Python 3.11, 3.12 or 3.13 found; give one as PYTHON=..."; exit 1; }
+	@rm -rf build .cache/planner
+	@$(PYTHON) -m venv .cache/planner
+	@echo "install: ascend-serve without extras for $$(.cache/planner/bin/python --version)"
+	@.cache/planner/bin/python -m pip install -qq --disable-pip-version-check --no-compile \
+		--constraint requirements/cpu.lock --constraint requirements/dev.lock . hypothesis jsonschema pytest pytest-asyncio pytest-timeout
+	@rm -rf build
+	@.cache/planner/bin/python -m pytest tests/unit $(PYTEST_ARGS)
+
 faults: $(DEVELOPMENT)
 	@$(BIN)/python -m tests.integration.fault_matrix .cache/faults.md
 
@@ -63,7 +76,8 @@ lint: $(DEVELOPMENT)
 	@$(BIN)/mypy
 
 $(BIN)/python:
-	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) is not installed; install it, or give another 3.11 as PYTHON=..."; exit 1; }
+	@$(PYTHON) -c "import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))" 2>/dev/null || \
+		{ echo "error: '$(PYTHON)' is no Python 3.11, 3.12 or 3.13; install one, or give it as PYTHON=..."; exit 1; }
 	@echo "install: Python environment in .venv"
 	@$(PYTHON) -m venv .venv
 
@@ -96,9 +110,15 @@ $(CANN)/.vllm-ascend: tests/npu/vendor.py tests/contract/vendors.py | $(CANN)/.t
 	@$(BIN)/python -m tests.npu.vendor $(CANN)/vllm-ascend
 	@touch $@
 
-# uv must find the CPU build of torch too: UV_TORCH_BACKEND=cpu, or UV_FIND_LINKS=<folder with the wheel>.
+# One lock for all Pythons: the newer ones must come to the same.
 lock:
 	@$(PYTHON) -m venv .cache/lock
 	@.cache/lock/bin/python -m pip install -qq --disable-pip-version-check uv
-	$(COMPILE) $(LEFT_OUT:%=--no-emit-package %) requirements/cpu.in --output-file requirements/cpu.lock
-	$(COMPILE) --constraints requirements/cpu.lock requirements/dev.in --output-file requirements/dev.lock
+	$(COMPILE) 3.11 --overrides requirements/left-out.txt requirements/cpu.in --output-file requirements/cpu.lock
+	$(COMPILE) 3.11 --constraints requirements/cpu.lock requirements/dev.in --output-file requirements/dev.lock
+	@for version in 3.12 3.13; do \
+		cp requirements/*.lock .cache/lock && \
+		$(COMPILE) $$version --overrides requirements/left-out.txt requirements/cpu.in --output-file .cache/lock/cpu.lock && \
+		$(COMPILE) $$version --constraints requirements/cpu.lock requirements/dev.in --output-file .cache/lock/dev.lock && \
+		cmp requirements/cpu.lock .cache/lock/cpu.lock && cmp requirements/dev.lock .cache/lock/dev.lock || \
+		{ echo "error: Python $$version needs other packages than 3.11; split the lock"; exit 1; }; done

@@ -44,6 +44,10 @@ ModelsAndOverrides = Annotated[
     ),
 ]
 
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show the logs of all processes.")]
+
+Dashboard = Annotated[bool, typer.Option("--dashboard", help="Start Ray's dashboard with a local cluster.")]
+
 _STDIN = "-"
 _SUFFIXES = (".yaml", ".yml")
 

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from ascend_serve.cli.arguments import ConfigPath, Overrides, described
+from ascend_serve.cli.arguments import ConfigPath, Overrides, Verbose, described
 from ascend_serve.cli.lifetime import owned_processes
 from ascend_serve.cli.output import print_warning, stdout
 from ascend_serve.cli.output import stderr as console
@@ -29,13 +29,13 @@ def generate(
     output: Annotated[Path, typer.Option("--output", help="One JSON object per line, in the order of the input.")],
     force: Annotated[bool, typer.Option("--force", help="Replace an output that is there.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the output of an interrupted run.")] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show the logs of all processes.")] = False,
+    verbose: Verbose = False,
 ) -> None:
     """Answer a file of requests offline. Lines that cannot be answered get their error in the output."""
     prefer_token_authentication()
     loaded = described(config, overrides).load()
     if not source.is_file():
-        raise ConfigError(f"--input: {source} is no file", "Give a file with one JSON object per line.")
+        raise ConfigError(f"--input: {source}: no such file", "Give a file with one JSON object per line.")
     file = OutputFile(output, resume=resume, force=force)
     file.prepare(read_lines(source))
     total = sum(1 for _ in read_lines(source))

@@ -19,10 +19,12 @@ INTERRUPTED = 130
 
 COMMANDS: Mapping[str, str] = {
     "config": "ascend_serve.cli.config",
+    "demo": "ascend_serve.cli.demo",
     "doctor": "ascend_serve.cli.doctor",
     "generate": "ascend_serve.cli.generate",
     "plan": "ascend_serve.cli.plan",
     "profile": "ascend_serve.cli.profile",
+    "requirements": "ascend_serve.cli.requirements",
     "serve": "ascend_serve.cli.serve",
     "static-kernels": "ascend_serve.cli.static_kernels",
 }
@@ -30,6 +32,8 @@ COMMANDS: Mapping[str, str] = {
 
 _EPILOG = """
 Examples:
+
+ascend-serve demo
 
 ascend-serve serve demo graph.mode=FULL
 

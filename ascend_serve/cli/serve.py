@@ -7,12 +7,11 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
 from pydantic import SecretStr
 
-from ascend_serve.cli.arguments import ConfigPath, ModelsAndOverrides, load_models
+from ascend_serve.cli.arguments import ConfigPath, Dashboard, ModelsAndOverrides, Verbose, load_models
 from ascend_serve.cli.lifetime import owned_processes
 from ascend_serve.cli.output import print_warning, stdout
 from ascend_serve.cli.output import stderr as console
@@ -24,6 +23,7 @@ from ascend_serve.config.passthrough import check_argument_names
 from ascend_serve.planning import DeploymentPlan, plan_deployment
 from ascend_serve.serving.api_keys import api_keys
 from ascend_serve.serving.preflight import behind_one_server, check_model, check_port
+from ascend_serve.serving.vllm_import import check_vllm
 
 if TYPE_CHECKING:
     from ascend_serve.cluster.connect import Cluster
@@ -56,8 +56,8 @@ class _Model:
 def serve(
     config: ConfigPath,
     overrides: ModelsAndOverrides = None,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show the logs of all processes.")] = False,
-    dashboard: Annotated[bool, typer.Option("--dashboard", help="Start Ray's dashboard with a local cluster.")] = False,
+    verbose: Verbose = False,
+    dashboard: Dashboard = False,
 ) -> None:
     """Serve models with the OpenAI API, on the Ray cluster at RAY_ADDRESS or on a local one. Ctrl-C stops it."""
     started = time.time()
@@ -65,6 +65,7 @@ def serve(
     configs = behind_one_server(load_models(config, overrides))
     served = [_Model.of(each) for each in configs]
     if not _given():
+        check_vllm()
         check_port(configs[0].serving.host, configs[0].serving.port)
     with owned_processes(), ExitStack() as stack:
         with StartupProgress(console) as progress:

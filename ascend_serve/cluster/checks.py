@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from ascend_serve.cluster import release
@@ -13,6 +13,7 @@ from ascend_serve.cluster.hccn import LinkFacts
 from ascend_serve.cluster.placement import NPU
 from ascend_serve.cluster.probe import NodeProbe
 from ascend_serve.cluster.tool import ToolStatus
+from ascend_serve.cluster.vllm_packages import INSTALL
 from ascend_serve.config.schema import AscendServeConfig
 from ascend_serve.graph.modes import GraphMode, RuntimeName
 
@@ -211,7 +212,9 @@ def check_cann(probe: NodeProbe, facts: NodeFacts, situation: Situation) -> Find
 
 
 def check_packages(probe: NodeProbe, facts: NodeFacts, situation: Situation) -> Finding:
-    """torch, torch_npu, vLLM and vllm-ascend against the release matrix."""
+    """torch, torch_npu, vLLM and vllm-ascend against the release matrix, and what breaks their import."""
+    if facts.broken_packages:
+        return _break_imports(facts.broken_packages)
     if situation.emulated:
         return _check_installed(facts, ("torch", "vllm"))
     installed = _check_installed(facts, ("torch", "torch_npu", "vllm", "vllm-ascend"))
@@ -231,12 +234,15 @@ def check_packages(probe: NodeProbe, facts: NodeFacts, situation: Situation) -> 
     return installed
 
 
+def _break_imports(packages: Mapping[str, str]) -> Finding:
+    found = "; ".join(f"{name} cannot be imported, and neither can vLLM: {error}" for name, error in packages.items())
+    return fail(found, f"pip uninstall {' '.join(packages)}, or install those that were built for this torch")
+
+
 def _check_installed(facts: NodeFacts, names: tuple[str, ...]) -> Finding:
     missing = [name for name in names if name not in facts.packages]
     if missing:
-        return fail(
-            f"not installed: {', '.join(missing)}", "install them, or use the vllm-ascend image (launch/Dockerfile)"
-        )
+        return fail(f"not installed: {', '.join(missing)}", INSTALL)
     return ok(", ".join(f"{name} {facts.packages[name]}" for name in names))
 
 

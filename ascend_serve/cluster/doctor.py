@@ -18,6 +18,7 @@ from ascend_serve.cluster.finding import Finding, Status, fail, ok, warn, worst
 from ascend_serve.cluster.node import probe_node
 from ascend_serve.cluster.probe import NodeProbe, probe_cluster
 from ascend_serve.config.schema import AscendServeConfig
+from ascend_serve.config.shipped import LAUNCH
 from ascend_serve.emulated import ENABLE_ENV_VAR
 from ascend_serve.errors import ClusterError
 
@@ -139,7 +140,7 @@ def _no_cluster(error: ClusterError, said_mode: bool) -> Finding:
     if _NONE_RUNNING in error.problem:
         return warn(
             "no Ray cluster runs here: only this machine is checked",
-            "start one (launch/head.sh), or set RAY_ADDRESS=<head>:6379 and RAY_AUTH_MODE=token",
+            f"start one ({LAUNCH}/head.sh), or set RAY_ADDRESS=<head>:6379 and RAY_AUTH_MODE=token",
         )
     # Ray 2.60 reads the mode when it is imported, so it has to be there before the command starts.
     hint = "" if said_mode else " Set RAY_AUTH_MODE=token if the cluster uses tokens."

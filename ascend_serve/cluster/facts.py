@@ -57,6 +57,7 @@ class NodeFacts(BaseModel):
         cann: Version of the CANN toolkit, or ``None``.
         python: Version of the interpreter.
         packages: Installed version by package; packages that are not installed are left out.
+        broken_packages: Error by package, of those beside vLLM that are installed and cannot be imported.
         env: Variables that steer Ascend, HCCL, Gloo and Ray, as a Ray worker on the node has them.
         shm_bytes: Size of ``/dev/shm``.
         model: The model folder, if one was asked for.
@@ -78,6 +79,7 @@ class NodeFacts(BaseModel):
     cann: str | None = None
     python: str
     packages: dict[str, str] = {}
+    broken_packages: dict[str, str] = {}
     env: dict[str, str] = {}
     shm_bytes: int = 0
     model: ModelFacts | None = None

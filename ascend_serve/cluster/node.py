@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 import ray
 
-from ascend_serve.cluster import hccn, npu_smi
+from ascend_serve.cluster import hccn, npu_smi, vllm_packages
 from ascend_serve.cluster.facts import ModelFacts, NodeFacts, ProbeRequest
 from ascend_serve.emulated import ENABLE_ENV_VAR
 
@@ -30,6 +30,9 @@ PACKAGES = {
     "xlite": ("xlite",),
 }
 """Names of the wheels that bring a package, by the package's name in a report."""
+
+_IMPORT_SECONDS = 30.0
+"""For one of torch's companions; torch itself takes two of them on a quiet machine."""
 
 _ENV_PREFIXES = ("HCCL_", "ASCEND_", "PYTORCH_NPU_", "VLLM_ASCEND_")
 _ENV_NAMES = frozenset(
@@ -49,7 +52,7 @@ _DIGESTED = re.compile(r"config\.json|.*\.safetensors\.index\.json")
 
 
 def probe_node(request: ProbeRequest | None = None, node_id: str = "") -> NodeFacts:
-    """Look at this machine. What is not there is left out of the answer; nothing is imported or changed.
+    """Look at this machine. What is not there is left out of the answer; nothing is imported here, or changed.
 
     Args:
         request: What to look at besides the machine itself.
@@ -65,6 +68,7 @@ def probe_node(request: ProbeRequest | None = None, node_id: str = "") -> NodeFa
         "hdk": _read_version(_DRIVER_INFO) or smi.version,
         "cann": _first_version(cann_info_paths(os.environ)),
         "packages": installed_packages(),
+        "broken_packages": vllm_packages.broken(_IMPORT_SECONDS),
         "shm_bytes": shutil.disk_usage("/dev/shm").total if os.path.isdir("/dev/shm") else 0,
         "model": model_facts(request.model_path) if request.model_path else None,
         "busy_ports": tuple(port for port in request.ports if not _is_free(port)),

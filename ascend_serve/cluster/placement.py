@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ascend_serve.config.schema import ParallelConfig
+from ascend_serve.config.shipped import LAUNCH
 from ascend_serve.errors import ClusterError
 
 NPU = "NPU"
@@ -154,4 +155,4 @@ def _remedy(parallel: ParallelConfig, nodes: Sequence[NodeOffer]) -> str:
             f"Set parallel.tensor_parallel_size to at most {largest} (the largest node) and "
             "parallel.pipeline_parallel_size to the number of nodes, or add nodes."
         )
-    return "Start Ray on the NPU nodes with --resources '{\"NPU\": <number of NPUs>}' (see launch/worker.sh)."
+    return f"Start Ray on the NPU nodes with --resources '{{\"NPU\": <number of NPUs>}}' (see {LAUNCH}/worker.sh)."

@@ -189,4 +189,4 @@ def _read(file: Any, read: Callable[[], str | bytes]) -> str:
         problem = f"{file}: no such file"
     except (OSError, UnicodeDecodeError) as error:
         problem = f"{file}: cannot be read: {getattr(error, 'strerror', None) or error}"
-    raise ConfigError(problem, "Give the path of a YAML file, for example configs/demo.yaml.")
+    raise ConfigError(problem, "Give a YAML file that can be read, in UTF-8.")

@@ -24,7 +24,7 @@ _CONFIGS = _PACKAGE / "configs"
 
 def shipped() -> dict[str, Path]:
     """The configurations that come with the package, by name."""
-    return {file.stem: file for file in sorted(_CONFIGS.glob("*.yaml"))}
+    return {file.stem: file for file in sorted(_CONFIGS.glob("*.yaml"), key=lambda file: file.stem)}
 
 
 def summary(file: Path) -> str:

@@ -28,6 +28,7 @@ from ascend_serve.planning import DeploymentPlan
 from ascend_serve.serving.environment import prepare_engine_process
 from ascend_serve.serving.replan import Replanner
 from ascend_serve.serving.root_cause import OwnLog, start_error
+from ascend_serve.serving.vllm_import import explained
 from ascend_serve.telemetry.report import Event, GraphReport, build_report
 
 if TYPE_CHECKING:
@@ -309,7 +310,10 @@ def _arguments(config: AscendServeConfig, plan: DeploymentPlan) -> argparse.Name
     prepare_engine_process()
     start_importing()
 
-    from ascend_serve.serving.openai_app import server_arguments
+    try:
+        from ascend_serve.serving.openai_app import server_arguments
+    except Exception as error:
+        raise explained(error) from error
 
     check_argument_names(config.vllm)
     here: dict[str, Any] = {"additional_config": {SECTION: {"plan_directory": str(default_directory())}}}

@@ -46,6 +46,7 @@ from ascend_serve.serving.preflight import check_model
 from ascend_serve.serving.reservation import Reservation
 from ascend_serve.serving.session_snapshot import session_snapshot
 from ascend_serve.serving.tenancy import tenancy
+from ascend_serve.serving.vllm_import import check_vllm
 from ascend_serve.telemetry.report import GraphReport
 
 Request = str | Mapping[str, Any]
@@ -137,6 +138,8 @@ class Engine:
             raise EngineError(f"The engine of {name} runs already", "Use it as it is, or close() it first.")
         check_model(self._config)
         check_argument_names(self._config.vllm)
+        if self._plan is not None:
+            check_vllm()
         with ExitStack() as resources:
             env = engine_environment(self._config)
             cluster = ray_cluster(self._config.emulated.npus, env=env, verbose=self._verbose)

@@ -45,4 +45,4 @@ def test_answers_a_file_in_its_order(config: Callable[[int], Path], tmp_path: Pa
 def test_a_missing_input_is_named_before_anything_starts(config: Callable[[int], Path], tmp_path: Path) -> None:
     done = generate(config(8000), tmp_path)
     assert done.returncode == 2
-    assert "requests.jsonl is no file" in done.stderr
+    assert "requests.jsonl: no such file" in done.stderr

@@ -50,7 +50,7 @@ def test_generate_from_another_directory(head: RayHead, config: Callable[[int], 
     [
         pytest.param("serve.py CONFIG graph.mdoe=FULL", "Did you mean graph.mode?", 2, id="unknown key"),
         pytest.param("serve.py CONFIG parallel.tensor_parallel_size=4", "the cluster offers 2", 1, id="too few NPUs"),
-        pytest.param("generate.py CONFIG --input no --output out", "no is no file", 2, id="missing input"),
+        pytest.param("generate.py CONFIG --input no --output out", "no: no such file", 2, id="missing input"),
     ],
 )
 def test_a_mistake_fails_the_job_with_its_reason(

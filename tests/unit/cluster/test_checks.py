@@ -71,7 +71,14 @@ BROKEN_NODES = [
     ("hdk", {"hdk": "25.3.rc1"}, Status.FAIL, "25.3.rc1, older than 25.5.1", "upgrade"),
     ("cann", {"cann": None}, Status.FAIL, "no CANN", "set_env.sh"),
     ("cann", {"cann": "8.5.0"}, Status.FAIL, "8.5.0", "install CANN 9.1"),
-    ("packages", {"packages": without("torch_npu")}, Status.FAIL, "not installed: torch_npu", "Dockerfile"),
+    ("packages", {"packages": without("torch_npu")}, Status.FAIL, "not installed: torch_npu", "vllm-ascend"),
+    (
+        "packages",
+        {"broken_packages": {"torchvision": "RuntimeError: operator torchvision::nms does not exist"}},
+        Status.FAIL,
+        "torchvision cannot be imported, and neither can vLLM: RuntimeError: operator torchvision::nms does not exist",
+        "pip uninstall torchvision",
+    ),
     (
         "packages",
         {"packages": {**PACKAGES, "torch": "2.9.0+cpu"}},
