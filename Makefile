@@ -3,6 +3,7 @@
 #   make setup   the set-up alone
 #   make test    set-up, then the tests
 #   make test-all  the tests, and those that take many engine starts
+#   make environments  starts in odd environments, and ends at every moment: an hour
 #   make test-cann  set-up, torch_npu, the simulated CANN, then the tests on it (docs/simulator.md)
 #   make test-npu  the same, and vllm-ascend on top
 #   make test-planner  the tests that need neither vLLM nor torch, where neither is installed, with any Python
@@ -31,7 +32,7 @@ CANN := .cache/cann
 CANN_PYTHON := $(CANN)/venv/bin/python
 COMPILE = .cache/lock/bin/uv pip compile --quiet --no-header --no-annotate --python-version
 
-.PHONY: setup serve test test-all test-cann test-npu test-planner faults lint lock
+.PHONY: setup serve test test-all environments test-cann test-npu test-planner faults lint lock
 .DEFAULT_GOAL := serve
 .DELETE_ON_ERROR:
 
@@ -45,6 +46,9 @@ test: $(DEVELOPMENT)
 
 test-all: $(DEVELOPMENT)
 	@$(BIN)/pytest -m "slow or not slow" $(PYTEST_ARGS)
+
+environments: $(DEVELOPMENT) $(DEMO_MODEL)/config.json
+	@$(BIN)/pytest -m "slow or not slow" --verbose tests/e2e/test_environments.py $(PYTEST_ARGS)
 
 # Forked ranks share the machine, so each computes in one thread; a call that is not simulated must reach the terminal.
 CANN_PYTEST = library=$$(TORCH_DEVICE_BACKEND_AUTOLOAD=0 $(CANN_PYTHON) tests/cann_sim/build.py $(CANN)/build) || exit 1; \

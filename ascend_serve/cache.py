@@ -8,4 +8,4 @@ from pathlib import Path
 
 def cache_folder() -> Path:
     """Where it is kept: ``ascend_serve`` in the user's cache folder, by the XDG Base Directory Specification."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ascend_serve"
+    return Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / "ascend_serve"

@@ -28,10 +28,8 @@ class AscendServeError(Exception):
         return f"{self.problem}\n{self.remedy}" if self.remedy else self.problem
 
 
-class ConfigError(AscendServeError):
-    """A configuration that cannot be read, or that asks for something impossible."""
-
-    exit_code = 2
+class ProblemsError(AscendServeError):
+    """An error that may tell several problems at once."""
 
     @classmethod
     def of(cls, source: str, problems: Sequence[tuple[str, str]]) -> Self:
@@ -47,16 +45,26 @@ class ConfigError(AscendServeError):
         return cls("\n".join([f"{source}: {len(problems)} problems", *lines]), "Correct all of them, then try again.")
 
 
+class ConfigError(ProblemsError):
+    """A configuration that cannot be read, or that asks for something impossible."""
+
+    exit_code = 2
+
+
 class PlanError(AscendServeError):
     """A deployment that cannot work on the described hardware."""
 
     exit_code = 2
 
 
-class ModelError(AscendServeError):
+class ModelError(ProblemsError):
     """A model that is missing or cannot be read."""
 
     exit_code = 2
+
+
+class MachineError(ProblemsError):
+    """A machine that lacks what a deployment needs of it."""
 
 
 class ClusterError(AscendServeError):

@@ -22,7 +22,7 @@ from ascend_serve.config import AscendServeConfig
 from ascend_serve.config.passthrough import check_argument_names
 from ascend_serve.planning import DeploymentPlan, plan_deployment
 from ascend_serve.serving.api_keys import api_keys
-from ascend_serve.serving.preflight import behind_one_server, check_model, check_port
+from ascend_serve.serving.preflight import behind_one_server, check_here, check_port
 from ascend_serve.serving.vllm_import import check_vllm
 
 if TYPE_CHECKING:
@@ -48,7 +48,6 @@ class _Model:
 
     @classmethod
     def of(cls, config: AscendServeConfig) -> _Model:
-        check_model(config)
         check_argument_names(config.vllm)
         return cls(config, api_keys(config.serving.api_key_file), None if _given() else plan_deployment(config))
 
@@ -63,6 +62,7 @@ def serve(
     started = time.time()
     prefer_token_authentication()
     configs = behind_one_server(load_models(config, overrides))
+    check_here(configs, given=_given())
     served = [_Model.of(each) for each in configs]
     if not _given():
         check_vllm()

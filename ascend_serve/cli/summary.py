@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Iterator
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 from rich import box
 from rich.console import Console
@@ -67,4 +69,12 @@ def curl_line(url: str, model: str, *, key: bool = False) -> str:
     body = {"model": model, "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 32}
     header = shlex.quote("Content-Type: application/json")
     authorization = ' -H "Authorization: Bearer $VLLM_API_KEY"' if key else ""
-    return f"curl {url}/v1/chat/completions -H {header}{authorization} -d {shlex.quote(json.dumps(body))}"
+    data = shlex.quote(json.dumps(body))
+    return f"curl {_past_proxies(url)}{url}/v1/chat/completions -H {header}{authorization} -d {data}"
+
+
+def _past_proxies(url: str) -> str:
+    """An option for curl where the environment would have it ask a proxy, which does not know this machine."""
+    parts = urlsplit(url)
+    taken = {parts.scheme, "all"} & getproxies().keys()
+    return "--noproxy '*' " if taken and not proxy_bypass(parts.hostname or "") else ""

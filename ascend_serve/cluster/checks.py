@@ -10,6 +10,8 @@ from ascend_serve.cluster.environment import NOSET_VISIBLE_DEVICES, node_environ
 from ascend_serve.cluster.facts import NodeFacts
 from ascend_serve.cluster.finding import Finding, fail, merge, ok, warn
 from ascend_serve.cluster.hccn import LinkFacts
+from ascend_serve.cluster.machine import MACHINE_CHECKS, MachineCheck, Need
+from ascend_serve.cluster.model_files import check_model_files
 from ascend_serve.cluster.placement import NPU
 from ascend_serve.cluster.probe import NodeProbe
 from ascend_serve.cluster.tool import ToolStatus
@@ -19,12 +21,6 @@ from ascend_serve.graph.modes import GraphMode, RuntimeName
 
 MAX_CLOCK_SKEW = 1.0
 """Seconds between two clocks from which logs of several nodes can no longer be read together."""
-
-_MIB = 1 << 20
-BROADCAST_SHM = 160 * _MIB
-"""Shared memory of vLLM's broadcast queue: 10 chunks of VLLM_MQ_MAX_CHUNK_BYTES_MB = 16 MiB (vLLM 0.32.0)."""
-RESPONSE_SHM = 240 * _MIB
-"""Shared memory of one worker's response queue: 10 chunks of 24 MiB (vLLM 0.32.0)."""
 
 HCCL_PORTS = tuple(range(60000, 60032))
 """TCP ports that HCCL takes on the host when HCCL_IF_BASE_PORT is not set (CANN's documentation, 8.2 and later)."""
@@ -270,29 +266,19 @@ def check_environment(probe: NodeProbe, facts: NodeFacts, situation: Situation) 
     return merge(environment.findings, ok(shown))
 
 
-def check_shared_memory(probe: NodeProbe, facts: NodeFacts, situation: Situation) -> Finding:
-    """Size of ``/dev/shm`` against what vLLM's message queues take."""
-    workers = int((probe.resources or {}).get(NPU, 0)) or facts.num_npus or 1
-    needed = BROADCAST_SHM + workers * RESPONSE_SHM
-    text = f"/dev/shm has {facts.shm_bytes // _MIB} MiB; queues of {workers} workers may take {needed // _MIB} MiB"
-    fix = "start the container with --shm-size=16g, or mount a memory-backed emptyDir on /dev/shm"
-    if facts.shm_bytes < BROADCAST_SHM:
-        return fail(text, fix)
-    return ok(f"/dev/shm has {facts.shm_bytes // _MIB} MiB") if facts.shm_bytes >= needed else warn(text, fix)
+def _on_machine(check: MachineCheck) -> NodeCheck:
+    """A check that every start makes on its own machine, made on a node."""
+
+    def run(probe: NodeProbe, facts: NodeFacts, situation: Situation) -> Finding:
+        ranks = int((probe.resources or {}).get(NPU, 0)) or facts.num_npus or 1
+        return check.run(facts.machine, Need(ranks, situation.emulated, local=probe.resources is None))
+
+    return NodeCheck(check.name, run)
 
 
 def check_model(probe: NodeProbe, facts: NodeFacts, situation: Situation) -> Finding:
     """The model folder on this node."""
-    model = facts.model
-    if model is None:
-        return ok("no folder to look at")
-    if model.digest is None:
-        return fail(
-            f"{model.path} is not a readable folder here", "mount or copy the model to the same path on every node"
-        )
-    if "config.json" not in model.files:
-        return fail(f"{model.path} has no config.json", "copy the whole model folder")
-    return ok(f"{model.path}: {len(model.files)} files, {sum(model.files.values()) / 1e9:.1f} GB")
+    return ok("no folder to look at") if facts.model is None else check_model_files(facts.model)
 
 
 def check_ports(probe: NodeProbe, facts: NodeFacts, situation: Situation) -> Finding:
@@ -330,7 +316,7 @@ NODE_CHECKS = (
     NodeCheck("packages", check_packages),
     NodeCheck("xlite", check_xlite, on_device=True),
     NodeCheck("environment", check_environment),
-    NodeCheck("shared memory", check_shared_memory),
+    *map(_on_machine, MACHINE_CHECKS),
     NodeCheck("model", check_model),
     NodeCheck("ports", check_ports),
     NodeCheck("clock", check_clock),

@@ -17,6 +17,7 @@ from ascend_serve.cluster.facts import ProbeRequest
 from ascend_serve.cluster.finding import Finding, Status, fail, ok, warn, worst
 from ascend_serve.cluster.node import probe_node
 from ascend_serve.cluster.probe import NodeProbe, probe_cluster
+from ascend_serve.cluster.user_files import home
 from ascend_serve.config.schema import AscendServeConfig
 from ascend_serve.config.shipped import LAUNCH
 from ascend_serve.emulated import ENABLE_ENV_VAR
@@ -85,7 +86,7 @@ def diagnose(config: AscendServeConfig | None, timeout: float) -> Diagnosis:
             probes = probe_cluster(request, timeout)
             connection = [
                 ("connection", ok(f"{cluster.address}, {len(probes)} node(s)")),
-                ("authentication", authentication(os.environ, Path.home())),
+                ("authentication", authentication(os.environ, home())),
             ]
     except ClusterError as error:
         probes = [_this_machine(request)]
@@ -128,7 +129,7 @@ def authentication(environ: Mapping[str, str], home: Path) -> Finding:
     """How this process proves itself to Ray: by token, or not at all."""
     mode = environ.get("RAY_AUTH_MODE", "").lower()
     has_token = any(environ.get(name) for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"))
-    if mode == "token" or (not mode and (has_token or (home / ".ray" / "auth_token").exists())):
+    if mode == "token" or (not mode and (has_token or os.path.exists(home / ".ray" / "auth_token"))):
         return ok("token")
     return warn(
         "none: whoever reaches the cluster's ports runs code on it",

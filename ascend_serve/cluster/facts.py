@@ -5,23 +5,9 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict
 
 from ascend_serve.cluster.hccn import HccnFacts
+from ascend_serve.cluster.machine import MachineFacts
+from ascend_serve.cluster.model_files import ModelFacts
 from ascend_serve.cluster.npu_smi import NpuSmiFacts
-
-
-class ModelFacts(BaseModel):
-    """A model folder as one node sees it.
-
-    Attributes:
-        path: The folder.
-        files: Size in bytes by file name; empty when the folder is missing.
-        digest: Hash of names, sizes, ``config.json`` and the safetensors index; equal for equal folders.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    path: str
-    files: dict[str, int] = {}
-    digest: str | None = None
 
 
 class ProbeRequest(BaseModel):
@@ -59,7 +45,7 @@ class NodeFacts(BaseModel):
         packages: Installed version by package; packages that are not installed are left out.
         broken_packages: Error by package, of those beside vLLM that are installed and cannot be imported.
         env: Variables that steer Ascend, HCCL, Gloo and Ray, as a Ray worker on the node has them.
-        shm_bytes: Size of ``/dev/shm``.
+        machine: What a start needs of it.
         model: The model folder, if one was asked for.
         busy_ports: Ports asked for that are taken.
     """
@@ -81,7 +67,7 @@ class NodeFacts(BaseModel):
     packages: dict[str, str] = {}
     broken_packages: dict[str, str] = {}
     env: dict[str, str] = {}
-    shm_bytes: int = 0
+    machine: MachineFacts = MachineFacts()
     model: ModelFacts | None = None
     busy_ports: tuple[int, ...] = ()
 

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import glob
-import hashlib
 import os
 import platform
-import re
-import shutil
 import socket
 from collections.abc import Iterable, Mapping
 from importlib import metadata
@@ -17,7 +14,9 @@ import psutil
 import ray
 
 from ascend_serve.cluster import hccn, npu_smi, vllm_packages
-from ascend_serve.cluster.facts import ModelFacts, NodeFacts, ProbeRequest
+from ascend_serve.cluster.facts import NodeFacts, ProbeRequest
+from ascend_serve.cluster.machine import machine_facts
+from ascend_serve.cluster.model_files import model_facts
 from ascend_serve.emulated import ENABLE_ENV_VAR
 
 PACKAGES = {
@@ -48,7 +47,6 @@ _ENV_NAMES = frozenset(
 _DRIVER_INFO = "/usr/local/Ascend/driver/version.info"
 _CANN_INFO = "ascend_toolkit_install.info"
 _CANN_HOMES = ("/usr/local/Ascend/cann", "/usr/local/Ascend/ascend-toolkit/latest")
-_DIGESTED = re.compile(r"config\.json|.*\.safetensors\.index\.json")
 
 
 def probe_node(request: ProbeRequest | None = None, node_id: str = "") -> NodeFacts:
@@ -69,7 +67,7 @@ def probe_node(request: ProbeRequest | None = None, node_id: str = "") -> NodeFa
         "cann": _first_version(cann_info_paths(os.environ)),
         "packages": installed_packages(),
         "broken_packages": vllm_packages.broken(_IMPORT_SECONDS),
-        "shm_bytes": shutil.disk_usage("/dev/shm").total if os.path.isdir("/dev/shm") else 0,
+        "machine": machine_facts(),
         "model": model_facts(request.model_path) if request.model_path else None,
         "busy_ports": tuple(port for port in request.ports if not _is_free(port)),
     }
@@ -150,23 +148,6 @@ def _read_version(path: str | Path) -> str | None:
 
 def _first_version(paths: Iterable[Path]) -> str | None:
     return next((version for version in map(_read_version, paths) if version), None)
-
-
-def model_facts(path: str) -> ModelFacts:
-    """Names and sizes of the files of a model folder, and a hash that is equal where the folder is.
-
-    The hash covers names, sizes, ``config.json`` and the safetensors index, not the weights, so it is cheap.
-    """
-    try:
-        files = sorted(entry for entry in Path(path).iterdir() if entry.is_file() and not entry.name.startswith("."))
-        sizes = {entry.name: entry.stat().st_size for entry in files}
-        digest = hashlib.sha256(repr(sizes).encode())
-        for entry in files:
-            if _DIGESTED.fullmatch(entry.name):
-                digest.update(entry.read_bytes())
-    except OSError:
-        return ModelFacts(path=path)
-    return ModelFacts(path=path, files=sizes, digest=digest.hexdigest())
 
 
 def _is_free(port: int) -> bool:

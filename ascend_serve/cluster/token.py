@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
+
+from ascend_serve.cluster.user_files import TOKEN_VARIABLE, token_file
 
 AUTH_MODE = "RAY_AUTH_MODE"
 
@@ -19,5 +20,5 @@ def prefer_token_authentication() -> None:
 
 def has_token() -> bool:
     """Whether Ray would find a token."""
-    default = Path.home() / ".ray" / "auth_token"
-    return bool(os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH")) or default.exists()
+    given = os.environ.get("RAY_AUTH_TOKEN") or os.environ.get(TOKEN_VARIABLE)
+    return bool(given) or os.path.exists(token_file())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import getpass
 import os
 import subprocess
 import sys
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Self
 
 from ascend_serve.cluster import janitor
+from ascend_serve.cluster.user_files import compiler_cache, home_in, temporary_places
 
 _PREFIX = "ascend-serve-"
 
@@ -22,9 +22,6 @@ LONGEST_PLACE = 21
 The path of a Unix socket has at most 107 characters, and Ray 2.60 appends
 ``/ascend-serve-XXXXXXXX/session_YYYY-mm-dd_HH-MM-SS_ffffff_PID/sockets/plasma_store``, with PIDs of up to 7 digits.
 """
-
-CACHE_VARIABLE = "TORCHINDUCTOR_CACHE_DIR"
-"""Variable of torch for the folder with what Inductor compiled."""
 
 _END_SECONDS = 30.0
 
@@ -44,6 +41,9 @@ class Workspace:
         self.environment: Mapping[str, str] = {
             janitor.MEMBER: str(folder),
             "TMPDIR": temporary,
+            # Titles of processes, Ray's and vLLM's, would be written over what the janitor reads.
+            "SPT_NOENV": "1",
+            **home_in(folder / janitor.TEMPORARY),
             **compiler_cache(temporary_places()),
         }
 
@@ -74,32 +74,6 @@ class Workspace:
             janitor.clear(self.folder, keep_logs=keep_logs)
 
 
-def temporary_places() -> list[Path]:
-    """Where a workspace may be made: where the user says, else where every Linux has room for temporary files."""
-    chosen = os.environ.get("TMPDIR")
-    return [Path(place) for place in (chosen, "/tmp", "/var/tmp") if place]
-
-
-def compiler_cache(places: Iterable[Path]) -> dict[str, str]:
-    """Where Inductor keeps what it compiled: as without us, in the folder for temporary files that was there before.
-
-    A folder with a space in its path breaks Inductor's command line for the compiler (torch 2.13.0).
-    """
-    if CACHE_VARIABLE in os.environ:
-        return {}
-    usable = (place for place in places if _can_be_written(place) and not any(map(str.isspace, str(place))))
-    place = next(usable, None)
-    return {} if place is None else {CACHE_VARIABLE: str(place / f"torchinductor_{user_name()}")}
-
-
-def user_name() -> str:
-    """The name of the user, or the number where there is no name, as in a container that was given another user."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return f"uid_{os.getuid()}"
-
-
 def usable_place(places: Iterable[Path]) -> Path | None:
     """The first of ``places`` that can be written and whose path is fit for sockets and for a compiler."""
     return next((place for place in places if is_usable(place)), None)
@@ -109,11 +83,7 @@ def is_usable(place: Path) -> bool:
     """Whether a workspace can be made in ``place``."""
     path = str(place)
     fits = place.is_absolute() and len(path) <= LONGEST_PLACE and not any(map(str.isspace, path))
-    return fits and _can_be_written(place)
-
-
-def _can_be_written(place: Path) -> bool:
-    return place.is_dir() and os.access(place, os.W_OK | os.X_OK)
+    return fits and place.is_dir() and os.access(place, os.W_OK | os.X_OK)
 
 
 def _start_janitor(folder: Path) -> subprocess.Popen[bytes]:

@@ -17,7 +17,7 @@ from typing import Annotated, Any
 
 import torch
 import typer
-from safetensors.torch import save_file
+from safetensors.torch import save
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
@@ -172,7 +172,9 @@ def _write(folder: Path, recipe: _Recipe) -> None:
     tokenizer = _tokenizer()
     tokenizer.save_pretrained(str(folder))
     (folder / "config.json").write_text(json.dumps(_config(recipe, tokenizer), indent=2))
-    save_file(dict(_weights(recipe, tokenizer)), folder / "model.safetensors", metadata={"format": "pt"})
+    # ``save_file`` would let nobody else read it.
+    weights = save(dict(_weights(recipe, tokenizer)), metadata={"format": "pt"})
+    (folder / "model.safetensors").write_bytes(weights)
     files = {file.name: file.stat().st_size for file in folder.iterdir()}
     (folder / RECIPE_FILE).write_text(json.dumps({"recipe": asdict(recipe), "files": files}, indent=2))
 

@@ -42,7 +42,7 @@ from ascend_serve.errors import AscendServeError, ClusterError, ConfigError, Eng
 from ascend_serve.planning import plan_deployment
 from ascend_serve.serving.environment import engine_environment
 from ascend_serve.serving.offline_replica import Answer, OfflineReplica
-from ascend_serve.serving.preflight import check_model
+from ascend_serve.serving.preflight import check_here
 from ascend_serve.serving.reservation import Reservation
 from ascend_serve.serving.session_snapshot import session_snapshot
 from ascend_serve.serving.tenancy import tenancy
@@ -128,7 +128,8 @@ class Engine:
 
         Raises:
             ConfigError: ``vllm:`` has a key that is no engine argument.
-            ModelError: There is no model at ``model.path``.
+            ModelError: There is no model at ``model.path``, or it cannot be read.
+            MachineError: This machine lacks what a local cluster needs.
             ClusterError: The cluster cannot be reached, or is too small.
             CaptureError: Capture failed and the configuration does not allow to go on.
             EngineError: The engine did not start, for another reason; or it runs already.
@@ -136,7 +137,7 @@ class Engine:
         name = self._config.model.name
         if self._replica is not None:
             raise EngineError(f"The engine of {name} runs already", "Use it as it is, or close() it first.")
-        check_model(self._config)
+        check_here([self._config], given=is_given())
         check_argument_names(self._config.vllm)
         if self._plan is not None:
             check_vllm()

@@ -3,30 +3,67 @@
 from __future__ import annotations
 
 import contextlib
+import logging
+import os
 import socket
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from ascend_serve.cluster.finding import Status
+from ascend_serve.cluster.machine import Need, examine_machine, machine_facts
+from ascend_serve.cluster.model_files import check_model_files, model_facts
 from ascend_serve.config import AscendServeConfig
 from ascend_serve.config.schema import BUILT_IN_MODEL
-from ascend_serve.errors import ConfigError, ModelError, PortInUseError
+from ascend_serve.errors import ConfigError, MachineError, ModelError, PortInUseError
+
+logger = logging.getLogger(__name__)
 
 
-def check_model(config: AscendServeConfig) -> None:
-    """Make sure that ``model.path`` holds a model, or names the one that is made where it is needed.
+def check_here(configs: Sequence[AscendServeConfig], *, given: bool) -> None:
+    """Make sure that a start can work, as far as this machine can tell.
+
+    Args:
+        configs: What is to be started.
+        given: Whether it runs on a cluster that is there already, which need not have nodes like this machine.
 
     Raises:
-        ModelError: It does not, with what is missing.
+        MachineError: It cannot, with all problems at once.
+        ModelError: It cannot, for want of a model alone.
     """
-    check_built_in(config)
+    for config in configs:
+        check_built_in(config)
+    models = [problem for config in configs for problem in _model_problems(config)]
+    machine = [] if given else _machine_problems(configs)
+    if machine:
+        raise MachineError.of("this machine", [*models, *machine])
+    if models:
+        raise ModelError.of("model.path", models)
+
+
+def _machine_problems(configs: Sequence[AscendServeConfig]) -> list[tuple[str, str]]:
+    ranks = sum(config.parallel.world_size for config in configs)
+    need = Need(ranks, emulated=any(config.emulated.npus for config in configs), local=True)
+    found = examine_machine(machine_facts(), need)
+    for finding in found:
+        if finding.status is Status.WARN:
+            logger.warning("%s; %s", finding.text, finding.fix)
+    return [(finding.text, finding.fix) for finding in found if finding.status is Status.FAIL]
+
+
+def _model_problems(config: AscendServeConfig) -> Iterator[tuple[str, str]]:
     if config.model.is_built_in:
         return
     folder = Path(config.model.path)
-    if not folder.is_dir():
-        what = "is a file, not a folder" if folder.exists() else "does not exist"
-        raise ModelError(f"model.path: {folder.absolute()} {what}", _MODEL_REMEDY)
-    if not (folder / "config.json").is_file():
-        raise ModelError(f"model.path: {folder.absolute()} has no config.json", _MODEL_REMEDY)
+    if not os.path.isdir(folder):
+        what = "is a file, not a folder" if os.path.exists(folder) else "does not exist"
+        yield f"model.path: {folder.absolute()} {what}", _MODEL_REMEDY
+        return
+    if os.access(folder, os.R_OK | os.X_OK) and not os.path.lexists(folder / "config.json"):
+        yield f"model.path: {folder.absolute()} has no config.json", _MODEL_REMEDY
+        return
+    finding = check_model_files(model_facts(str(folder.absolute())))
+    if finding.status is Status.FAIL:
+        yield f"model.path: {finding.text}", finding.fix
 
 
 _MODEL_REMEDY = (

@@ -8,12 +8,12 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
-from ascend_serve.cluster.workspace import compiler_cache
+from ascend_serve.cluster.user_files import compiler_cache
 from tests.e2e.command import Command
 from tests.ports import free_port
 
@@ -47,19 +47,22 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path]:
 
 @pytest.fixture(scope="module")
 def start(config: Callable[[int], Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Command]]:
-    """Starts ``ascend-serve serve`` with overrides, in a process group of its own as a shell does."""
+    """Starts ``ascend-serve serve`` with overrides, in a process group of its own as a shell does.
+
+    ``inside`` is a command that it runs in, ``env`` what it finds in its environment besides.
+    """
     started: list[Command] = []
 
-    def run(*overrides: str) -> Command:
+    def run(*overrides: str, inside: Sequence[str] = (), env: Mapping[str, str] | None = None) -> Command:
         port = free_port()
         output = tmp_path_factory.mktemp("serve") / "output"
         # Short enough to be taken; what was compiled before is kept elsewhere.
         temporary = Path(tempfile.mkdtemp(prefix="e2e-", dir="/tmp"))
         environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
-        environment |= {"TMPDIR": str(temporary), **compiler_cache([Path(tempfile.gettempdir())])}
+        environment |= {"TMPDIR": str(temporary), **compiler_cache([Path(tempfile.gettempdir())]), **(env or {})}
         with output.open("w") as file:
             process = subprocess.Popen(
-                [*COMMAND, "serve", config(port), *overrides],
+                [*inside, *COMMAND, "serve", config(port), *overrides],
                 stdout=file,
                 stderr=subprocess.STDOUT,
                 process_group=0,

@@ -79,6 +79,27 @@ def test_the_summary_says_what_holds_and_why() -> None:
         assert part in text
 
 
+PROXIES = ("http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY", "no_proxy", "NO_PROXY")
+
+
+@pytest.mark.parametrize(
+    ("variables", "past"),
+    [
+        pytest.param({}, False, id="no proxy"),
+        pytest.param({"http_proxy": "http://proxy:3128"}, True, id="http_proxy"),
+        pytest.param({"https_proxy": "http://proxy:3128"}, False, id="a proxy for https alone"),
+        pytest.param({"ALL_PROXY": "http://proxy:3128"}, True, id="a proxy for all"),
+        pytest.param({"http_proxy": "http://proxy:3128", "no_proxy": "localhost,127.0.0.1"}, False, id="no_proxy"),
+    ],
+)
+def test_the_curl_line_asks_no_proxy(variables: dict[str, str], past: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in PROXIES:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert ("--noproxy '*'" in curl_line("http://127.0.0.1:8000", "demo")) is past
+
+
 def test_the_curl_line_can_be_pasted() -> None:
     words = shlex.split(curl_line("http://127.0.0.1:8000", "it's a model"))
     assert words[:2] == ["curl", "http://127.0.0.1:8000/v1/chat/completions"]

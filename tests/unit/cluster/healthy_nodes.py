@@ -6,9 +6,17 @@ from typing import Any
 
 from ascend_serve.cluster.facts import NodeFacts
 from ascend_serve.cluster.hccn import HccnFacts, LinkFacts
+from ascend_serve.cluster.machine import MachineFacts
 from ascend_serve.cluster.npu_smi import NpuDevice, NpuSmiFacts
 from ascend_serve.cluster.probe import ClockOffset, NodeProbe
 from ascend_serve.cluster.tool import ToolStatus
+
+MACHINE = MachineFacts(
+    shm_bytes=16 << 30,
+    shm_free_bytes=16 << 30,
+    compiler_path="/usr/bin/g++",
+    python_header="/usr/include/python3.11/Python.h",
+)
 
 PACKAGES = {
     "ascend-serve": "0.1.0",
@@ -44,7 +52,7 @@ def node_facts(**changes: Any) -> NodeFacts:
         "cann": "9.1.0",
         "python": "3.11.7",
         "packages": PACKAGES,
-        "shm_bytes": 16 << 30,
+        "machine": MACHINE,
     }
     return NodeFacts(**{**healthy, **changes})
 

@@ -5,9 +5,11 @@ from typing import Any
 import pytest
 
 from ascend_serve.cluster.checks import HCCL_PORTS, NODE_CHECKS, Situation, run_node_checks
-from ascend_serve.cluster.facts import ModelFacts, NodeFacts
+from ascend_serve.cluster.facts import NodeFacts
 from ascend_serve.cluster.finding import Finding, Status
 from ascend_serve.cluster.hccn import HccnFacts
+from ascend_serve.cluster.machine import MachineFacts
+from ascend_serve.cluster.model_files import ModelFacts
 from ascend_serve.cluster.npu_smi import NpuSmiFacts, Vnpu
 from ascend_serve.cluster.probe import ClockOffset, NodeProbe, Ping
 from ascend_serve.cluster.tool import ToolStatus
@@ -96,8 +98,8 @@ BROKEN_NODES = [
     ("packages", {"packages": {**PACKAGES, "vllm-ascend": "0.31.0"}}, Status.WARN, "0.31.0", "use one of them"),
     ("environment", {"env": {"HCCL_IF_IP": "10.0.0.9"}}, Status.FAIL, "10.0.0.9", "10.0.0.1"),
     ("environment", {"interface": None}, Status.WARN, "no interface carries", "GLOO_SOCKET_IFNAME"),
-    ("shared memory", {"shm_bytes": 64 << 20}, Status.FAIL, "64 MiB", "--shm-size"),
-    ("shared memory", {"shm_bytes": 512 << 20}, Status.WARN, "2 workers may take 640 MiB", "--shm-size"),
+    ("shared memory", {"machine": MachineFacts(shm_bytes=64 << 20)}, Status.FAIL, "64 MiB", "--shm-size"),
+    ("temporary folder", {"machine": MachineFacts(temporary="/" + 71 * "t")}, Status.FAIL, "too long", "ray start"),
     ("ports", {"busy_ports": (60000, 60003)}, Status.WARN, "60000, 60003", "HCCL_IF_BASE_PORT"),
 ]
 
@@ -190,6 +192,18 @@ def test_names_a_model_folder_that_cannot_be_served(files: dict[str, int], diges
     found = lines(node_probe(node_facts(model=model)), situation(config()))["model"]
     assert found.status is Status.FAIL
     assert words in found.text
+
+
+def test_names_files_of_a_model_that_cannot_be_read_or_are_not_there() -> None:
+    shards = tuple(f"model-{number}.safetensors" for number in range(5))
+    model = ModelFacts(
+        path="/models/m", files={"config.json": 9}, digest="d", unreadable=shards[:1], missing=shards[1:]
+    )
+    found = lines(node_probe(node_facts(model=model)), situation(config()))["model"]
+    assert found.status is Status.FAIL
+    assert "may not read model-0.safetensors; " in found.text
+    assert "lacks model-1.safetensors, model-2.safetensors, model-3.safetensors and 1 more" in found.text
+    assert "chmod -R a+rX /models/m" in found.fix
 
 
 @pytest.mark.parametrize(("address", "status"), [("10.0.0.1", Status.FAIL), ("10.0.0.2", Status.OK)])

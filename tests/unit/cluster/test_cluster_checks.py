@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from ascend_serve.cluster.cluster_checks import CLUSTER_CHECKS, run_cluster_checks
-from ascend_serve.cluster.facts import ModelFacts
 from ascend_serve.cluster.finding import Finding, Status
+from ascend_serve.cluster.model_files import ModelFacts
 from ascend_serve.cluster.probe import NodeProbe
 from ascend_serve.config.schema import AscendServeConfig
 from tests.unit.cluster.healthy_nodes import PACKAGES, devices, node_facts, node_probe

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import socket
 from importlib import metadata
 from pathlib import Path
@@ -7,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from ascend_serve.cluster.facts import ProbeRequest
+from ascend_serve.cluster.model_files import model_facts
 from ascend_serve.cluster.node import (
     cann_info_paths,
     installed_packages,
     interface_of,
-    model_facts,
     parse_version_info,
     probe_node,
     relevant_env,
@@ -82,6 +83,19 @@ def test_tells_model_folders_apart(model: Path, name: str, content: str) -> None
     before = model_facts(str(model)).digest
     (model / name).write_text(content)
     assert model_facts(str(model)).digest != before
+
+
+def test_finds_what_a_model_folder_promises_and_lacks(model: Path) -> None:
+    shards = {"a": "model.safetensors", "b": "model-2.safetensors"}
+    (model / "model.safetensors.index.json").write_text(json.dumps({"weight_map": shards}))
+    (model / "tokenizer.json").symlink_to(model / "nowhere")
+    assert model_facts(str(model)).missing == ("tokenizer.json", "model-2.safetensors")
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"weight_map": 3}'])
+def test_an_index_that_nobody_understands_is_left_to_vllm(model: Path, text: str) -> None:
+    (model / "model.safetensors.index.json").write_text(text)
+    assert model_facts(str(model)).missing == ()
 
 
 def test_a_missing_model_folder_is_an_answer(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from ascend_serve.cluster import janitor
-from ascend_serve.cluster.workspace import CACHE_VARIABLE, Workspace, compiler_cache, is_usable
+from ascend_serve.cluster.workspace import Workspace, is_usable
 from tests.patience import PATIENCE_SECONDS
 
 MEMBER = """
@@ -178,13 +178,3 @@ def test_a_place_that_is_not_there(place: Path) -> None:
     assert not is_usable(place / "none")
     with pytest.raises(OSError, match="no folder for temporary files among"):
         Workspace.make([place / "none"])
-
-
-def test_the_compiler_cache_is_in_the_first_folder_without_a_space(
-    place: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv(CACHE_VARIABLE, raising=False)
-    (place / "a b").mkdir()
-    assert Path(compiler_cache([place / "a b", place])[CACHE_VARIABLE]).parent == place
-    monkeypatch.setenv(CACHE_VARIABLE, "/mine")
-    assert compiler_cache([place]) == {}

@@ -69,7 +69,7 @@ def test_a_failure_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     def disk_full(*args: object, **kwargs: object) -> None:
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(demo_model, "save_file", disk_full)
+    monkeypatch.setattr(demo_model, "save", disk_full)
     with pytest.raises(OSError, match="no space"):
         make_demo_model(tmp_path / "model", hidden_size=64, layers=1)
     assert list(tmp_path.iterdir()) == []
@@ -100,3 +100,9 @@ def test_the_command(tmp_path: Path) -> None:
     assert CliRunner().invoke(app, arguments).exit_code == 0
     failed = CliRunner().invoke(app, [*arguments, "--seed", "7"])
     assert (failed.exit_code, "is not this demo model" in failed.output) == (2, True)
+
+
+def test_whoever_may_read_its_configuration_may_read_its_weights(tmp_path: Path) -> None:
+    folder = make_demo_model(tmp_path / "model")
+    modes = {file.stat().st_mode for file in folder.iterdir()}
+    assert len(modes) == 1

@@ -3,16 +3,18 @@ from __future__ import annotations
 import re
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from ascend_serve.config import AscendServeConfig
-from ascend_serve.errors import ModelError, PortInUseError
-from ascend_serve.serving.preflight import check_model, check_port
+from ascend_serve.cluster.user_files import CACHE_VARIABLE
+from ascend_serve.config.schema import AscendServeConfig
+from ascend_serve.errors import MachineError, ModelError, PortInUseError
+from ascend_serve.serving.preflight import check_here, check_port
 
 
-def config_of(path: str, npus: int = 0) -> AscendServeConfig:
-    return AscendServeConfig.model_validate({"model": {"path": path}, "emulated": {"npus": npus}})
+def config(model: Path | str, **sections: Any) -> AscendServeConfig:
+    return AscendServeConfig.model_validate({"model": {"path": str(model)}, "emulated": {"npus": 2}, **sections})
 
 
 def test_a_free_port_is_fine() -> None:
@@ -39,13 +41,13 @@ def test_a_host_that_is_not_ours_is_named(host: str) -> None:
 
 def test_a_model_folder_is_fine(tmp_path: Path) -> None:
     (tmp_path / "config.json").touch()
-    check_model(config_of(str(tmp_path)))
+    check_here([config(tmp_path)], given=True)
 
 
 def test_the_built_in_model_needs_no_folder_but_an_emulated_npu() -> None:
-    check_model(config_of("demo", npus=1))
+    check_here([config("demo", emulated={"npus": 1})], given=True)
     with pytest.raises(ModelError, match=r"emulated\.npus is 0") as raised:
-        check_model(config_of("demo"))
+        check_here([config("demo", emulated={"npus": 0})], given=True)
     assert "./demo" in raised.value.remedy
 
 
@@ -57,6 +59,23 @@ def test_what_is_no_model_is_named(tmp_path: Path, path: str, problem: str) -> N
     (tmp_path / "file").touch()
     (tmp_path / "empty").mkdir()
     with pytest.raises(ModelError, match=problem) as raised:
-        check_model(config_of(str(tmp_path / path)))
+        check_here([config(tmp_path / path)], given=True)
     assert str(tmp_path / path) in raised.value.problem
     assert "model.path" in raised.value.remedy
+
+
+def test_all_that_a_machine_lacks_is_told_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
+    with pytest.raises(MachineError) as raised:
+        check_here([config(tmp_path / "missing")], given=False)
+    assert "no-such-compiler is not on PATH" in raised.value.problem
+    assert "missing does not exist" in raised.value.problem
+    assert "install g++" in raised.value.problem
+
+
+def test_a_cluster_that_is_given_has_its_own_machines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
+    (tmp_path / "config.json").touch()
+    check_here([config(tmp_path)], given=True)

@@ -1,0 +1,107 @@
+"""A model folder as one machine sees it: what is there, what cannot be read, what is missing."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from ascend_serve.cluster.finding import Finding, fail, merge, ok
+
+_DIGESTED = re.compile(r"config\.json|.*\.safetensors\.index\.json")
+_INDEX = "*.safetensors.index.json"
+_SHOWN = 3
+"""How many files an error names."""
+
+
+class ModelFacts(BaseModel):
+    """A model folder as one node sees it.
+
+    Attributes:
+        path: The folder.
+        files: Size in bytes by file name; empty when the folder is missing.
+        digest: Hash of names, sizes, ``config.json`` and the safetensors index; equal for equal folders.
+        unreadable: Files that this user may not read.
+        missing: Files that the folder promises and lacks: links that lead nowhere, shards of the safetensors index.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    path: str
+    files: dict[str, int] = {}
+    digest: str | None = None
+    unreadable: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+
+
+def model_facts(path: str) -> ModelFacts:
+    """Look at a model folder.
+
+    The hash covers names, sizes, ``config.json`` and the safetensors index, not the weights, so it is cheap.
+    """
+    try:
+        entries = sorted(entry for entry in Path(path).iterdir() if not entry.name.startswith("."))
+        files = [entry for entry in entries if entry.is_file()]
+        sizes = {entry.name: entry.stat().st_size for entry in files}
+        unreadable = [entry.name for entry in files if not os.access(entry, os.R_OK)]
+        readable = [entry for entry in files if entry.name not in unreadable]
+        dangling = [entry.name for entry in entries if not entry.exists()]
+        digest = hashlib.sha256(repr(sizes).encode())
+        for entry in readable:
+            if _DIGESTED.fullmatch(entry.name):
+                digest.update(entry.read_bytes())
+        missing = dict.fromkeys([*dangling, *_missing_shards(readable, sizes)])
+    except OSError:
+        return ModelFacts(path=path)
+    return ModelFacts(
+        path=path,
+        files=sizes,
+        digest=digest.hexdigest(),
+        unreadable=tuple(unreadable),
+        missing=tuple(missing),
+    )
+
+
+def check_model_files(model: ModelFacts) -> Finding:
+    """The folder and the files that will be read."""
+    if model.digest is None:
+        return fail(
+            f"{model.path} is not a readable folder here", "mount or copy the model to the same path on every node"
+        )
+    if "config.json" not in model.files and "config.json" not in model.missing:
+        return fail(f"{model.path} has no config.json", "copy the whole model folder")
+    return merge(_broken(model), ok(f"{model.path}: {len(model.files)} files, {_gigabytes(model):.1f} GB"))
+
+
+def _broken(model: ModelFacts) -> Iterator[Finding]:
+    if model.unreadable:
+        yield fail(
+            f"{model.path}: this user ({os.geteuid()}) may not read {_some(model.unreadable)}",
+            f"`chmod -R a+rX {model.path}` by its owner, or another user",
+        )
+    if model.missing:
+        yield fail(f"{model.path} lacks {_some(model.missing)}", "copy or download the whole model folder again")
+
+
+def _missing_shards(files: list[Path], sizes: dict[str, int]) -> Iterator[str]:
+    for index in files:
+        if index.match(_INDEX):
+            try:
+                shards = set(json.loads(index.read_bytes())["weight_map"].values())
+            except (ValueError, KeyError, AttributeError, TypeError):
+                continue
+            yield from sorted(shards - sizes.keys())
+
+
+def _some(names: tuple[str, ...]) -> str:
+    more = len(names) - _SHOWN
+    return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
+
+
+def _gigabytes(model: ModelFacts) -> float:
+    return sum(model.files.values()) / 1e9

@@ -1,0 +1,87 @@
+"""Where the processes of a deployment keep what outlives them: Ray's token, compiled code, plans that worked."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+CACHE_VARIABLE = "TORCHINDUCTOR_CACHE_DIR"
+"""Variable of torch for the folder with what Inductor compiled."""
+
+TOKEN_VARIABLE = "RAY_AUTH_TOKEN_PATH"
+"""Variable of Ray for the file with its token."""
+
+_XDG_CACHE = "XDG_CACHE_HOME"
+
+
+def home() -> Path:
+    """The user's home folder; a relative path where there is none, as for a user without a name."""
+    return Path(os.path.expanduser("~"))
+
+
+def cache_folder() -> Path:
+    """Where programs keep their caches."""
+    return Path(os.environ.get(_XDG_CACHE) or home() / ".cache")
+
+
+def token_file() -> Path:
+    """Where Ray looks for its token unless it is told otherwise."""
+    return home() / ".ray" / "auth_token"
+
+
+def home_is_usable() -> bool:
+    """Whether Ray's token can be read or written in the home folder, and caches can be written."""
+    token = os.access(token_file(), os.R_OK) or can_be_made(token_file().parent)
+    return home().is_absolute() and home().is_dir() and token and can_be_made(cache_folder())
+
+
+def home_in(folder: Path) -> dict[str, str]:
+    """Variables for a home in ``folder`` where the user's own cannot be written; a token that is there stays in use."""
+    if home_is_usable():
+        return {}
+    token = {TOKEN_VARIABLE: str(token_file())} if os.access(token_file(), os.R_OK) else {}
+    kept = {TOKEN_VARIABLE: os.environ[TOKEN_VARIABLE]} if TOKEN_VARIABLE in os.environ else {}
+    return {"HOME": str(folder), _XDG_CACHE: str(folder / ".cache"), **token, **kept}
+
+
+def compiler_cache(places: Iterable[Path]) -> dict[str, str]:
+    """Where Inductor keeps what it compiled: as without us, in the first folder for temporary files that is fit for it.
+
+    A folder with a space in its path breaks Inductor's command line for the compiler (torch 2.13.0).
+    """
+    if os.environ.get(CACHE_VARIABLE):
+        return {}
+    caches = (place / f"torchinductor_{_user_name()}" for place in places if not any(map(str.isspace, str(place))))
+    cache = next(filter(can_be_made, caches), None)
+    return {} if cache is None else {CACHE_VARIABLE: str(cache)}
+
+
+def can_be_made(folder: Path) -> bool:
+    """Whether ``folder`` can be written, or made in the nearest folder that is there."""
+    existing = next((path for path in (folder, *folder.parents) if os.path.exists(path)), folder)
+    return existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)
+
+
+def temporary_places() -> list[Path]:
+    """Where temporary files may go: where the user says, else where every Linux has room for them."""
+    chosen = os.environ.get("TMPDIR")
+    return [Path(place) for place in (chosen, "/tmp", "/var/tmp") if place]
+
+
+def temporary_folder() -> Path | None:
+    """Where Python and vLLM put temporary files and sockets, or ``None`` where nothing can be written."""
+    try:
+        return Path(tempfile.gettempdir())
+    except FileNotFoundError:
+        return None
+
+
+def _user_name() -> str:
+    """The name of the user, or the number where there is no name, as in a container that was given another user."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid_{os.getuid()}"

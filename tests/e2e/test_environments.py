@@ -1,0 +1,218 @@
+"""Other people's machines: what a start does in each odd environment, and what is left when it is ended in one.
+
+`make environments` runs the cases that start an engine, too.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from tests.e2e.command import Command
+from tests.e2e.test_serve_ends import assert_nothing_is_left
+
+pytestmark = pytest.mark.timeout(900)
+
+slow = pytest.mark.slow
+
+NAMELESS = ("unshare", "--user", "--map-user=12345", "--map-group=12345")
+"""Runs a command as a user without a name, whom file modes stop."""
+
+CLEARING_SECONDS = 60.0
+
+
+def with_shared_memory(mebibytes: int) -> tuple[str, ...]:
+    """Runs a command with a ``/dev/shm`` of that size."""
+    mount = f'mount -t tmpfs -o size={mebibytes}m tmpfs /dev/shm && exec "$@"'
+    return ("unshare", "--mount", "sh", "-c", mount, "sh")
+
+
+@dataclass(frozen=True)
+class Machine:
+    """An odd machine.
+
+    Attributes:
+        inside: The command that makes it.
+        env: Its variables; ``{tmp}`` stands for a folder of the test.
+    """
+
+    inside: tuple[str, ...] = ()
+    env: dict[str, str] = field(default_factory=dict)
+
+    def variables(self, folder: Path) -> dict[str, str]:
+        """Its variables, with their folders made."""
+        found = {name: value.format(tmp=folder) for name, value in self.env.items()}
+        if "TMPDIR" in found:
+            Path(found["TMPDIR"]).mkdir(parents=True, exist_ok=True)
+        return found
+
+    def skip_if_impossible(self) -> None:
+        """Skip the test where this user may not make such a machine."""
+        if self.inside:
+            tried = subprocess.run([*self.inside, "true"], capture_output=True, text=True, check=False)
+            if tried.returncode:
+                pytest.skip(f"{' '.join(self.inside[:2])} is not permitted here: {tried.stderr.strip()}")
+
+
+@contextmanager
+def unreadable(file: Path) -> Iterator[None]:
+    mode = file.stat().st_mode
+    file.chmod(0)
+    yield
+    file.chmod(mode)
+
+
+NO_COMPILER = Machine(env={"PATH": str(Path(sys.executable).parent), "TORCHINDUCTOR_CACHE_DIR": "{tmp}/cache"})
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """What a start says on a machine where it cannot work.
+
+    Attributes:
+        machine: The machine.
+        code: The exit code.
+        words: What it says.
+        hidden: A file of the model that nobody may read.
+    """
+
+    machine: Machine
+    code: int
+    words: tuple[str, ...]
+    hidden: str = ""
+
+
+REFUSED = {
+    "no compiler and nothing compiled": Refusal(NO_COMPILER, 1, ("g++ is not on PATH", "install g++")),
+    "shared memory of Docker": Refusal(Machine(with_shared_memory(64)), 1, ("/dev/shm has 64 MiB", "248 MiB")),
+    "200 MiB shared memory": Refusal(Machine(with_shared_memory(200)), 1, ("/dev/shm has 200 MiB", "248 MiB")),
+    "weights of somebody else": Refusal(
+        Machine(NAMELESS, {"HOME": "/proc"}), 2, ("may not read model.safetensors", "chmod"), "model.safetensors"
+    ),
+    "two things at once": Refusal(
+        Machine(with_shared_memory(64), {"CXX": "no-such-compiler", "TORCHINDUCTOR_CACHE_DIR": "{tmp}/cache"}),
+        1,
+        ("2 problems", "/dev/shm has 64 MiB", "no-such-compiler"),
+    ),
+}
+
+
+@pytest.mark.parametrize("refusal", REFUSED.values(), ids=REFUSED.keys())
+def test_refused_before_anything_is_started(
+    start: Callable[..., Command], config: Callable[[int], Path], tmp_path: Path, refusal: Refusal
+) -> None:
+    refusal.machine.skip_if_impossible()
+    model = config(0).parent / "model"
+    with unreadable(model / refusal.hidden) if refusal.hidden else nullcontext():
+        command = start(inside=refusal.machine.inside, env=refusal.machine.variables(tmp_path))
+        assert command.process.wait(timeout=120) == refusal.code
+    text = command.text()
+    assert [word for word in refusal.words if word not in text] == []
+    assert "logs:" not in text
+    assert "Traceback" not in text
+    assert_nothing_is_left(command)
+
+
+LONG = "t" * 95
+
+SERVED = [
+    pytest.param(Machine(with_shared_memory(256)), id="256 MiB shared memory"),
+    pytest.param(Machine(env={"HOME": "{tmp}/missing"}), id="no home"),
+    pytest.param(Machine(env={"HOME": "/proc"}), id="a home that cannot be written"),
+    pytest.param(Machine(NAMELESS, {"HOME": "/proc"}), id="a user without name and home"),
+    pytest.param(Machine(env={"http_proxy": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9"}), id="proxies"),
+    pytest.param(Machine(env={"TMPDIR": "{tmp}/a b", "TORCHINDUCTOR_CACHE_DIR": ""}), id="TMPDIR with a space"),
+    pytest.param(Machine(env={"TMPDIR": f"{{tmp}}/{LONG}"}), id="a long TMPDIR"),
+    pytest.param(Machine(env={"ASCEND_RT_VISIBLE_DEVICES": "0"}), id="a visible device of other NPUs"),
+]
+
+
+@slow
+@pytest.mark.parametrize("machine", SERVED)
+def test_serves_and_leaves_nothing(start: Callable[..., Command], tmp_path: Path, machine: Machine) -> None:
+    machine.skip_if_impossible()
+    command = start(inside=machine.inside, env=machine.variables(tmp_path))
+    line = command.wait_for("curl ")
+    asked = subprocess.run(line, shell=True, capture_output=True, text=True, check=False, env=os.environ | machine.env)
+    assert '"choices"' in asked.stdout, asked.stderr
+    assert command.end(signal.SIGINT) == 130
+    assert "Traceback" not in command.text()
+    assert_nothing_is_left(command)
+    assert not list(tmp_path.rglob("ascend-serve-*"))
+
+
+ENDED = [
+    pytest.param(pattern, number, id=f"{number.name} {when}")
+    for when, pattern in {
+        "before Ray": "",
+        "while Ray starts": "RAY",
+        "while Serve starts": "logs:",
+        "while the model loads": "cluster: ",
+        "while graphs are captured": "agree: ",
+        "while serving": "curl ",
+    }.items()
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGKILL)
+]
+
+
+@slow
+@pytest.mark.parametrize(("pattern", "number"), ENDED)
+def test_nothing_is_left_whenever_it_is_ended(
+    start: Callable[..., Command], pattern: str, number: signal.Signals
+) -> None:
+    command = start()
+    if pattern == "RAY":
+        wait_for_process(command, "gcs_server")
+    elif pattern:
+        command.wait_for(pattern)
+    code = command.end(number)
+    if number is signal.SIGKILL:
+        assert code == -signal.SIGKILL
+        wait_until(lambda: command.left_behind() == [])
+    else:
+        # Before its handlers are there, the signal itself ends it.
+        assert code in ({128 + number} if pattern else {128 + number, -number})
+        assert "***" not in command.text()
+    assert_nothing_is_left(command)
+
+
+@slow
+def test_a_second_sigterm_does_not_wait_for_requests(start: Callable[..., Command]) -> None:
+    command = start("serving.deployment={graceful_shutdown_timeout_s: 600}", "vllm.max_model_len=8192")
+    command.wait_for("curl ")
+    body = {"model": "demo", "prompt": "Hello", "max_tokens": 8000, "ignore_eos": True, "stream": True}
+    with httpx.stream("POST", f"http://127.0.0.1:{command.port}/v1/completions", json=body, timeout=90) as answer:
+        next(answer.iter_lines())
+        assert command.end(signal.SIGTERM, signal.SIGTERM) == 143
+    assert_nothing_is_left(command)
+
+
+def wait_for_process(command: Command, name: str) -> None:
+    """Wait until the command has started a program of that name."""
+    wait_until(lambda: any(name in line for line in _programs(command)))
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + CLEARING_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def _programs(command: Command) -> Iterator[str]:
+    for process in command.processes():
+        try:
+            yield process.name()
+        except psutil.NoSuchProcess:
+            continue
