@@ -37,6 +37,11 @@ _DEFAULTS: dict[str, Any] = {
 """Options of the deployment that differ from Serve's defaults; ``serving.deployment`` wins."""
 
 
+def graceful_shutdown_seconds(config: AscendServeConfig) -> float:
+    """How long a replica that ends may take to finish its requests."""
+    return float({**_DEFAULTS, **config.serving.deployment}["graceful_shutdown_timeout_s"])
+
+
 class EngineReplica:
     """One engine, which other deployments of an application ask over their handle.
 

@@ -23,7 +23,7 @@ from ascend_serve.config.schema import AscendServeConfig
 from ascend_serve.config.serve_options import DEPLOYMENT
 from ascend_serve.errors import ClusterError
 from ascend_serve.planning import DeploymentPlan
-from ascend_serve.serving.application import build_application
+from ascend_serve.serving.application import build_application, graceful_shutdown_seconds
 from ascend_serve.serving.session_snapshot import session_snapshot
 from ascend_serve.serving.start_failure import unmarked
 from ascend_serve.telemetry.report import GraphReport
@@ -175,7 +175,18 @@ class ServeDeployment:
             if self._owns_serve and not cluster_ends and not others:
                 serve.shutdown()
             elif self._deployed:
+                self._delete()
+
+    def _delete(self) -> None:
+        """Delete the application and wait for its last request; Serve 2.60 itself gives up after a minute."""
+        deadline = time.monotonic() + graceful_shutdown_seconds(self._config)
+        while True:
+            try:
                 serve.delete(self.name)
+            except TimeoutError:
+                if time.monotonic() < deadline:
+                    continue
+            return
 
     def _start_serve(self) -> None:
         status = serve.status()

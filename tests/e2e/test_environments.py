@@ -30,6 +30,7 @@ NAMELESS = ("unshare", "--user", "--map-user=12345", "--map-group=12345")
 """Runs a command as a user without a name, whom file modes stop."""
 
 CLEARING_SECONDS = 60.0
+SERVE_SECONDS = 70.0
 
 
 def with_shared_memory(mebibytes: int) -> tuple[str, ...]:
@@ -189,12 +190,32 @@ def test_nothing_is_left_whenever_it_is_ended(
 
 @slow
 def test_a_second_sigterm_does_not_wait_for_requests(start: Callable[..., Command]) -> None:
-    command = start("serving.deployment={graceful_shutdown_timeout_s: 600}", "vllm.max_model_len=8192")
+    command = start("serving.deployment={graceful_shutdown_timeout_s: 600}", "vllm.max_model_len=2048")
     command.wait_for("curl ")
-    body = {"model": "demo", "prompt": "Hello", "max_tokens": 8000, "ignore_eos": True, "stream": True}
+    body = {"model": "demo", "prompt": "Hello", "max_tokens": 2000, "ignore_eos": True, "stream": True}
     with httpx.stream("POST", f"http://127.0.0.1:{command.port}/v1/completions", json=body, timeout=90) as answer:
         next(answer.iter_lines())
         assert command.end(signal.SIGTERM, signal.SIGTERM) == 143
+    assert_nothing_is_left(command)
+
+
+@slow
+def test_a_request_may_take_longer_than_serve_waits(start: Callable[..., Command]) -> None:
+    """A minute; one rank stands still for longer than that."""
+    command = start("serving.deployment={graceful_shutdown_timeout_s: 600}", "serving.health={stall_seconds: 600}")
+    command.wait_for("curl ")
+    (rank, *_) = [process for process in command.processes() if "NodeWorkerProc" in " ".join(process.cmdline())]
+    body = {"model": "demo", "prompt": "Hello", "max_tokens": 200, "ignore_eos": True, "stream": True}
+    with httpx.stream("POST", f"http://127.0.0.1:{command.port}/v1/completions", json=body, timeout=300) as answer:
+        lines = answer.iter_lines()
+        next(lines)
+        rank.suspend()
+        command.process.send_signal(signal.SIGTERM)
+        time.sleep(SERVE_SECONDS)
+        rank.resume()
+        assert [line for line in lines if line][-1] == "data: [DONE]"
+    assert command.process.wait(timeout=90) == 143
+    assert "Traceback" not in command.text()
     assert_nothing_is_left(command)
 
 
