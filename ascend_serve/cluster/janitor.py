@@ -4,8 +4,8 @@ Runs beside that process as a program of its own, in a session of its own, and n
 standard input is a pipe from that process: it ends when there is nothing left to watch over, and what is written into
 it before says what to keep.
 
-A process belongs to the cluster when the environment that it was started with says so; one that has written its title
-over that (vLLM does) is known by its output, which goes into the cluster's folder. Shared memory belongs to the cluster
+A process belongs to the cluster when the environment that it was started with says so, or when its output goes into the
+cluster's folder. Shared memory belongs to the cluster
 when one of its processes has mapped it; names are noted as they appear, because processes that are killed do not
 remove theirs (vLLM's message queues), and afterwards nobody knows whose they were.
 """

@@ -98,6 +98,21 @@ def test_shared_memory_of_a_process_that_was_killed_long_before(place: Path, mem
     assert not memory.exists()
 
 
+def test_a_process_is_known_whatever_its_title(place: Path) -> None:
+    """Ray's and vLLM's processes write their titles over the memory that /proc shows the environment from."""
+    titled = "import setproctitle, time; setproctitle.setproctitle('VLLM::Worker'); print(flush=True); time.sleep(600)"
+    workspace = Workspace.make([place])
+    with subprocess.Popen(
+        [sys.executable, "-c", titled], env={**os.environ, **workspace.environment}, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        workspace.end()
+        ended = process.poll()
+        process.kill()
+    assert ended == -signal.SIGTERM
+
+
 def test_logs_can_be_kept(place: Path) -> None:
     workspace = Workspace.make([place])
     (workspace.folder / "log").write_text("what happened")
