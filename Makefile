@@ -47,7 +47,7 @@ test: $(DEVELOPMENT)
 test-all: $(DEVELOPMENT)
 	@$(BIN)/pytest -m "slow or not slow" $(PYTEST_ARGS)
 
-environments: $(DEVELOPMENT) $(DEMO_MODEL)/config.json
+environments: $(DEVELOPMENT)
 	@$(BIN)/pytest -m "slow or not slow" --verbose tests/e2e/test_environments.py $(PYTEST_ARGS)
 
 # Forked ranks share the machine, so each computes in one thread; a call that is not simulated must reach the terminal.
