@@ -197,7 +197,13 @@ class ServeDeployment:
             )
         self._owns_serve = not status.proxies
         serving = self._config.serving
-        serve.start(
-            http_options={**serving.http_options, "host": serving.host, "port": serving.port},
-            logging_config=LoggingConfig(log_level="WARNING"),
-        )
+        try:
+            serve.start(
+                http_options={**serving.http_options, "host": serving.host, "port": serving.port},
+                logging_config=LoggingConfig(log_level="WARNING"),
+            )
+        except (RayError, TimeoutError) as error:
+            raise ClusterError(
+                f"Ray Serve did not start its HTTP proxy: {str(error).splitlines()[0]}",
+                "The machine may be too busy: try again. The proxy's log is `serve/proxy_*` among the logs of Ray.",
+            ) from error
