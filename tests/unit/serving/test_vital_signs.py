@@ -113,7 +113,8 @@ def test_nothing_is_found_on_an_engine_that_does_what_it_should(
 @pytest.mark.parametrize("steps", range(12))
 def test_nobody_watches_on_after_the_end(steps: int) -> None:
     async def leave_after_some_steps() -> set[asyncio.Task[Any]]:
-        watching = asyncio.create_task(VitalSigns(SimulatedEngine(), HealthConfig()).until_failure())  # type: ignore[arg-type]
+        signs = VitalSigns(SimulatedEngine(), HealthConfig(), ReplicaMetrics(CollectorRegistry()))  # type: ignore[arg-type]
+        watching = asyncio.create_task(signs.until_failure())
         for _ in range(steps):
             await asyncio.sleep(0)
         watching.cancel()
