@@ -14,8 +14,6 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 
-pytestmark = pytest.mark.timeout(600)
-
 
 @pytest.fixture(scope="module")
 def seen(config: Callable[[int], Path]) -> dict[str, Any]:

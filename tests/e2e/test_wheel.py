@@ -17,6 +17,7 @@ import httpx
 import pytest
 
 from tests.e2e.command import Command
+from tests.patience import PATIENCE_SECONDS
 from tests.ports import free_port
 
 ROOT = Path(__file__).parents[2]
@@ -146,17 +147,16 @@ def demo(installed: Path, empty: Path, tmp_path: Path) -> Iterator[Command]:
             text=True,
             env={**environment, "XDG_CACHE_HOME": str(tmp_path / "cache")},
         )
-    command = Command(process, output, port)
+    command = Command(process, output, port, tmp_path / "temporary")
     yield command
     if process.poll() is None:
         command.end(signal.SIGTERM)
 
 
-@pytest.mark.timeout(600)
 def test_the_demo_serves_from_an_empty_folder_and_leaves_nothing(demo: Command, empty: Path) -> None:
     demo.wait_for("curl ")
     body = {"model": "demo", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 4}
-    answer = httpx.post(f"http://127.0.0.1:{demo.port}/v1/chat/completions", json=body, timeout=60)
+    answer = httpx.post(f"http://127.0.0.1:{demo.port}/v1/chat/completions", json=body, timeout=PATIENCE_SECONDS)
     assert answer.json()["usage"]["completion_tokens"] == 4
     assert demo.end(signal.SIGINT) == 130
     assert demo.left_behind() == []
