@@ -60,9 +60,16 @@ def compiler_cache(places: Iterable[Path]) -> dict[str, str]:
 
 
 def can_be_made(folder: Path) -> bool:
-    """Whether ``folder`` can be written, or made in the nearest folder that is there."""
+    """Whether ``folder`` can be written, or made in the nearest folder that is there.
+
+    A file without a name is made there: root has every permission in ``/proc`` too, and yet can write nothing.
+    """
     existing = next((path for path in (folder, *folder.parents) if os.path.exists(path)), folder)
-    return existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)
+    try:
+        with tempfile.TemporaryFile(dir=existing):
+            return True
+    except OSError:
+        return False
 
 
 def temporary_places() -> list[Path]:

@@ -84,3 +84,7 @@ def test_the_compiler_cache_is_in_the_first_folder_without_a_space(
     assert compiler_cache([spaced]) == {}
     monkeypatch.setenv(CACHE_VARIABLE, "/mine")
     assert compiler_cache([tmp_path]) == {}
+
+
+def test_a_file_system_that_takes_no_files_stops_root_too() -> None:
+    assert not can_be_made(Path("/proc/new"))
