@@ -130,7 +130,7 @@ def test_overrides(tree: Checkout, port: int, line: str, mode: str, sizes: list[
     ("line", "outcome"),
     [
         pytest.param(
-            "ascend-serve serve configs/demo.yaml 'emulated.stream_quota=[2048, 6]'", "graph", id="few streams"
+            "ascend-serve serve configs/demo.yaml 'emulated.stream_quota=[2048, 6]'", "degraded", id="few streams"
         ),
         pytest.param(
             "ascend-serve serve configs/demo.yaml "
