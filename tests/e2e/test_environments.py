@@ -161,7 +161,7 @@ ENDED = [
         "while Ray starts": "RAY",
         "while Serve starts": "logs:",
         "while the model loads": "cluster: ",
-        "while graphs are captured": "agree: ",
+        "while graphs are captured": "load: ",
         "while serving": "curl ",
     }.items()
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGKILL)
