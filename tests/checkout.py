@@ -66,7 +66,8 @@ class Checkout:
     @contextmanager
     def running(self, line: str) -> Iterator[tuple[subprocess.Popen[str], Path]]:
         """Start a line in a process group of its own, as a shell does, with a file for its output."""
-        output = self.folder / "output"
+        # Not in the tree: a job's working directory must not change while it is sent.
+        output = self.folder.with_name(f"{self.folder.name}.output")
         with output.open("w") as file:
             process = subprocess.Popen(
                 ["bash", "-c", self.written(line)],

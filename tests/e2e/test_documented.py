@@ -262,7 +262,7 @@ def on_cluster(head: RayHead, tree: Checkout, port: int, tmp_path: Path) -> Clus
     ("export", "doctor", "serve"),
     [
         pytest.param(
-            "export RAY_ADDRESS=HEAD:6379",
+            "export RAY_ADDRESS=HEAD:6379 RAY_AUTH_MODE=token",
             "ascend-serve doctor configs/qwen3-32b.yaml model.path=/models/Qwen3-32B",
             "ascend-serve serve configs/qwen3-32b.yaml model.path=/models/Qwen3-32B",
             id="README",
@@ -277,7 +277,7 @@ def on_cluster(head: RayHead, tree: Checkout, port: int, tmp_path: Path) -> Clus
 )
 def test_on_a_cluster(on_cluster: Cluster, export: str, doctor: str, serve: str) -> None:
     tree, port = on_cluster.tree, on_cluster.port
-    assert "fail" not in tree.run(f"{export}\n{doctor}")
+    assert ", 0 fail" in tree.run(f"{export}\n{doctor}")
     with serving(tree, port, f"{export}\n{serve}"):
         assert report(port)["outcome"] == "graph"
 
