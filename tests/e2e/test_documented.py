@@ -156,6 +156,7 @@ def test_a_file_of_requests(tree: Checkout) -> None:
     assert answer["usage"]["completion_tokens"] == 8
 
 
+@pytest.mark.slow
 def test_from_python(tree: Checkout) -> None:
     tree.python(text_of("README.md: The first ten minutes (python)"))
 
