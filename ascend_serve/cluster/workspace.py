@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Self
 
 from ascend_serve.cluster import janitor
-from ascend_serve.cluster.user_files import compiler_cache, home_in, temporary_places
+from ascend_serve.cluster.user_files import can_be_made, compiler_cache, home_in, temporary_places
 
 _PREFIX = "ascend-serve-"
 
@@ -83,7 +83,7 @@ def is_usable(place: Path) -> bool:
     """Whether a workspace can be made in ``place``."""
     path = str(place)
     fits = place.is_absolute() and len(path) <= LONGEST_PLACE and not any(map(str.isspace, path))
-    return fits and place.is_dir() and os.access(place, os.W_OK | os.X_OK)
+    return fits and place.is_dir() and can_be_made(place)
 
 
 def _start_janitor(folder: Path) -> subprocess.Popen[bytes]:

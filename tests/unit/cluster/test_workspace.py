@@ -189,6 +189,10 @@ def test_where_a_workspace_can_be(place: Path, name: str, usable: bool) -> None:
     assert is_usable(place / name) is usable
 
 
+def test_a_place_that_takes_no_files_though_root_has_every_permission_there() -> None:
+    assert not is_usable(Path("/proc"))
+
+
 def test_a_place_that_is_not_there(place: Path) -> None:
     assert not is_usable(place / "none")
     with pytest.raises(OSError, match="no folder for temporary files among"):
