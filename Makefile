@@ -8,6 +8,7 @@
 #   make test-npu  the same, and vllm-ascend on top
 #   make test-planner  the tests that need neither vLLM nor torch, where neither is installed, with any Python
 #   make faults  set-up, then every scripted fault on a real engine: over an hour; the table is .cache/faults.md
+#   make bench   set-up, then this and other ways to serve the same model, compared: results in .cache/bench
 #   make lint    set-up, then ruff and mypy
 #   make lock    pins the requirements anew
 
@@ -20,6 +21,8 @@ TORCH ?= torch==2.13.0
 CONFIG ?= configs/demo.yaml
 ARGS ?=
 PYTEST_ARGS ?=
+# Options of `make bench`, for example BENCH_ARGS="--rounds 1 --systems ours-tp1,stock-eager-tp1 --clients 8".
+BENCH_ARGS ?=
 
 # torch_npu for the torch above; it runs on the simulated CANN of tests/cann_sim, in an environment of its own.
 TORCH_NPU := 2.13.0
@@ -32,7 +35,7 @@ CANN := .cache/cann
 CANN_PYTHON := $(CANN)/venv/bin/python
 COMPILE = .cache/lock/bin/uv pip compile --quiet --no-header --no-annotate --python-version
 
-.PHONY: setup serve test test-all environments test-cann test-npu test-planner faults lint lock
+.PHONY: setup serve test test-all environments test-cann test-npu test-planner faults bench lint lock
 .DEFAULT_GOAL := serve
 .DELETE_ON_ERROR:
 
@@ -75,6 +78,9 @@ test-planner:
 
 faults: $(DEVELOPMENT)
 	@$(BIN)/python -m tests.integration.fault_matrix .cache/faults.md
+
+bench: $(DEVELOPMENT)
+	@$(BIN)/python -m benchmarks.serving $(BENCH_ARGS)
 
 lint: $(DEVELOPMENT)
 	@$(BIN)/ruff check --quiet .

@@ -25,8 +25,9 @@ ALLOWED: dict[str, frozenset[str]] = {
     "serving": frozenset(
         {"errors", "graph", "config", "capture", "runtime", "telemetry", "emulated", "engine", "cluster", "planning"}
     ),
+    "bench": frozenset({"errors", "telemetry"}),
     "cli": frozenset(
-        {"errors", "graph", "config", "capture", "telemetry", "emulated", "cluster", "serving", "planning"}
+        {"errors", "graph", "config", "capture", "telemetry", "emulated", "cluster", "serving", "planning", "bench"}
     ),
 }
 """For each package of ours, the others that it may import; itself always."""

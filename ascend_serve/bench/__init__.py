@@ -1,0 +1,1 @@
+"""Measures a server with the OpenAI API, with vLLM's own ``bench serve`` as the load generator."""

