@@ -18,6 +18,7 @@ INTERRUPTED = 130
 """Exit code after Ctrl-C: 128 and the number of SIGINT, as shells have it."""
 
 COMMANDS: Mapping[str, str] = {
+    "bench": "ascend_serve.cli.bench",
     "config": "ascend_serve.cli.config",
     "demo": "ascend_serve.cli.demo",
     "doctor": "ascend_serve.cli.doctor",

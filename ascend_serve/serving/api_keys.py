@@ -12,11 +12,12 @@ from ascend_serve.errors import ConfigError
 VARIABLE = "VLLM_API_KEY"
 
 
-def api_keys(file: str | None) -> tuple[SecretStr, ...]:
+def api_keys(file: str | None, name: str = "serving.api_key_file") -> tuple[SecretStr, ...]:
     """The keys that clients may use; empty where everybody may ask.
 
     Args:
-        file: ``serving.api_key_file``, one key a line; when not given, ``VLLM_API_KEY`` is the key.
+        file: One key a line; when not given, ``VLLM_API_KEY`` is the key.
+        name: What names the file, for errors.
 
     Raises:
         ConfigError: The file cannot be read, or holds no key, or what no client can send as a key.
@@ -28,15 +29,15 @@ def api_keys(file: str | None) -> tuple[SecretStr, ...]:
     try:
         lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
-        problem = f"serving.api_key_file: {path.absolute()}: {getattr(error, 'strerror', None) or 'not a text file'}"
+        problem = f"{name}: {path.absolute()}: {getattr(error, 'strerror', None) or 'not a text file'}"
         raise ConfigError(problem, "Write one key a line, and let nobody else read the file.") from error
     keys = [line for line in lines if line]
     if not keys:
         raise ConfigError(
-            f"serving.api_key_file: {path.absolute()} holds no key",
+            f"{name}: {path.absolute()} holds no key",
             "Write one key a line, for example from `openssl rand -hex 32`.",
         )
-    return _checked(keys, f"serving.api_key_file: {path.absolute()}")
+    return _checked(keys, f"{name}: {path.absolute()}")
 
 
 def _checked(keys: list[str], source: str) -> tuple[SecretStr, ...]:

@@ -189,6 +189,44 @@ def test_profile_writes_a_trace_of_every_rank(server: Command, traces: Path) -> 
     assert all(b"aten::" in text for text in of_ranks)
 
 
+def test_bench_measures_the_server(server: Command, tmp_path: Path) -> None:
+    keys, output = tmp_path / "keys", tmp_path / "bench.json"
+    keys.write_text(KEY)
+    options = ["--clients=1", "--clients=3", "--requests=4", "--input-tokens=8", "--output-tokens=4"]
+    result = bench(server, *options, f"--api-key-file={keys}", f"--output={output}")
+    assert result.returncode == 0, result.stderr
+    measured = json.loads(output.read_text())
+    assert (measured["model"], measured["report"]["effective_mode"]) == ("demo", "FULL_DECODE_ONLY")
+    assert [(load["clients"], load["requests"], load["failed"], load["tokens"]) for load in measured["loads"]] == [
+        (1, 4, 0, 16),
+        (3, 4, 0, 16),
+    ]
+    assert all(load["tpot_p50_ms"] > 0 and 0 < load["ttft_p50_ms"] <= load["ttft_p99_ms"] for load in measured["loads"])
+    assert "mode FULL_DECODE_ONLY (aclgraph, 2 ranks), capture sizes 1 2 4" in result.stdout
+    assert KEY not in result.stdout + result.stderr + output.read_text()
+
+
+def test_bench_without_the_key_is_told_so(server: Command) -> None:
+    result = bench(server)
+    assert result.returncode == 2
+    assert "asks for an API key" in result.stderr
+    assert "--api-key-file" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def bench(server: Command, *options: str) -> subprocess.CompletedProcess[str]:
+    url = f"http://127.0.0.1:{server.port}"
+    environment = {key: value for key, value in os.environ.items() if key != "VLLM_API_KEY"}
+    return subprocess.run(
+        [*COMMAND, "bench", url, *options],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment,
+        timeout=PATIENCE_SECONDS,
+    )
+
+
 def test_the_output_tells_phases_and_result(server: Command) -> None:
     text = server.text()
     assert re.findall(r"^(cluster|load|agree|capture|warm-up): [\d.]+ s", text, re.MULTILINE)[:2] == ["cluster", "load"]
