@@ -102,13 +102,13 @@ def _deployment(model: _Model, cluster: Cluster, started: float) -> Iterator[Ser
     from ascend_serve.serving.deployment import ServeDeployment
 
     plan = model.plan or plan_deployment(model.config, nodes=node_offers())
-    deployment = ServeDeployment(model.config, plan, started, model.keys)
+    deployment = ServeDeployment(model.config, plan, started, model.keys, local=cluster.local)
     try:
         yield deployment
     finally:
         # A cluster of our own goes with all that is in it; requests in flight are worth waiting for.
         if deployment.answered or not cluster.local:
-            deployment.stop(cluster_ends=cluster.local)
+            deployment.stop()
 
 
 def _bring_up(deployment: ServeDeployment) -> None:

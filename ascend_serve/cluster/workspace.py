@@ -41,6 +41,7 @@ class Workspace:
         self.environment: Mapping[str, str] = {
             janitor.MEMBER: str(folder),
             "TMPDIR": temporary,
+            **_haproxy_files(folder / janitor.TEMPORARY),
             # Titles of processes, Ray's and vLLM's, would be written over what the janitor reads.
             "SPT_NOENV": "1",
             **home_in(folder / janitor.TEMPORARY),
@@ -84,6 +85,20 @@ def is_usable(place: Path) -> bool:
     path = str(place)
     fits = place.is_absolute() and len(path) <= LONGEST_PLACE and not any(map(str.isspace, path))
     return fits and place.is_dir() and can_be_made(place)
+
+
+def _haproxy_files(folder: Path) -> dict[str, str]:
+    """Where Ray Serve (2.60.0) has HAProxy's files, instead of in one folder of the machine.
+
+    It puts the node's id, 56 characters, before each name, and connects to the socket by a path of at most 107.
+    """
+    return {
+        "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),
+        "RAY_SERVE_HAPROXY_SOCKET_PATH": str(folder / "a"),
+        "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(folder / "m"),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(folder),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(folder / "server-state"),
+    }
 
 
 def _start_janitor(folder: Path) -> subprocess.Popen[bytes]:

@@ -202,11 +202,23 @@ class HealthConfig(Section):
     )
 
 
+class Ingress(StrEnum):
+    """What stands before the replicas."""
+
+    HAPROXY = "haproxy"
+    PROXY = "proxy"
+
+
 class ServingConfig(Section):
     """The HTTP server and its replicas."""
 
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8000, ge=1, le=65535, description="Port to listen on.")
+    ingress: Ingress = Field(
+        Ingress.HAPROXY,
+        description="What stands before the replicas: HAProxy, which lets them answer clients themselves, or Ray "
+        "Serve's `proxy`, which also answers where HAProxy cannot run.",
+    )
     route_prefix: str = Field("/", description="Where the model's URLs begin, one prefix for each model.")
     api_key_file: str | None = Field(
         None, description="File with API keys, one a line; when not set, the environment's VLLM_API_KEY is the key."

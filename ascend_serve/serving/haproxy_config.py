@@ -1,0 +1,93 @@
+"""HAProxy's configuration as Ray Serve writes it, adapted to what a deployment promises. Pure: text in, text out."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ascend_serve.serving.retry_after import SHORTEST_SECONDS
+
+ERROR_FILE = "503.http"
+"""Name of the file with `UNAVAILABLE`, beside the configuration."""
+
+_ERROR = {
+    "message": "No replica answers now; try again.",
+    "type": "ServiceUnavailableError",
+    "param": None,
+    "code": 503,
+}
+_BODY = json.dumps({"error": _ERROR})
+
+UNAVAILABLE = (
+    "HTTP/1.1 503 Service Unavailable\r\n"
+    "Content-Type: application/json\r\n"
+    f"Content-Length: {len(_BODY)}\r\n"
+    f"Retry-After: {SHORTEST_SECONDS}\r\n"
+    "Cache-Control: no-cache\r\n"
+    "Connection: close\r\n"
+    f"\r\n{_BODY}"
+)
+"""What a client gets where no replica can be reached, or where one goes before it has answered."""
+
+_DEFAULT_LOG = "127.0.0.1:514"
+"""Serve's log target unless it is told another one: the machine's syslog, which would get every path that is asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """Where clients reach HAProxy.
+
+    Attributes:
+        host: Address to listen on; ``None`` where Serve's own is right.
+        certificate: PEM file with certificate and key; ``None`` for plain HTTP, on both sides of HAProxy.
+    """
+
+    host: str | None = None
+    certificate: str | None = None
+
+
+class UnknownConfigurationError(ValueError):
+    """The configuration is none that Ray Serve 2.60 writes."""
+
+
+def adapted(text: str, listener: Listener) -> str:
+    """Adapt a configuration (``haproxy_templates.py`` of Ray Serve 2.60.0).
+
+    Metrics and statistics, which Serve has on all interfaces at ports of the machine, get Unix sockets in the folder
+    that HAProxy runs in, and the administrative one is for nobody else. Paths are relative: Serve's, with the 56
+    characters of a node's id, can be longer than the 95 that HAProxy can bind.
+
+    Args:
+        text: What Serve wrote.
+        listener: Where clients reach it.
+
+    Raises:
+        UnknownConfigurationError: Something is not there, so that nobody can tell what would listen where.
+    """
+    text = _replaced(text, r"^( *stats socket) (\S+/)?(\S+) mode 666", r"\1 unix@\3 mode 600")
+    text = _replaced(text, r"^(frontend prometheus\n *bind) :\d+$", r"\1 unix@prometheus.sock mode 600")
+    text = _replaced(text, r"^(listen stats\n *bind) \*:\d+$", r"\1 unix@stats.sock mode 600")
+    text = _replaced(text, r"^( *errorfile 50[234]) \S+$", rf"\1 {ERROR_FILE}")
+    text = _replaced(text, r"^( *option httplog)$", r"\1\n    option forwardfor")
+    text = re.sub(rf"^ *log {re.escape(_DEFAULT_LOG)} .*\n", "", text, flags=re.MULTILINE)
+    text = _replaced(text, r"^(frontend http_frontend\n *bind) (\S+):(\d+)$", lambda found: _bind(found, listener))
+    if listener.certificate is not None:
+        text = re.sub(r"^( *server \S+ \S+:\d+) ", r"\1 ssl verify none ", text, flags=re.MULTILINE)
+    return text
+
+
+def _replaced(text: str, pattern: str, replacement: str | Callable[[re.Match[str]], str]) -> str:
+    done, count = re.subn(pattern, replacement, text, flags=re.MULTILINE)
+    if not count:
+        raise UnknownConfigurationError(f"HAProxy's configuration has no {pattern}")
+    return done
+
+
+def _bind(found: re.Match[str], listener: Listener) -> str:
+    host = found[2] if listener.host is None else listener.host
+    address = f"[{host}]" if ":" in host else host
+    both = " v4v6" if host == "::" else ""
+    tls = "" if listener.certificate is None else f" ssl crt {listener.certificate}"
+    return f"{found[1]} {address}:{found[3]}{both}{tls}"

@@ -1,0 +1,187 @@
+"""The program that Ray Serve starts as HAProxy, before a small application: what clients get."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+import uvicorn
+from starlette.responses import PlainTextResponse
+from starlette.types import Receive, Scope, Send
+
+from ascend_serve.serving.haproxy import CERTIFICATE, HOST, KEY
+from tests.patience import PATIENCE_SECONDS, wait_until
+from tests.ports import free_port
+from tests.unit.serving.serves_haproxy import write_configuration
+
+
+class Application:
+    """Answers as the path says, and notes which clients went before they had their answer."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.gone: list[str] = []
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope["path"]
+        if path == "/-/healthz":
+            await PlainTextResponse("success")(scope, receive, send)
+            return
+        self.asked.append(path)
+        if path == "/dies":
+            os._exit(1)
+        if path == "/waiting":
+            await self._until_gone(path, receive, send)
+        status = 413 if path == "/too-large" else 200
+        await send({"type": "http.response.start", "status": status, "headers": [(b"x-client", _client(scope))]})
+        if path in ("/begun", "/stream"):
+            await self._until_gone(path, receive, send)
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _until_gone(self, path: str, receive: Receive, send: Send) -> None:
+        leaving = asyncio.create_task(self._leaving(receive))
+        while not leaving.done():
+            if path == "/stream":
+                await send({"type": "http.response.body", "body": b"token", "more_body": True})
+            await asyncio.sleep(0.01)
+        self.gone.append(path)
+
+    async def _leaving(self, receive: Receive) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+
+def _client(scope: Scope) -> bytes:
+    return str(scope["client"][0]).encode()
+
+
+@contextlib.contextmanager
+def application(port: int, **options: str) -> Iterator[Application]:
+    app = Application()
+    server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="critical", lifespan="off", **options))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    assert wait_until(lambda: server.started, pause=0.05)
+    try:
+        yield app
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+@contextlib.contextmanager
+def haproxy(file: Path, environment: Mapping[str, str] | None = None) -> Iterator[psutil.Popen]:
+    """The program as Serve starts it, ready."""
+    command = [sys.executable, "-m", "ascend_serve.serving.haproxy", "-db", "-f", str(file)]
+    process = psutil.Popen(command, env={**os.environ, **(environment or {})}, stderr=subprocess.PIPE, text=True)
+    try:
+        assert wait_until(lambda: process.poll() is not None or bool(process.net_connections("tcp")), pause=0.05)
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture
+def port() -> int:
+    return free_port()
+
+
+@pytest.fixture
+def server() -> int:
+    return free_port()
+
+
+def get(port: int, path: str = "/") -> httpx.Response:
+    return httpx.get(f"http://127.0.0.1:{port}{path}", trust_env=False, timeout=PATIENCE_SECONDS)
+
+
+def test_it_becomes_haproxy_that_serve_knows_again(tmp_path: Path, port: int) -> None:
+    file = write_configuration(tmp_path, port)
+    with haproxy(file) as process:
+        assert Path(process.exe()).name == "haproxy"
+        assert str(file) in process.cmdline()
+        assert [connection.laddr[:2] for connection in process.net_connections("tcp")] == [("127.0.0.1", port)]
+        assert (file.parent / "a").is_socket()
+
+
+def test_no_replica_is_told_by_503_with_retry_after(tmp_path: Path, port: int, server: int) -> None:
+    with haproxy(write_configuration(tmp_path, port, server)):
+        answer = get(port)
+    assert answer.status_code == 503
+    assert int(answer.headers["Retry-After"]) >= 5
+    assert answer.json()["error"]["code"] == 503
+
+
+def test_a_replica_that_dies_before_it_answers_is_told_alike(tmp_path: Path, port: int, server: int) -> None:
+    program = "import sys, uvicorn; from tests.unit.serving.test_haproxy import Application; "
+    run = program + f"uvicorn.run(Application(), port={server}, log_level='critical', lifespan='off')"
+    replica = psutil.Popen([sys.executable, "-c", run])
+    assert wait_until(lambda: bool(replica.net_connections("tcp")), pause=0.05)
+    with haproxy(write_configuration(tmp_path, port, server)):
+        answer = get(port, "/dies")
+    replica.wait()
+    assert answer.status_code == 503
+    assert "Retry-After" in answer.headers
+
+
+def test_a_body_that_is_refused_unread_is_answered(tmp_path: Path, port: int, server: int) -> None:
+    with application(server), haproxy(write_configuration(tmp_path, port, server)):
+        answer = httpx.post(f"http://127.0.0.1:{port}/too-large", content=b"x" * 2**23, trust_env=False)
+    assert answer.status_code == 413
+
+
+def test_the_replica_learns_the_clients_address(tmp_path: Path, port: int, server: int) -> None:
+    elsewhere = httpx.Client(transport=httpx.HTTPTransport(local_address="127.0.0.9"), trust_env=False)
+    with application(server), haproxy(write_configuration(tmp_path, port, server)), elsewhere as client:
+        answer = client.get(f"http://127.0.0.1:{port}/", headers={"X-Forwarded-For": "192.0.2.1"})
+    assert answer.headers["x-client"] == "127.0.0.9"
+
+
+@pytest.mark.parametrize("path", ["/waiting", "/begun", "/stream"])
+def test_a_client_that_goes_is_noticed(path: str, tmp_path: Path, port: int, server: int) -> None:
+    with application(server) as app, haproxy(write_configuration(tmp_path, port, server)):
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            client.sendall(f"GET {path} HTTP/1.1\r\nHost: here\r\n\r\n".encode())
+            assert wait_until(lambda: app.asked == [path], pause=0.05)
+        assert wait_until(lambda: app.gone == [path], pause=0.05)
+
+
+def test_tls_on_both_sides(tmp_path: Path, port: int, server: int) -> None:
+    certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
+    make = f"openssl req -x509 -newkey rsa:2048 -nodes -days 2 -keyout {key} -out {certificate} -subj /CN=localhost"
+    subprocess.run([*make.split(), "-addext", "subjectAltName=IP:127.0.0.1"], check=True, capture_output=True)
+    file = write_configuration(tmp_path, port, server)
+    environment = {HOST: "127.0.0.1", CERTIFICATE: str(certificate), KEY: str(key)}
+    trust = ssl.create_default_context(cafile=str(certificate))
+    with (
+        application(server, ssl_certfile=str(certificate), ssl_keyfile=str(key)),
+        haproxy(file, environment),
+    ):
+        assert httpx.get(f"https://127.0.0.1:{port}/", verify=trust, trust_env=False).status_code == 200
+    assert {path.stat().st_mode & 0o77 for path in (file, file.with_name("tls.pem"))} == {0}
+
+
+def test_a_configuration_that_it_does_not_know_ends_it_with_a_way_out(tmp_path: Path) -> None:
+    file = tmp_path / "haproxy.cfg"
+    file.write_text("global\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "ascend_serve.serving.haproxy", "-db", "-f", file],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "serving.ingress=proxy" in done.stderr
+    assert "Traceback" not in done.stderr
