@@ -3,7 +3,8 @@
 ``python -m benchmarks.serving [--rounds N] [--systems A,B] [--clients 1,8] [--device-times 0,15]``
 
 Each round starts every system once and puts all loads on it; the next round goes in the opposite order. Results are
-ratios within a round. They go to ``.cache/bench/``: ``results.json``, a page of plots, and the output of each system.
+ratios within a round. They go to ``.cache/bench/``: ``results.json``, ``results.html`` with plots, and the
+output of each system.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from ascend_serve.cluster.processes import adopt_orphans
 from ascend_serve.emulated.built_in_model import provide
 from ascend_serve.emulated.processor import allow_tiles, instruction_set
 from benchmarks.serving.measure import Shape, Trial, measure_start
+from benchmarks.serving.page import write_page
 from benchmarks.serving.report import one_line, print_results
 from benchmarks.serving.results import Results, StartResult
 from benchmarks.serving.systems import BENCH, SYSTEMS, System
@@ -73,8 +75,9 @@ def main(
             results.starts.append(_one(trial, f"round {number + 1}/{rounds} {trial.title}", loads))
             # After each start, so that a run that is cut off leaves what it has measured.
             (output / "results.json").write_text(results.model_dump_json(indent=1))
+            write_page(results, output / "results.html")
     print_results(console, results)
-    console.print(f"results: {output / 'results.json'}")
+    console.print(f"results: {output / 'results.json'}, {output / 'results.html'}", markup=False)
 
 
 def _one(trial: Trial, name: str, clients: Sequence[int]) -> StartResult:

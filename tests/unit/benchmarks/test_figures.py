@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
 from ascend_serve.bench.load import Measured
 from benchmarks.serving.figures import FIGURES, Figure, Point
 from benchmarks.serving.measure import Shape
+from benchmarks.serving.page import write_page
 from benchmarks.serving.pairs import Spread, differences, ratios
 from benchmarks.serving.results import LoadResult, Results, StartResult
 from benchmarks.serving.systems import SYSTEMS
@@ -98,3 +102,16 @@ def test_every_client_asks_several_times() -> None:
 
 def test_names_of_systems_fit() -> None:
     assert all(name == system.name for name, system in SYSTEMS.items())
+
+
+def test_the_page_shows_figures_plots_and_failures(tmp_path: Path) -> None:
+    failed = StartResult(round=0, system="stock-eager-tp2", device_time=0, error="<no token>", load_average=1.0)
+    run = results(start(0, "ours-tp1", load(8, 300.0)), start(0, "stock-eager-tp1", load(8, 200.0)), failed)
+    write_page(run, tmp_path / "results.html")
+    page = (tmp_path / "results.html").read_text()
+    row = page.partition("<td>tokens/s, 8 clients, TP 1: ours graph / stock eager</td>")[2].partition("</tr>")[0]
+    assert re.findall(r">([^<>\n]+)<", row) == ["≥ 1.15", "1.50", "1.50", "1.50", "1", "yes"]
+    assert "not measured in this run" in page
+    assert "&lt;no token&gt;" in page
+    assert re.search(r">ours-tp1</text>\s*<rect [^>]*width=\"500.0\"", page)
+    assert "http" not in page
