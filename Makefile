@@ -9,6 +9,7 @@
 #   make test-planner  the tests that need neither vLLM nor torch, where neither is installed, with any Python
 #   make faults  set-up, then every scripted fault on a real engine: over an hour; the table is .cache/faults.md
 #   make bench   set-up, then this and other ways to serve the same model, compared: results in .cache/bench
+#   make bench-peers  set-up, and the environment of what `make bench` compares with: Ray Serve LLM
 #   make lint    set-up, then ruff and mypy
 #   make lock    pins the requirements anew
 
@@ -35,7 +36,7 @@ CANN := .cache/cann
 CANN_PYTHON := $(CANN)/venv/bin/python
 COMPILE = .cache/lock/bin/uv pip compile --quiet --no-header --no-annotate --python-version
 
-.PHONY: setup serve test test-all environments test-cann test-npu test-planner faults bench lint lock
+.PHONY: setup serve test test-all environments test-cann test-npu test-planner faults bench bench-peers lint lock
 .DEFAULT_GOAL := serve
 .DELETE_ON_ERROR:
 
@@ -81,6 +82,20 @@ faults: $(DEVELOPMENT)
 
 bench: $(DEVELOPMENT)
 	@$(BIN)/python -m benchmarks.serving $(BENCH_ARGS)
+
+# Ray Serve LLM is in Ray's wheel. Its extra pins another vLLM; here it runs on the one of .venv, and what it imports
+# beside that is added.
+RAY_LLM := .cache/bench/ray-llm
+bench-peers: $(RAY_LLM)/.installed
+
+$(RAY_LLM)/.installed: | $(DEVELOPMENT)
+	@echo "install: what Ray Serve LLM imports"
+	@rm -rf $(RAY_LLM)
+	@$(BIN)/python -m venv --without-pip $(RAY_LLM)
+	@$(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))" > $$($(RAY_LLM)/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/shared.pth
+	@$(BIN)/python -m pip --python $(RAY_LLM)/bin/python install -qq --disable-pip-version-check --no-deps jsonref==1.1.0 pyarrow==26.0.1
+	@$(RAY_LLM)/bin/python -c "import ray.serve.llm" 2>/dev/null || { echo "error: ray.serve.llm cannot be imported"; exit 1; }
+	@touch $@
 
 lint: $(DEVELOPMENT)
 	@$(BIN)/ruff check --quiet .

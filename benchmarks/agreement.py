@@ -24,7 +24,7 @@ from ascend_serve.capture.session import Session
 from ascend_serve.graph.modes import GraphMode, RuntimeName
 from ascend_serve.graph.plan import GraphRequest, Proposal
 
-RANKS = (128, 256, 512, 1024)
+RANKS = (128, 256, 512, 1024, 4096)
 RANKS_PER_NODE = 8
 STAGES = 4
 

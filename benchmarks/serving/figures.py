@@ -104,8 +104,14 @@ FIGURES: tuple[Figure, ...] = (
         at_least=True,
         scale=4.0,
     ),
-    _speed("tokens/s, 8 clients, TP 1: ours / Ray Serve LLM", "ours-tp1", "ray-llm-tp1", 1.2),
-    _speed("tokens/s, 8 clients, TP 2: ours / Ray Serve LLM", "ours-tp2", "ray-llm-tp2", 1.2),
+    _speed("tokens/s, 8 clients, TP 1: ours graph / Ray Serve LLM eager", "ours-tp1", "ray-llm-eager-tp1", 1.2),
+    _speed("tokens/s, 8 clients, TP 2: ours graph / Ray Serve LLM eager", "ours-tp2", "ray-llm-eager-tp2", 1.2),
+    _speed(
+        "tokens/s, 8 clients, TP 1: ours npugraph_ex / Ray Serve LLM compiled",
+        "ours-npugraph-ex-tp1",
+        "ray-llm-compiled-tp1",
+        1.2,
+    ),
     Figure(
         "added to TTFT p50, 1 client, TP 1: ours - engine asked directly, ms",
         Point("ours-tp1", "ttft_p50_ms", 1),

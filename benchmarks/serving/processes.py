@@ -24,7 +24,9 @@ ROLES: tuple[tuple[str, str], ...] = (
     ("Ray's agents", r"^ray::\w*Agent\b|/ray/(dashboard|autoscaler|_private)/"),
     ("capture driver", r"^ray::CaptureDriver"),
     ("API server", r"vllm\.entrypoints\.cli\.main serve"),
-    ("command", r"ascend_serve\.cli\.main serve"),
+    ("command", r"ascend_serve\.cli\.main serve|benchmarks\.serving\.(direct|ray_llm)"),
+    ("server", r"benchmarks\.ingress_scale\.server"),
+    ("clients", r"benchmarks\.ingress_scale\.client"),
 )
 """Roles by what a process list shows (vLLM 0.32.0 and Ray 2.60.0); the first that fits counts."""
 

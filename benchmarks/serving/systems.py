@@ -20,6 +20,9 @@ from ascend_serve.emulated.built_in_model import provide
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / "configs" / "demo.yaml"
 BENCH = ROOT / ".cache" / "bench"
+RAY_LLM = BENCH / "ray-llm"
+"""The environment that ``make bench-peers`` makes."""
+
 MODEL = "demo"
 
 _EMULATED = "ASCEND_SERVE_EMULATED_NPU"
@@ -97,6 +100,30 @@ def _ours(npus: int, *overrides: str, replicas: int = 1) -> Callable[[int, float
     return make
 
 
+def _direct(npus: int) -> Callable[[int, float], Start]:
+    ours = _ours(npus)
+
+    def make(port: int, device_time: float) -> Start:
+        _, *overrides = ours(port, device_time).command[4:]
+        command = (sys.executable, "-m", "benchmarks.serving.direct", str(CONFIG), *overrides)
+        return Start(command, {"PYTHONPATH": str(ROOT)})
+
+    return make
+
+
+def _ray_llm(npus: int, *, eager: bool, **environment: str) -> Callable[[int, float], Start]:
+    def make(port: int, device_time: float) -> Start:
+        python = RAY_LLM / "bin" / "python"
+        if not python.exists():
+            raise Unavailable(f"{python.relative_to(ROOT)} is not there: `make bench-peers`")
+        arguments = json.dumps({**engine_arguments(npus), "enforce_eager": eager})
+        command = (str(python), "-m", "benchmarks.serving.ray_llm", str(provide()), MODEL, str(port), arguments)
+        fast = {"RAY_SERVE_ENABLE_HA_PROXY": "1", "RAY_SERVE_LLM_ENABLE_DIRECT_STREAMING": "1"}
+        return Start(command, _stock_environment(npus, emulated=False) | fast | environment)
+
+    return make
+
+
 def engine_arguments(npus: int) -> dict[str, Any]:
     """What configs/demo.yaml asks of vLLM, by the names of vLLM's options."""
     asked = load(CONFIG).vllm
@@ -120,7 +147,7 @@ def _stock(npus: int, *options: str, emulated: bool = False) -> Callable[[int, f
 def _stock_environment(npus: int, emulated: bool) -> dict[str, str]:
     """Caches of its own, the metadata that the command asks for, and a core for each of two workers."""
     found = {
-        "PYTHONPATH": str(_metadata()),
+        "PYTHONPATH": os.pathsep.join(map(str, (_metadata(), ROOT))),
         "VLLM_CACHE_ROOT": str(BENCH / "vllm-cache"),
         "TORCHINDUCTOR_CACHE_DIR": str(BENCH / "inductor"),
     }
@@ -160,6 +187,17 @@ _TABLE = (
         _ours(1, "graph.npugraph_ex.enabled=true"),
         emulated=True,
     ),
+    *(
+        System(
+            f"ours-tp{npus}-{ingress}",
+            f"ascend-serve, graph, TP {npus}, behind {title}",
+            _ours(npus, f"serving.ingress={ingress}"),
+            emulated=True,
+            npus=npus,
+        )
+        for npus in (1, 2)
+        for ingress, title in (("proxy", "Ray Serve's proxy"), ("haproxy", "HAProxy"))
+    ),
     System("stock-eager-tp1", "vllm serve --enforce-eager, TP 1", _stock(1, "--enforce-eager")),
     System("stock-eager-tp2", "vllm serve --enforce-eager, TP 2", _stock(2, "--enforce-eager"), npus=2),
     System("stock-compiled-tp1", "vllm serve, compiled, TP 1", _stock(1)),
@@ -176,6 +214,17 @@ _TABLE = (
         _stock(2, "--compilation-config", _GRAPHS, emulated=True),
         emulated=True,
         npus=2,
+    ),
+    System("engine-tp1", "the engine of ascend-serve asked directly, TP 1", _direct(1), emulated=True),
+    System("engine-tp2", "the engine of ascend-serve asked directly, TP 2", _direct(2), emulated=True, npus=2),
+    System("ray-llm-eager-tp1", "Ray Serve LLM, eager, TP 1", _ray_llm(1, eager=True)),
+    System("ray-llm-eager-tp2", "Ray Serve LLM, eager, TP 2", _ray_llm(2, eager=True), npus=2),
+    System("ray-llm-compiled-tp1", "Ray Serve LLM, compiled, TP 1", _ray_llm(1, eager=False)),
+    System("ray-llm-compiled-tp2", "Ray Serve LLM, compiled, TP 2", _ray_llm(2, eager=False), npus=2),
+    System(
+        "ray-llm-eager-tp1-throughput",
+        "Ray Serve LLM, eager, TP 1, RAY_SERVE_THROUGHPUT_OPTIMIZED",
+        _ray_llm(1, eager=True, RAY_SERVE_THROUGHPUT_OPTIMIZED="1"),
     ),
     System(
         "ours-tp1-x4",
