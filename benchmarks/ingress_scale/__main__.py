@@ -23,6 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ascend_serve.cluster.processes import adopt_orphans
+from ascend_serve.config.schema import Ingress
 from benchmarks.serving.launch import StartFailed, running
 from benchmarks.serving.processes import spent, usage
 from benchmarks.serving.systems import BENCH, ROOT, Start
@@ -30,7 +31,6 @@ from tests.ports import free_port
 
 TOKENS = 64
 WARM_UP_SECONDS = 6.0
-INGRESS = {"haproxy": {"RAY_SERVE_ENABLE_HA_PROXY": "1"}, "proxy": {"RAY_SERVE_ENABLE_HA_PROXY": "0"}}
 
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
 
@@ -80,21 +80,22 @@ def measure(port: int, replicas: int, clients: int, seconds: float) -> Row:
     return Row(replicas, clients, result, by_role, os.getloadavg()[0])
 
 
-def rows(replicas: int, clients: list[int], ingress: str, step_ms: float, seconds: float) -> Iterator[Row]:
+def rows(replicas: int, clients: list[int], ingress: Ingress, step_ms: float, seconds: float) -> Iterator[Row]:
     """Start so many replicas and measure each load on them."""
     port = free_port()
-    command = (sys.executable, "-m", "benchmarks.ingress_scale.server", str(port), str(replicas), str(step_ms / 1e3))
+    arguments = (str(port), str(replicas), str(step_ms / 1e3), ingress.value)
+    command = (sys.executable, "-m", "benchmarks.ingress_scale.server", *arguments)
     output = BENCH / "logs" / f"ingress-{replicas}.log"
     output.parent.mkdir(parents=True, exist_ok=True)
-    with running(Start(command, {**INGRESS[ingress], "PYTHONPATH": str(ROOT)}), port, output):
+    with running(Start(command, {"PYTHONPATH": str(ROOT)}), port, output):
         for count in clients:
             with console.status(f"{replicas} replicas, {count} clients"):
                 yield measure(port, replicas, count, seconds)
 
 
-def show(found: list[Row], step_ms: float, ingress: str) -> None:
+def show(found: list[Row], step_ms: float, ingress: Ingress) -> None:
     """Print what was measured."""
-    title = f"fixed streams, {TOKENS} tokens, a step of {step_ms:g} ms, ingress {ingress}"
+    title = f"fixed streams, {TOKENS} tokens, a step of {step_ms:g} ms, ingress {ingress.value}"
     table = Table(title=title, title_justify="left")
     roles = sorted({role for row in found for role in row.processor_seconds})
     times = ("TTFT p50 ms", "p99", "TPOT p50 ms", "p99")
@@ -134,13 +135,11 @@ def main(
     ] = "0,1,4,16",
     clients: Annotated[str, typer.Option(help="Numbers of clients.")] = "1,64,512",
     step_ms: Annotated[float, typer.Option(min=1, help="Milliseconds between two tokens of a request.")] = 50.0,
-    ingress: Annotated[str, typer.Option(help=f"One of {', '.join(INGRESS)}.")] = "haproxy",
+    ingress: Annotated[Ingress, typer.Option(help="What stands before the replicas.")] = Ingress.HAPROXY,
     seconds: Annotated[float, typer.Option(min=1, help="How long each load is measured.")] = 10.0,
     output: Annotated[Path, typer.Option(help="JSON file for the results.")] = BENCH / "ingress.json",
 ) -> None:
     """Measure each load on each number of replicas."""
-    if ingress not in INGRESS:
-        raise typer.BadParameter(f"--ingress: {ingress!r} is none of {', '.join(INGRESS)}")
     adopt_orphans()
     found: list[Row] = []
     for count in _numbers(replicas):

@@ -19,7 +19,7 @@ ROLES: tuple[tuple[str, str], ...] = (
     ("HAProxy", r"^(\S*/)?haproxy\b|^ray::HAProxy"),
     ("proxy", r"^ray::ProxyActor"),
     ("controller", r"^ray::ServeController"),
-    ("replica", r"^ray::ServeReplica"),
+    ("replica", r"^ray::(ServeReplica\b|\w*Replica\b)"),
     ("raylet and GCS", r"^\S*/(raylet|gcs_server)\b"),
     ("Ray's agents", r"^ray::\w*Agent\b|/ray/(dashboard|autoscaler|_private)/"),
     ("capture driver", r"^ray::CaptureDriver"),
