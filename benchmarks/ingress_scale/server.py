@@ -1,7 +1,7 @@
 """Serves replicas that answer without a model, in the foreground; Ctrl-C stops it.
 
-``python -m benchmarks.ingress_scale.server PORT REPLICAS STEP_SECONDS INGRESS``; with 0 replicas the application answers
-by itself, without Ray Serve.
+``python -m benchmarks.ingress_scale.server PORT REPLICAS STEP_SECONDS INGRESS``; with 0 replicas the application
+answers by itself, without Ray Serve.
 """
 
 from __future__ import annotations
