@@ -84,10 +84,11 @@ class EngineReplica:
         self._api = HandleApi(self._guarded_app())
 
     def _guarded_app(self, keys: Sequence[SecretStr] = ()) -> ASGIApp:
+        from ascend_serve.serving.departure import Departure
         from ascend_serve.serving.gate import Gate
         from ascend_serve.serving.guard import guarded
 
-        return guarded(Gate(self._engine.app, self._supervisor), keys, self._max_body_bytes)
+        return guarded(Gate(Departure(self._engine.app), self._supervisor), keys, self._max_body_bytes)
 
     async def chat(self, request: Body) -> Answer:
         """Answer the body of a chat request; see `HandleApi.ask`."""

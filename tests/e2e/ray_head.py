@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -102,7 +102,14 @@ class RayHead:
         for child in self.process.children(recursive=True):
             with contextlib.suppress(psutil.Error):
                 lines.append(" ".join(child.cmdline()).strip())
-        return [line for line in lines if line.startswith(("ray::", "VLLM::", "python")) and line not in RAYS_OWN]
+        ours = [line for line in lines if line.startswith(("ray::", "VLLM::", "python")) and line not in RAYS_OWN]
+        return [*ours, *self.haproxies()]
+
+    def haproxies(self) -> list[str]:
+        """Command lines of HAProxy, whoever is its parent by now: the path of its configuration has a node's id."""
+        nodes = self.survey().nodes
+        lines = [" ".join(process.info["cmdline"] or ()) for process in psutil.process_iter(["cmdline"])]
+        return [line for line in lines if "haproxy.cfg" in line and any(node in line for node in nodes)]
 
 
 def clean_environment(home: Path) -> dict[str, str]:
@@ -113,11 +120,16 @@ def clean_environment(home: Path) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def ray_head(npus: int) -> Iterator[RayHead]:
-    """Start a head node with ``npus`` NPUs, and end it with all that runs on it."""
+def ray_head(npus: int, variables: Mapping[str, str] | None = None) -> Iterator[RayHead]:
+    """Start a head node with ``npus`` NPUs, and end it with all that runs on it.
+
+    Args:
+        npus: How many it offers.
+        variables: More of its environment.
+    """
     # Paths of Unix sockets are limited to 107 characters, so the folder is near the root.
     folder = Path(tempfile.mkdtemp(prefix="as-head-", dir="/tmp"))
-    env = clean_environment(folder)
+    env = clean_environment(folder) | dict(variables or {})
     port, dashboard = free_port(), free_port()
     options = [
         f"--port={port}",

@@ -18,6 +18,8 @@ import httpx
 import pytest
 import yaml
 
+from ascend_serve.config.schema import Ingress, ServingConfig
+from ascend_serve.serving.ingress import haproxy_environment
 from tests.e2e.command import Command
 from tests.e2e.ray_head import BIN, RayHead, ray_head
 from tests.patience import PATIENCE_SECONDS, wait_until
@@ -29,8 +31,10 @@ CLIENTS = 3
 TOKENS = 32
 PAUSE_SECONDS = 0.2
 """Between two requests of a client, so that a replica that starts gets some of the machine."""
+IDLE_SECONDS = 7.0
 KEY = "the-key-of-this-test"
 DEPLOYMENT = "OpenAIReplica"
+HAPROXY = str(BIN / "ascend-serve-haproxy")
 SETTLED_SECONDS = 5.0
 UPDATE = {"graph.capture_sizes": [1, 4]}
 SCALING = {
@@ -100,9 +104,10 @@ class Service:
         )
 
 
-@pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    with ray_head(npus=4) as head:
+@pytest.fixture(scope="module", params=list(Ingress))
+def service(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    variables = haproxy_environment(ServingConfig(), HAPROXY, local=False) if request.param is Ingress.HAPROXY else {}
+    with ray_head(4, variables) as head:
         yield Service(head, tmp_path_factory.mktemp("serve") / "serve.yaml", free_port())
 
 
@@ -165,7 +170,8 @@ def reference(service: Service, application: Callable[..., dict[str, Any]]) -> s
     service.deploy([application("one")])
     assert wait_until(lambda: service.application("one")["status"] == "RUNNING")
     seen = Load()
-    _ask_once(service, "/one", seen)
+    with service.client("/one") as client:
+        _ask_once(client, seen)
     assert seen.failed == []
     return seen.complete[0]
 
@@ -209,10 +215,16 @@ def test_a_wrong_argument_is_named(service: Service, application: Callable[..., 
 
 @contextmanager
 def load(service: Service, prefix: str, clients: int = CLIENTS) -> Iterator[Load]:
-    """Clients that ask until the end of the block; each finishes its last stream."""
+    """Clients that ask until the end of the block, each over a connection that it keeps, and finishes its last stream.
+
+    The last of several asks seldom: its connection is idle while replicas come and go.
+    """
     seen, stop = Load(), threading.Event()
+    pauses = [PAUSE_SECONDS] * (CLIENTS - 1) + [IDLE_SECONDS]
     with ThreadPoolExecutor(clients) as pool:
-        asking: list[Future[None]] = [pool.submit(_ask, service, prefix, seen, stop) for _ in range(clients)]
+        asking: list[Future[None]] = [
+            pool.submit(_ask, service, prefix, seen, stop, pause) for pause in pauses[:clients]
+        ]
         try:
             yield seen
         finally:
@@ -221,18 +233,16 @@ def load(service: Service, prefix: str, clients: int = CLIENTS) -> Iterator[Load
                 each.result()
 
 
-def _ask(service: Service, prefix: str, seen: Load, stop: threading.Event) -> None:
-    while not stop.wait(PAUSE_SECONDS):
-        _ask_once(service, prefix, seen)
+def _ask(service: Service, prefix: str, seen: Load, stop: threading.Event, pause: float) -> None:
+    with service.client(prefix) as client:
+        while not stop.wait(pause):
+            _ask_once(client, seen)
 
 
-def _ask_once(service: Service, prefix: str, seen: Load) -> None:
+def _ask_once(client: httpx.Client, seen: Load) -> None:
     body = {"model": "one", "prompt": "Hello", "max_tokens": TOKENS, "temperature": 0, "ignore_eos": True}
     try:
-        with (
-            service.client(prefix) as client,
-            client.stream("POST", "/v1/completions", json=body | {"stream": True}) as answer,
-        ):
+        with client.stream("POST", "/v1/completions", json=body | {"stream": True}) as answer:
             lines = [line.removeprefix("data: ") for line in answer.iter_lines() if line]
             status = answer.status_code
     except httpx.HTTPError as error:

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import threading
 from collections import Counter
@@ -18,7 +19,9 @@ from typing import Any
 
 import httpx
 import openai
+import psutil
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from tests.e2e.command import Command
 from tests.e2e.conftest import COMMAND
@@ -28,6 +31,7 @@ from tests.patience import PATIENCE_SECONDS, wait_until
 
 KEY = "the-key-of-this-test"
 BEARER = {"Authorization": f"Bearer {KEY}"}
+GENERATED = "vllm:generation_tokens_total"
 GREETING: list[Any] = [{"role": "user", "content": "Hello"}]
 
 
@@ -187,6 +191,57 @@ def test_profile_writes_a_trace_of_every_rank(server: Command, traces: Path) -> 
     of_ranks = [gzip.decompress(Path(name).read_bytes()) for name in named if "/rank" in name]
     assert len(of_ranks) == 2
     assert all(b"aten::" in text for text in of_ranks)
+
+
+@pytest.mark.parametrize("stream", [True, False], ids=["a stream", "a whole answer"])
+def test_a_client_that_goes_ends_its_request(http: httpx.Client, server: Command, stream: bool) -> None:
+    before = counters(http)[GENERATED]
+    body = json.dumps({"model": "demo", "prompt": "Hello", "max_tokens": 240, "ignore_eos": True, "stream": stream})
+    head = f"POST /v1/completions HTTP/1.1\r\nHost: here\r\nAuthorization: Bearer {KEY}\r\n"
+    with socket.create_connection(("127.0.0.1", server.port)) as client:
+        client.sendall(f"{head}Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode())
+        assert wait_until(lambda: counters(http)[GENERATED] > before, pause=0.01)
+    assert wait_until(lambda: "vllm:num_requests_running{" in (text := http.get("/metrics").text) and not running(text))
+    assert counters(http)[GENERATED] - before < 240
+
+
+def running(metrics: str) -> bool:
+    return any(
+        sample.value
+        for family in text_string_to_metric_families(metrics)
+        if family.name == "vllm:num_requests_running"
+        for sample in family.samples
+    )
+
+
+def test_nothing_answers_http_but_on_the_loopback_interface(server: Command) -> None:
+    server.look()
+    ports = {
+        connection.laddr.port
+        for process in server.processes()
+        for connection in process.net_connections("tcp")
+        if connection.status == psutil.CONN_LISTEN
+    }
+    assert server.port in ports
+    others = [
+        address.address
+        for addresses in psutil.net_if_addrs().values()
+        for address in addresses
+        if address.family == socket.AF_INET and not address.address.startswith("127.")
+    ]
+    assert others, "this machine has no other address to be reached at"
+    places = [(host, port) for host in others for port in ports]
+    with ThreadPoolExecutor(len(places)) as pool:
+        assert [place for place, answers in zip(places, pool.map(answers_http, places), strict=True) if answers] == []
+        assert answers_http(("127.0.0.1", server.port))
+
+
+def answers_http(place: tuple[str, int]) -> bool:
+    """Whether the application answers there, by whatever way."""
+    try:
+        return httpx.get(f"http://{place[0]}:{place[1]}/health", trust_env=False, timeout=5).is_success
+    except httpx.TransportError:
+        return False
 
 
 def test_bench_measures_the_server(server: Command, tmp_path: Path) -> None:

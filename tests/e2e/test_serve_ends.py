@@ -10,6 +10,7 @@ from collections.abc import Callable
 import httpx
 import pytest
 
+from ascend_serve.config.schema import Ingress
 from tests.e2e.command import Command
 from tests.patience import PATIENCE_SECONDS
 
@@ -38,9 +39,11 @@ def test_interrupted_while_starting(
     assert_nothing_is_left(command)
 
 
-def test_sigterm_while_serving_lets_requests_finish(start: Callable[..., Command]) -> None:
-    command = start("serving.deployment={graceful_shutdown_timeout_s: 300}")
+@pytest.mark.parametrize("ingress", Ingress)
+def test_sigterm_while_serving_lets_requests_finish(start: Callable[..., Command], ingress: Ingress) -> None:
+    command = start("serving.deployment={graceful_shutdown_timeout_s: 300}", f"serving.ingress={ingress}")
     command.wait_for("curl ")
+    assert any("haproxy" in line for line in command.command_lines()) is (ingress is Ingress.HAPROXY)
     body = {"model": "demo", "prompt": "Hello", "max_tokens": 200, "ignore_eos": True, "stream": True}
     with httpx.stream(
         "POST", f"http://127.0.0.1:{command.port}/v1/completions", json=body, timeout=PATIENCE_SECONDS

@@ -149,11 +149,24 @@ def test_the_replica_learns_the_clients_address(tmp_path: Path, port: int, serve
     assert answer.headers["x-client"] == "127.0.0.9"
 
 
+@pytest.mark.parametrize(
+    "request_head",
+    [
+        "GET {path} HTTP/1.1\r\n",
+        "POST {path} HTTP/1.1\r\nContent-Length: 0\r\n",
+        "POST {path} HTTP/1.1\r\nContent-Length: 4\r\n",
+    ],
+    ids=["GET", "POST0", "POST"],
+)
 @pytest.mark.parametrize("path", ["/waiting", "/begun", "/stream"])
-def test_a_client_that_goes_is_noticed(path: str, tmp_path: Path, port: int, server: int) -> None:
+def test_a_client_that_goes_is_noticed(request_head, path: str, tmp_path: Path, port: int, server: int) -> None:
     with application(server) as app, haproxy(write_configuration(tmp_path, port, server)):
         with socket.create_connection(("127.0.0.1", port)) as client:
-            client.sendall(f"GET {path} HTTP/1.1\r\nHost: here\r\n\r\n".encode())
+            client.sendall(
+                request_head.format(path=path).encode()
+                + b"Host: here\r\n\r\n"
+                + (b"body" if "4" in request_head else b"")
+            )
             assert wait_until(lambda: app.asked == [path], pause=0.05)
         assert wait_until(lambda: app.gone == [path], pause=0.05)
 
