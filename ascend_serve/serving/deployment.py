@@ -24,6 +24,7 @@ from ascend_serve.config.serve_options import DEPLOYMENT
 from ascend_serve.errors import ClusterError
 from ascend_serve.planning import DeploymentPlan
 from ascend_serve.serving.application import build_application, graceful_shutdown_seconds
+from ascend_serve.serving.haproxy_config import DETOUR
 from ascend_serve.serving.ingress import start_options, warn_if_other
 from ascend_serve.serving.session_snapshot import session_snapshot
 from ascend_serve.serving.start_failure import unmarked
@@ -153,12 +154,16 @@ class ServeDeployment:
         return f"{scheme}://{host}:{serving.port}{serving.route_prefix.rstrip('/')}"
 
     def answers_http(self) -> bool:
-        """Whether it answers at `url`; Serve's proxies learn of a new application some time after it runs."""
+        """Whether it answers at `url`, and HAProxy asks a replica itself.
+
+        Proxies learn of a new application some time after it runs, and HAProxy has Serve's proxy in between until then.
+        """
         deadline = time.monotonic() + _REACH_SECONDS
         while time.monotonic() < deadline:
             with contextlib.suppress(httpx.TransportError):
                 # The certificate is for the name that clients use.
-                if httpx.get(f"{self.url}/health", trust_env=False, timeout=_REACH_SECONDS, verify=False).is_success:
+                answer = httpx.get(f"{self.url}/health", trust_env=False, timeout=_REACH_SECONDS, verify=False)
+                if answer.is_success and DETOUR not in answer.headers:
                     return True
             time.sleep(_POLL_SECONDS)
         return False
@@ -211,7 +216,8 @@ class ServeDeployment:
                 logging_config=LoggingConfig(log_level="WARNING"),
             )
         except (RayError, TimeoutError) as error:
+            said = getattr(error, "cause", None) or error
             raise ClusterError(
-                f"Ray Serve did not start its HTTP proxy: {str(error).splitlines()[0]}",
+                f"Ray Serve did not start its HTTP proxy: {str(said).splitlines()[0]}",
                 "The machine may be too busy: try again. The proxy's log is `serve/proxy_*` among the logs of Ray.",
             ) from error

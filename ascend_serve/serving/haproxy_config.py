@@ -20,6 +20,11 @@ _ERROR = {
 }
 _BODY = json.dumps({"error": _ERROR})
 
+DETOUR = "X-Serve-Fallback"
+"""Header of answers that came through Serve's own proxy behind HAProxy, where an application has no replica yet."""
+
+_FALLBACK_SERVER = "SERVE_PROXY_ACTOR-fallback-"
+
 UNAVAILABLE = (
     "HTTP/1.1 503 Service Unavailable\r\n"
     "Content-Type: application/json\r\n"
@@ -73,6 +78,12 @@ def adapted(text: str, listener: Listener) -> str:
     text = _replaced(text, r"^( *option httplog)$", r"\1\n    option forwardfor")
     text = re.sub(rf"^ *log {re.escape(_DEFAULT_LOG)} .*\n", "", text, flags=re.MULTILINE)
     text = _replaced(text, r"^(frontend http_frontend\n *bind) (\S+):(\d+)$", lambda found: _bind(found, listener))
+    text = re.sub(
+        r"^( *http-reuse always)$",
+        rf"\1\n    http-response set-header {DETOUR} 1 if {{ srv_name -m beg {_FALLBACK_SERVER} }}",
+        text,
+        flags=re.MULTILINE,
+    )
     if listener.certificate is not None:
         text = re.sub(r"^( *server \S+ \S+:\d+) ", r"\1 ssl verify none ", text, flags=re.MULTILINE)
     return text

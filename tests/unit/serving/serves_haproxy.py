@@ -40,6 +40,6 @@ def write_configuration(
 
 
 def _backend(server: int, fallback: int | None) -> BackendConfig:
-    own = None if fallback is None else ServerConfig("SERVE_PROXY_ACTOR-fallback", "127.0.0.1", fallback)
+    own = None if fallback is None else ServerConfig("SERVE_PROXY_ACTOR-fallback-node", "127.0.0.1", fallback)
     replica = ServerConfig("SERVE_REPLICA-demo", "127.0.0.1", server)
     return BackendConfig("http-demo", "/", servers=[replica], app_name="demo", fallback_server=own)
