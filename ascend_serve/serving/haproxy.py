@@ -21,8 +21,10 @@ COMMAND = "ascend-serve-haproxy"
 HOST = "ASCEND_SERVE_HAPROXY_HOST"
 CERTIFICATE = "ASCEND_SERVE_HAPROXY_CERTIFICATE"
 KEY = "ASCEND_SERVE_HAPROXY_KEY"
-"""Variables that tell it where clients reach HAProxy; unset ones leave that to Serve."""
+"""Variables that tell it where clients reach HAProxy; unset ones leave that to Serve. A
+certificate without `KEY` has the key in its own file."""
 
+_CERTIFICATE_FILE = "tls.pem"
 _SERVES = "RAY_SERVE_HAPROXY_BINARY_PATH"
 
 
@@ -48,8 +50,8 @@ def main() -> None:
     try:
         binary = haproxy_binary()
         if file is not None:
-            os.chdir(file.parent)
             prepare(file, os.environ)
+            os.chdir(file.parent)
     except (OSError, UnknownConfigurationError) as error:
         sys.exit(f"{COMMAND}: {error}. serving.ingress=proxy does without HAProxy.")
     os.execv(binary, [binary, *arguments])
@@ -68,12 +70,16 @@ def prepare(file: Path, environment: Mapping[str, str]) -> None:
 
 
 def _certificate(folder: Path, environment: Mapping[str, str]) -> str | None:
-    """HAProxy wants certificate and key in one file; Serve has two."""
-    files = [environment[name] for name in (CERTIFICATE, KEY) if name in environment]
-    if not files:
+    """HAProxy finds the key of a certificate beside it, as ``NAME.key``; links, so that there is no second key."""
+    if CERTIFICATE not in environment:
         return None
-    _write(folder / "tls.pem", "\n".join(Path(file).read_text() for file in files))
-    return "tls.pem"
+    certificate = environment[CERTIFICATE]
+    files = {_CERTIFICATE_FILE: certificate, f"{_CERTIFICATE_FILE}.key": environment.get(KEY, certificate)}
+    for name, file in files.items():
+        new = folder / f"{name}.{os.getpid()}"
+        new.symlink_to(Path(file).absolute())
+        new.replace(folder / name)
+    return _CERTIFICATE_FILE
 
 
 def _write(file: Path, text: str) -> None:
