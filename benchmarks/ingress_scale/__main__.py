@@ -1,6 +1,6 @@
 """What the path in front of the engines costs, and how it grows: replicas that answer without a model.
 
-``python -m benchmarks.ingress_scale [--replicas 1,4,16] [--clients 1,64,512] [--step-ms 50] [--ingress haproxy]``
+``python -m benchmarks.ingress_scale [--replicas 1,4,16] [--clients 0,1,64,512] [--step-ms 50] [--ingress haproxy]``
 
 Each client asks for streams of 64 tokens, which come one with each step of a clock, all requests of a replica together
 as from an engine. Row 0 of the replicas is the application by itself, without Ray Serve: what is added is the
@@ -59,6 +59,11 @@ class Row:
         return self.client["tokens"] / self.client["seconds"]
 
     @property
+    def cores(self) -> dict[str, float]:
+        """How many cores each role kept busy."""
+        return {role: seconds / self.client["seconds"] for role, seconds in self.processor_seconds.items()}
+
+    @property
     def tokens_per_core_second(self) -> float:
         """Tokens for a second of processor time of the path, clients left out."""
         return self.client["tokens"] / sum(self.processor_seconds.values())
@@ -94,31 +99,38 @@ def rows(replicas: int, clients: list[int], ingress: Ingress, step_ms: float, se
 
 
 def show(found: list[Row], step_ms: float, ingress: Ingress) -> None:
-    """Print what was measured."""
+    """Print what was measured: loads, then processor time for each token and each second."""
     title = f"fixed streams, {TOKENS} tokens, a step of {step_ms:g} ms, ingress {ingress.value}"
-    table = Table(title=title, title_justify="left")
-    roles = sorted({role for row in found for role in row.processor_seconds})
+    loads = Table(title=title, title_justify="left")
     times = ("TTFT p50 ms", "p99", "TPOT p50 ms", "p99")
     for heading in ("replicas", "clients", "tokens/s", "of asked", "tokens per core s", *times, "failed", "load"):
-        table.add_column(heading, justify="right")
-    for heading in (*roles, "clients"):
-        table.add_column(f"{heading} us/token", justify="right")
+        loads.add_column(heading, justify="right")
     for row in found:
-        asked = row.clients * 1e3 / step_ms
-        client = row.client
-        table.add_row(
-            str(row.replicas),
-            str(row.clients),
-            f"{row.tokens_per_second:.0f}",
-            f"{row.tokens_per_second / asked:.0%}",
-            f"{row.tokens_per_core_second:.0f}",
-            *(f"{client[name]:.2f}" for name in ("first_p50_ms", "first_p99_ms", "next_p50_ms", "next_p99_ms")),
-            f"{client['failed']:.0f}",
-            f"{row.load_average:.1f}",
-            *(f"{row.processor_seconds.get(role, 0) / client['tokens'] * 1e6:.0f}" for role in roles),
-            f"{client['processor_seconds'] / client['tokens'] * 1e6:.0f}",
-        )
-    console.print(table)
+        if row.clients:
+            loads.add_row(str(row.replicas), str(row.clients), *_measured(row, step_ms))
+    roles = sorted({role for row in found for role in row.processor_seconds})
+    costs = Table(title="processor time: us per token; without clients, % of a core", title_justify="left")
+    for heading in ("replicas", "clients", *roles, "clients"):
+        costs.add_column(heading, justify="right")
+    for row in found:
+        own = [f"{row.client['processor_seconds'] / row.client['tokens'] * 1e6:.0f}"] if row.clients else []
+        costs.add_row(str(row.replicas), str(row.clients), *(_cost(row, role) for role in roles), *own)
+    console.print(loads, costs)
+
+
+def _measured(row: Row, step_ms: float) -> Iterator[str]:
+    yield f"{row.tokens_per_second:.0f}"
+    yield f"{row.tokens_per_second / (row.clients * 1e3 / step_ms):.0%}"
+    yield f"{row.tokens_per_core_second:.0f}"
+    yield from (f"{row.client[name]:.2f}" for name in ("first_p50_ms", "first_p99_ms", "next_p50_ms", "next_p99_ms"))
+    yield f"{row.client['failed']:.0f}"
+    yield f"{row.load_average:.1f}"
+
+
+def _cost(row: Row, role: str) -> str:
+    if not row.clients:
+        return f"{row.cores.get(role, 0):.2%}"
+    return f"{row.processor_seconds.get(role, 0) / row.client['tokens'] * 1e6:.0f}"
 
 
 def _numbers(text: str) -> list[int]:
@@ -133,7 +145,7 @@ def main(
     replicas: Annotated[
         str, typer.Option(help="Numbers of replicas; 0 is the application without Ray Serve.")
     ] = "0,1,4,16",
-    clients: Annotated[str, typer.Option(help="Numbers of clients.")] = "1,64,512",
+    clients: Annotated[str, typer.Option(help="Numbers of clients; 0 is the path at rest.")] = "0,1,64,512",
     step_ms: Annotated[float, typer.Option(min=1, help="Milliseconds between two tokens of a request.")] = 50.0,
     ingress: Annotated[Ingress, typer.Option(help="What stands before the replicas.")] = Ingress.HAPROXY,
     seconds: Annotated[float, typer.Option(min=1, help="How long each load is measured.")] = 10.0,
