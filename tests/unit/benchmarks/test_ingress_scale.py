@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import math
+from pathlib import Path
 
 import pytest
 
 from benchmarks.ingress_scale.__main__ import Row
+from benchmarks.ingress_scale.checks import configuration, read_seconds
 from benchmarks.ingress_scale.client import EVENT, count_events, run
 from benchmarks.ingress_scale.replica import Clock
 
@@ -66,6 +68,13 @@ async def test_the_clients_count_whole_answers_and_cut_ones() -> None:
     assert not math.isnan(whole["first_p50_ms"])
     assert cut["failed"] > 0
     server.close()
+
+
+def test_haproxy_takes_the_configuration(tmp_path: Path) -> None:
+    file = tmp_path / "haproxy.cfg"
+    file.write_text(configuration(8000, 8001, 512))
+    assert file.read_text().count(" 127.0.0.1:8001 ") == 512
+    assert read_seconds(file) > 0
 
 
 def test_tokens_of_a_core_leave_the_clients_out() -> None:
