@@ -44,18 +44,30 @@ def count_events(tail: bytes, data: bytes) -> tuple[int, bytes]:
 
 
 class Client(asyncio.Protocol):
-    """One connection that asks again as soon as it has its answer.
+    """A client that asks again as soon as it has its answer, and connects again when its connection was closed.
 
     Args:
+        port: Where it asks.
         request: What it sends.
         tokens: How many tokens an answer has.
         window: Where it counts.
     """
 
-    def __init__(self, request: bytes, tokens: int, window: Window) -> None:
+    def __init__(self, port: int, request: bytes, tokens: int, window: Window) -> None:
+        self._port = port
+        self._stopped = False
         self._request = request
         self._expected = tokens
         self._window = window
+
+    async def connect(self) -> None:
+        """Connect, and ask."""
+        await asyncio.get_running_loop().create_connection(lambda: self, "127.0.0.1", self._port)
+
+    def stop(self) -> None:
+        """Ask no more."""
+        self._stopped = True
+        self._transport.abort()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Ask."""
@@ -80,8 +92,15 @@ class Client(asyncio.Protocol):
             self._ask()
 
     def connection_lost(self, error: Exception | None) -> None:
-        """A connection that goes is an answer that did not come."""
-        self._window.failed += self._window.is_open
+        """Ask on another one; an answer that had begun has failed.
+
+        Servers close connections between two answers, as HAProxy does when it is replaced; a request that was just sent
+        then is sent again, as by any client.
+        """
+        if self._stopped:
+            return
+        self._window.failed += bool(self._tokens) and self._window.is_open
+        self._connecting = asyncio.create_task(self.connect())
 
     def _ask(self) -> None:
         self._tail, self._tokens, self._first, self._last = b"", 0, 0.0, 0.0
@@ -101,9 +120,9 @@ async def run(port: int, clients: int, tokens: int, warm_up: float, seconds: flo
     """Put the load on, and measure in a window of ``seconds``."""
     request = _request(tokens)
     window = Window()
-    loop = asyncio.get_running_loop()
-    for _ in range(clients):
-        await loop.create_connection(lambda: Client(request, tokens, window), "127.0.0.1", port)
+    asking = [Client(port, request, tokens, window) for _ in range(clients)]
+    for client in asking:
+        await client.connect()
         # So that they are not all at the same token of their answers.
         await asyncio.sleep(warm_up / 2 / clients)
     await asyncio.sleep(warm_up / 2)
@@ -111,6 +130,8 @@ async def run(port: int, clients: int, tokens: int, warm_up: float, seconds: flo
     window.is_open, began, own = True, time.perf_counter(), time.process_time()
     await asyncio.sleep(seconds)
     window.is_open, took, own = False, time.perf_counter() - began, time.process_time() - own
+    for client in asking:
+        client.stop()
     return {
         "tokens": window.tokens,
         "seconds": took,

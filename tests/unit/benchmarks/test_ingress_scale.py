@@ -70,6 +70,19 @@ async def test_the_clients_count_whole_answers_and_cut_ones() -> None:
     server.close()
 
 
+async def test_a_client_whose_connection_is_closed_between_answers_connects_again() -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"}")
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\n" + b'data: {"x"}\n\n' * 4 + b"0\r\n\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    result = await run(server.sockets[0].getsockname()[1], 1, 4, 0.01, 0.1)
+    assert result["failed"] == 0
+    assert result["tokens"] > 4
+    server.close()
+
+
 def test_haproxy_takes_the_configuration(tmp_path: Path) -> None:
     file = tmp_path / "haproxy.cfg"
     file.write_text(configuration(8000, 8001, 512))
