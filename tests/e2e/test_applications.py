@@ -83,8 +83,9 @@ class Service:
         return application
 
     def replicas(self, name: str) -> dict[str, int]:
-        """How many replicas are in which state."""
-        states: dict[str, int] = self.application(name)["deployments"][DEPLOYMENT]["replica_states"]
+        """How many replicas are in which state; none while Serve builds the application anew."""
+        deployments = self.application(name).get("deployments", {})
+        states: dict[str, int] = deployments.get(DEPLOYMENT, {}).get("replica_states", {})
         return states
 
     def report(self, prefix: str) -> dict[str, Any]:

@@ -116,6 +116,8 @@ def test_a_killed_replica_is_replaced_by_serve(server: Command, http: httpx.Clie
         replicas[0].kill()
         load.wait_until_back(time.monotonic(), PATIENCE_SECONDS)
     assert not load.verdicts().keys() & {Verdict.WRONG, Verdict.CUT, Verdict.HANG}
+    refused = [reply for reply in load.replies if reply.status >= 500]
+    assert {(reply.status, bool(reply.retry_after)) for reply in refused} <= {(503, True)}
     assert http.get("/graph/report").json()["outcome"] == "graph"
 
 
