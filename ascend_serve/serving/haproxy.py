@@ -8,7 +8,9 @@ Imports nothing but this package and the standard library: clients wait for it.
 
 from __future__ import annotations
 
+import ctypes
 import os
+import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,6 +25,9 @@ CERTIFICATE = "ASCEND_SERVE_HAPROXY_CERTIFICATE"
 KEY = "ASCEND_SERVE_HAPROXY_KEY"
 """Variables that tell it where clients reach HAProxy; unset ones leave that to Serve. A
 certificate without `KEY` has the key in its own file."""
+
+_PR_SET_PDEATHSIG = 1
+"""``prctl`` option of Linux: the signal that this process gets when its parent ends, and HAProxy after it."""
 
 _CERTIFICATE_FILE = "tls.pem"
 _SERVES = "RAY_SERVE_HAPROXY_BINARY_PATH"
@@ -44,7 +49,11 @@ def haproxy_binary() -> str:
 
 
 def main() -> None:
-    """Adapt the configuration, and become HAProxy."""
+    """Adapt the configuration, and become HAProxy.
+
+    It ends with Serve's actor, however that ends: one that were left would keep the port from the next.
+    """
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
     arguments = sys.argv[1:]
     file = Path(arguments[arguments.index("-f") + 1]) if "-f" in arguments else None
     try:

@@ -117,6 +117,23 @@ def test_it_becomes_haproxy_that_serve_knows_again(tmp_path: Path, port: int) ->
         assert (file.parent / "a").is_socket()
 
 
+def test_it_ends_with_whoever_started_it(tmp_path: Path, port: int) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "ascend_serve.serving.haproxy",
+        "-db",
+        "-f",
+        str(write_configuration(tmp_path, port)),
+    ]
+    starts = "import subprocess, sys; subprocess.run(sys.argv[1:])"
+    with psutil.Popen([sys.executable, "-c", starts, *command], stderr=subprocess.DEVNULL) as parent:
+        assert wait_until(lambda: [child.name() for child in parent.children()] == ["haproxy"], pause=0.05)
+        (child,) = parent.children()
+        parent.kill()
+    assert wait_until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE, pause=0.05)
+
+
 def test_no_replica_is_told_by_503_with_retry_after(tmp_path: Path, port: int, server: int) -> None:
     with haproxy(write_configuration(tmp_path, port, server)):
         answer = get(port)
