@@ -56,6 +56,9 @@ class Client(asyncio.Protocol):
     def __init__(self, port: int, request: bytes, tokens: int, window: Window) -> None:
         self._port = port
         self._stopped = False
+        self._tail = b""
+        self._tokens = 0
+        self._sent = self._first = self._last = 0.0
         self._request = request
         self._expected = tokens
         self._window = window
@@ -103,7 +106,7 @@ class Client(asyncio.Protocol):
         self._connecting = asyncio.create_task(self.connect())
 
     def _ask(self) -> None:
-        self._tail, self._tokens, self._first, self._last = b"", 0, 0.0, 0.0
+        self._tail, self._tokens = b"", 0
         self._sent = time.perf_counter()
         self._transport.write(self._request)
 

@@ -39,7 +39,7 @@ def main() -> None:
     """Serve until interrupted."""
     config = load(sys.argv[1], sys.argv[2:])
     # The engine makes its actor of this class.
-    offline.OfflineReplica = HttpReplica  # type: ignore[misc]
+    offline.OfflineReplica = HttpReplica  # type: ignore[attr-defined]
     with owned_processes(), offline.Engine(config):
         signal.pause()
 
