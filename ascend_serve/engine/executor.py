@@ -25,6 +25,7 @@ from ascend_serve.cluster.worker_death import WorkerDeath, death_of, death_of_ac
 from ascend_serve.engine.histogram import DecodeHistogram
 from ascend_serve.engine.memory import PlanMemory
 from ascend_serve.engine.node_worker import use_node_workers
+from ascend_serve.engine.queue_wait import spare_cores
 from ascend_serve.engine.request import capture_deadlines, graph_request
 from ascend_serve.engine.settings import prepare_fresh_workers, read_settings
 from ascend_serve.engine.xlite import ask_ranks, follow_plan, settle_runtime
@@ -176,6 +177,8 @@ class LockstepRayExecutor(RayExecutorV2):
         """
         try:
             super()._init_executor()
+            for queue in self.response_mqs:
+                spare_cores(queue, self.parallel_config.world_size)
         except RayActorError as error:
             loading = [handle for handle in self.ray_worker_handles if is_of(error, handle.actor)]
             if not loading:

@@ -20,6 +20,7 @@ from vllm.platforms import current_platform
 from ascend_serve.cluster.environment import PER_NODE_VARIABLES, node_environment
 from ascend_serve.cluster.finding import Status
 from ascend_serve.cluster.node import network_facts
+from ascend_serve.engine.queue_wait import spare_cores
 from ascend_serve.errors import ClusterError
 
 
@@ -42,6 +43,10 @@ class NodeWorkerProc(vllm_executor.RayWorkerProc):
         parallel_config: ParallelConfig = self._init_kwargs["vllm_config"].parallel_config
         os.environ["LOCAL_WORLD_SIZE"] = str(local_world_size(len(devices), parallel_config))
         super().initialize_worker(local_rank, env_vars, *args, **kwargs)
+
+    def _init_message_queues(self, *args: Any, **kwargs: Any) -> None:
+        super()._init_message_queues(*args, **kwargs)
+        spare_cores(self.rpc_broadcast_mq, int(os.environ["LOCAL_WORLD_SIZE"]))
 
 
 def local_world_size(ranks_here: int, parallel_config: ParallelConfig) -> int:
