@@ -9,6 +9,8 @@ set -euo pipefail
 exports=$(python3 -m ascend_serve.cluster.exports)
 eval "$exports"
 
+# Ray has its workers give way to all else on a node (niceness 15); a rank that waits makes all ranks wait.
+export RAY_worker_niceness="${RAY_worker_niceness:-0}"
 export RAY_AUTH_MODE=token
 ray get-auth-token --generate >/dev/null
 

@@ -27,6 +27,8 @@ _OBJECT_STORE_BYTES = 256 * 2**20
 _MINIMAL = {
     "RAY_prestart_worker_first_driver": "0",  # Idle workers would import Ray while the replica wants the cores.
     "RAY_USAGE_STATS_ENABLED": "0",
+    # Ray's workers give way to all else on the node unless told otherwise (15), and a rank that waits makes all wait.
+    "RAY_worker_niceness": "0",
     # Serve kills a proxy that needs longer, 5 s unless set, and with it the start; a busy machine takes that long. Its
     # own wait for proxies ends after 60 s (HTTP_PROXY_TIMEOUT of Serve 2.60).
     "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",

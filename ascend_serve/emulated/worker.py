@@ -17,6 +17,7 @@ from vllm.v1.worker.cpu_worker import CPUWorker
 from vllm.v1.worker.worker_base import CompilationTimes
 
 from ascend_serve.emulated.built_in_model import provide
+from ascend_serve.emulated.cores import bind_threads
 from ascend_serve.emulated.device import (
     ascend_serve_options,
     current_device,
@@ -59,12 +60,15 @@ class EmulatedNPUWorker(CPUWorker):
             _forget_killed_ranks(self.distributed_init_method)
         initialize_device(device_of_config(self.vllm_config, rank))
         if not any(name in os.environ for name in _THREAD_BINDINGS):
-            # Ray gives an actor one thread unless it is told more.
-            cpus = len(os.sched_getaffinity(0))
-            torch.set_num_threads(max(1, cpus // parallel.local_world_size))
+            devices = ascend_serve_options(self.vllm_config).get("emulated", {}).get("npus", parallel.local_world_size)
+            bind_threads(self._device_id(), devices)
         # CPUWorker names the class of its model runner in its own module only.
         with patch.object(cpu_worker, "CPUModelRunner", EmulatedNPUModelRunner):
             super().init_device()
+
+    def _device_id(self) -> int:
+        assigned = self.parallel_config.assigned_physical_gpu_ids
+        return assigned[self.local_rank] if assigned else self.local_rank
 
     def compile_or_warm_up_model(self) -> CompilationTimes:
         """Capture the graphs, warm the sampler, and reset the seed last, as vLLM's workers do."""
