@@ -16,6 +16,8 @@ shift
 exports=$(python3 -m ascend_serve.cluster.exports)
 eval "$exports"
 
+# As on the head: ranks give way to nothing else on the node.
+export RAY_worker_niceness="${RAY_worker_niceness:-0}"
 export RAY_AUTH_MODE=token
 if ! ray get-auth-token >/dev/null 2>&1; then
     echo "error: this node has no token for the cluster" >&2
