@@ -12,7 +12,7 @@ import pytest
 from ascend_serve.config.schema import ServingConfig
 from ascend_serve.serving import ingress
 from ascend_serve.serving.haproxy import CERTIFICATE, COMMAND, HOST, KEY
-from ascend_serve.serving.ingress import HAProxyHere, start_options
+from ascend_serve.serving.ingress import HAProxyHere, start_options, warn_if_other
 
 HERE = HAProxyHere("/bin/haproxy")
 ENABLED = "RAY_SERVE_ENABLE_HA_PROXY"
@@ -116,3 +116,30 @@ def test_on_a_given_cluster_all_nodes_must_do(
     assert (ENABLED in environment(options)) is not bool(reason)
     assert HOST not in environment(options)
     assert [reason in line for line in caplog.messages] == [True] * bool(reason)
+
+
+@pytest.mark.parametrize(
+    ("said", "actors", "line"),
+    [
+        pytest.param({}, ["SERVE_PROXY_ACTOR-abc"], "", id="nobody asked"),
+        pytest.param({"ingress": "proxy"}, ["SERVE_PROXY_ACTOR-abc"], "", id="the same"),
+        pytest.param({"ingress": "haproxy"}, ["SERVE_PROXY_ACTOR-abc"], "ingress=haproxy has no effect", id="proxy"),
+        pytest.param(
+            {"ingress": "proxy"},
+            ["SERVE_PROXY_ACTOR-abc", "SERVE_PROXY_ACTOR-fallback-abc"],
+            "ingress=proxy has no effect: Ray Serve runs on this cluster already, with haproxy",
+            id="HAProxy",
+        ),
+    ],
+)
+def test_a_serve_that_runs_keeps_its_ingress_and_says_so(
+    said: dict[str, str],
+    actors: list[str],
+    line: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    named = [{"name": name, "namespace": "serve"} for name in actors]
+    monkeypatch.setattr("ray.util.list_named_actors", lambda all_namespaces: named)
+    warn_if_other(ServingConfig.model_validate(said))
+    assert [line in message for message in caplog.messages] == [True] * bool(line)
