@@ -63,7 +63,8 @@ def main(
 ) -> None:
     """Start the systems in turn, measure, and write JSON and a page; a start that fails is told and left out."""
     loads = [int(number) for number in _numbers(clients)]
-    plan = [(system, time) for system in _names(systems) for time in _numbers(device_times) if system.takes(time)]
+    asked = [(system, device_time) for system in _names(systems) for device_time in _numbers(device_times)]
+    plan = [(system, device_time) for system, device_time in asked if system.takes(device_time)]
     logs = output / "logs"
     logs.mkdir(parents=True, exist_ok=True)
     _prepare()
