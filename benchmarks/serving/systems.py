@@ -92,7 +92,7 @@ def _ours(npus: int, *overrides: str, replicas: int = 1) -> Callable[[int, float
             f"parallel.tensor_parallel_size={npus}",
             f"emulated.npus={npus * replicas}",
             *([f"serving.deployment.num_replicas={replicas}"] if replicas > 1 else []),
-            *([f"emulated.device_time={device_time}"] if device_time else []),
+            *([f"emulated.device_time.fixed={device_time}"] if device_time else []),
             *overrides,
         ]
         return Start((sys.executable, "-m", "ascend_serve.cli.main", "serve", str(CONFIG), *values))
@@ -149,6 +149,11 @@ def _stock(npus: int, *options: str, emulated: bool = False) -> Callable[[int, f
         return Start((*command, *address, *arguments, *options, *timed), _stock_environment(npus, emulated))
 
     return make
+
+
+def _timed(device_time: float) -> dict[str, Any]:
+    """What tells the emulated platform how long a step takes, as our own engine is told."""
+    return {"ascend_serve": {"emulated": {"device_time": {"fixed": device_time}}}}
 
 
 def _stock_environment(npus: int, emulated: bool) -> dict[str, str]:

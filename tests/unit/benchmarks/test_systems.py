@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -45,8 +46,14 @@ def test_the_vllm_command_finds_its_metadata() -> None:
 
 
 def test_a_device_time_is_given_to_ours() -> None:
-    assert "emulated.device_time=15.0" in SYSTEMS["ours-tp2"].start(8000, 15.0).command
+    assert "emulated.device_time.fixed=15.0" in SYSTEMS["ours-tp2"].start(8000, 15.0).command
     assert not any("device_time" in word for word in SYSTEMS["ours-tp2"].start(8000, 0).command)
+
+
+def test_a_device_time_is_given_to_stock_on_the_same_platform() -> None:
+    command = SYSTEMS["stock-emulated-tp2"].start(8000, 15.0).command
+    told = json.loads(command[command.index("--additional-config") + 1])
+    assert told == {"ascend_serve": {"emulated": {"device_time": {"fixed": 15.0}}}}
 
 
 @pytest.mark.parametrize(
