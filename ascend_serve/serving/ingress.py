@@ -8,7 +8,7 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from ascend_serve.serving.haproxy import CERTIFICATE, COMMAND, HOST, KEY
 
 logger = logging.getLogger(__name__)
 
+ENABLED = "RAY_SERVE_ENABLE_HA_PROXY"
 LOOPBACK = "127.0.0.1"
 EVERYWHERE = frozenset({"0.0.0.0", "::"})
 
@@ -67,19 +68,25 @@ def start_options(serving: ServingConfig, *, local: bool) -> dict[str, Any]:
         local: Whether the cluster is this machine's alone.
     """
     http = {**serving.http_options, "host": serving.host, "port": serving.port}
+    proxy = {"http_options": http, **_controller({ENABLED: "0"})}
     if serving.ingress is Ingress.PROXY:
-        return {"http_options": http}
+        return proxy
     nodes = [_haproxy_here()] if local else _ask_nodes()
     hindrance = _unreachable(serving.host, len(nodes)) or _hindrance(nodes)
     if hindrance:
         logger.warning("Ray Serve's proxy answers instead of HAProxy (serving.ingress): %s", hindrance)
-        return {"http_options": http}
+        return proxy
     environment = haproxy_environment(serving, nodes[0].command, local=local)
     return {
         # Clients reach HAProxy where the environment says; replicas of this machine are for HAProxy alone.
         "http_options": {**http, "host": LOOPBACK} if local else http,
-        "controller_options": {"runtime_env": {"env_vars": environment}},
+        **_controller(environment),
     }
+
+
+def _controller(environment: Mapping[str, str]) -> dict[str, Any]:
+    """What gives Serve's controller its environment; the nodes' own may say something else."""
+    return {"controller_options": {"runtime_env": {"env_vars": dict(environment)}}}
 
 
 def haproxy_environment(serving: ServingConfig, command: str, *, local: bool) -> dict[str, str]:
@@ -95,7 +102,7 @@ def haproxy_environment(serving: ServingConfig, command: str, *, local: bool) ->
     if local:
         settings["RAY_SERVE_FALLBACK_PROXY_HTTP_PORT"] = str(_free_port())
     chosen = {name: os.environ.get(name, value) for name, value in settings.items()}
-    own = {"RAY_SERVE_ENABLE_HA_PROXY": "1", "RAY_SERVE_HAPROXY_BINARY_PATH": command}
+    own = {ENABLED: "1", "RAY_SERVE_HAPROXY_BINARY_PATH": command}
     files = {CERTIFICATE: "ssl_certfile", KEY: "ssl_keyfile"}
     tls = {name: str(serving.http_options[key]) for name, key in files.items() if key in serving.http_options}
     return {**chosen, **own, **tls, **({HOST: serving.host} if local else {})}

@@ -12,16 +12,15 @@ import pytest
 from ascend_serve.config.schema import ServingConfig
 from ascend_serve.serving import ingress
 from ascend_serve.serving.haproxy import CERTIFICATE, COMMAND, HOST, KEY
-from ascend_serve.serving.ingress import HAProxyHere, start_options, warn_if_other
+from ascend_serve.serving.ingress import ENABLED, HAProxyHere, start_options, warn_if_other
 
 HERE = HAProxyHere("/bin/haproxy")
-ENABLED = "RAY_SERVE_ENABLE_HA_PROXY"
+PROXY = {"controller_options": {"runtime_env": {"env_vars": {ENABLED: "0"}}}}
+"""Whatever the environment of the nodes says."""
 
 
 def environment(options: dict[str, Any]) -> dict[str, str]:
-    variables: dict[str, str] = options.get("controller_options", {"runtime_env": {"env_vars": {}}})["runtime_env"][
-        "env_vars"
-    ]
+    variables: dict[str, str] = options["controller_options"]["runtime_env"]["env_vars"]
     return variables
 
 
@@ -64,7 +63,7 @@ def test_the_users_environment_wins(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("local", [True, False])
 def test_the_proxy_needs_nothing(local: bool, caplog: pytest.LogCaptureFixture) -> None:
     options = start_options(ServingConfig.model_validate({"ingress": "proxy", "host": "0.0.0.0"}), local=local)
-    assert options == {"http_options": {"host": "0.0.0.0", "port": 8000}}
+    assert options == {"http_options": {"host": "0.0.0.0", "port": 8000}, **PROXY}
     assert caplog.messages == []
 
 
@@ -90,7 +89,7 @@ def test_where_haproxy_cannot_run_the_proxy_answers_and_one_line_says_why(
     monkeypatch.setenv("PATH", str(tmp_path))
     with caplog.at_level(logging.WARNING):
         options = start_options(ServingConfig(), local=True)
-    assert options == {"http_options": {"host": "127.0.0.1", "port": 8000}}
+    assert options == {"http_options": {"host": "127.0.0.1", "port": 8000}, **PROXY}
     (line,) = caplog.messages
     assert line.startswith("Ray Serve's proxy answers instead of HAProxy (serving.ingress): ")
     assert reason in line
@@ -113,7 +112,7 @@ def test_on_a_given_cluster_all_nodes_must_do(
     nodes[:] = said
     options = start_options(ServingConfig(host=host), local=False)
     assert options["http_options"] == {"host": host, "port": 8000}
-    assert (ENABLED in environment(options)) is not bool(reason)
+    assert environment(options)[ENABLED] == ("0" if reason else "1")
     assert HOST not in environment(options)
     assert [reason in line for line in caplog.messages] == [True] * bool(reason)
 
