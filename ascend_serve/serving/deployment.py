@@ -25,7 +25,7 @@ from ascend_serve.errors import ClusterError
 from ascend_serve.planning import DeploymentPlan
 from ascend_serve.serving.application import build_application, graceful_shutdown_seconds
 from ascend_serve.serving.haproxy_config import DETOUR
-from ascend_serve.serving.ingress import start_options, warn_if_other
+from ascend_serve.serving.ingress import start_options, warn_if_other, warn_of_router
 from ascend_serve.serving.session_snapshot import session_snapshot
 from ascend_serve.serving.start_failure import unmarked
 from ascend_serve.telemetry.report import GraphReport
@@ -98,6 +98,7 @@ class ServeDeployment:
             self._config, self._plan, node_offers(), group=self._group, started=self._started, keys=self._keys
         )
         self._start_serve()
+        warn_of_router(self._config.serving)
         target = serve.RunTarget(application, name=self.name, route_prefix=self._config.serving.route_prefix)
         self._deployed = True
         try:

@@ -26,6 +26,7 @@ ENABLED = "RAY_SERVE_ENABLE_HA_PROXY"
 LOOPBACK = "127.0.0.1"
 EVERYWHERE = frozenset({"0.0.0.0", "::"})
 
+_ROUTER = "request_router_config"
 _PROBE_SECONDS = 30.0
 _FALLBACK_PROXY = "SERVE_PROXY_ACTOR-fallback-"
 """How the name of the proxy begins that Serve (2.60.0) has behind HAProxy, for applications without a replica."""
@@ -122,6 +123,16 @@ def warn_if_other(serving: ServingConfig) -> None:
             "Its ingress is decided when it starts; `serve shutdown` ends it with all its applications",
             serving.ingress.value,
             running.value,
+        )
+
+
+def warn_of_router(serving: ServingConfig) -> None:
+    """Say that the router which the configuration chooses is one that HAProxy does not ask."""
+    if _ROUTER in serving.deployment and running_ingress() is Ingress.HAPROXY:
+        logger.warning(
+            "serving.deployment.%s has no effect: HAProxy asks the replica with the fewest connections, and no router "
+            "of Ray Serve; serving.ingress=proxy does",
+            _ROUTER,
         )
 
 

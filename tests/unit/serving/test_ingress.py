@@ -12,7 +12,7 @@ import pytest
 from ascend_serve.config.schema import ServingConfig
 from ascend_serve.serving import ingress
 from ascend_serve.serving.haproxy import CERTIFICATE, COMMAND, HOST, KEY
-from ascend_serve.serving.ingress import ENABLED, HAProxyHere, start_options, warn_if_other
+from ascend_serve.serving.ingress import ENABLED, HAProxyHere, start_options, warn_if_other, warn_of_router
 
 HERE = HAProxyHere("/bin/haproxy")
 PROXY = {"controller_options": {"runtime_env": {"env_vars": {ENABLED: "0"}}}}
@@ -142,3 +142,23 @@ def test_a_serve_that_runs_keeps_its_ingress_and_says_so(
     monkeypatch.setattr("ray.util.list_named_actors", lambda all_namespaces: named)
     warn_if_other(ServingConfig.model_validate(said))
     assert [line in message for message in caplog.messages] == [True] * bool(line)
+
+
+@pytest.mark.parametrize(
+    ("deployment", "actors", "warns"),
+    [
+        pytest.param({}, ["SERVE_PROXY_ACTOR-fallback-abc"], False, id="none chosen"),
+        pytest.param({"request_router_config": {}}, ["SERVE_PROXY_ACTOR-abc"], False, id="Serve's proxy"),
+        pytest.param({"request_router_config": {}}, ["SERVE_PROXY_ACTOR-fallback-abc"], True, id="HAProxy"),
+    ],
+)
+def test_a_router_that_haproxy_does_not_ask_has_no_effect(
+    deployment: dict[str, Any],
+    actors: list[str],
+    warns: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr("ray.util.list_named_actors", lambda all_namespaces: [{"name": name} for name in actors])
+    warn_of_router(ServingConfig(deployment=deployment))
+    assert ["request_router_config has no effect" in line for line in caplog.messages] == [True] * warns
