@@ -141,9 +141,7 @@ def engine_arguments(npus: int) -> dict[str, Any]:
 def _stock(npus: int, *options: str, emulated: bool = False) -> Callable[[int, float], Start]:
     def make(port: int, device_time: float) -> Start:
         arguments = [f"--{name.replace('_', '-')}={value}" for name, value in engine_arguments(npus).items()]
-        timed = (
-            ["--additional-config", json.dumps({"ascend_serve": {"device_time": device_time}})] if device_time else []
-        )
+        timed = ["--additional-config", json.dumps(_timed(device_time))] if device_time else []
         command = (sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", str(provide()))
         address = ("--host=127.0.0.1", f"--port={port}", f"--served-model-name={MODEL}")
         return Start((*command, *address, *arguments, *options, *timed), _stock_environment(npus, emulated))
