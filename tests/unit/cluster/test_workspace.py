@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from ray.serve._private import constants
 
 from ascend_serve.cluster import janitor
 from ascend_serve.cluster.workspace import Workspace, is_usable
@@ -197,3 +198,12 @@ def test_a_place_that_is_not_there(place: Path) -> None:
     assert not is_usable(place / "none")
     with pytest.raises(OSError, match="no folder for temporary files among"):
         Workspace.make([place / "none"])
+
+
+def test_serve_has_haproxys_files_in_the_workspace(place: Path) -> None:
+    workspace = Workspace.make([place])
+    files = {name: path for name, path in workspace.environment.items() if name.startswith("RAY_SERVE_HAPROXY_")}
+    assert files
+    assert all(hasattr(constants, name) for name in files), "Serve reads them"
+    assert all(Path(path).is_relative_to(workspace.folder / janitor.TEMPORARY) for path in files.values())
+    workspace.end()

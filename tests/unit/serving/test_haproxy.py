@@ -9,6 +9,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -20,6 +21,7 @@ import uvicorn
 from starlette.responses import PlainTextResponse
 from starlette.types import Receive, Scope, Send
 
+from ascend_serve.cluster.workspace import LONGEST_PLACE
 from ascend_serve.serving.haproxy import CERTIFICATE, HOST, KEY
 from ascend_serve.serving.haproxy_config import DETOUR
 from tests.patience import PATIENCE_SECONDS, wait_until
@@ -115,6 +117,17 @@ def test_it_becomes_haproxy_that_serve_knows_again(tmp_path: Path, port: int) ->
         assert str(file) in process.cmdline()
         assert [connection.laddr[:2] for connection in process.net_connections("tcp")] == [("127.0.0.1", port)]
         assert (file.parent / "a").is_socket()
+
+
+def test_serve_can_talk_to_it_by_the_longest_path_of_a_workspace(port: int) -> None:
+    workspace = LONGEST_PLACE + len("/ascend-serve-XXXXXXXX/tmp")
+    with tempfile.TemporaryDirectory(dir="/tmp") as place:
+        folder = Path(place) / ("x" * (workspace - len(place) - 1))
+        file = write_configuration(folder, port)
+        with haproxy(file), socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(file.with_name("a")))
+            client.sendall(b"show info\n")
+            assert client.recv(100).startswith(b"Name: HAProxy")
 
 
 def test_it_ends_with_whoever_started_it(tmp_path: Path, port: int) -> None:
