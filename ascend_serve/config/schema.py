@@ -182,6 +182,17 @@ class EmulatedXliteConfig(Section):
     versions: dict[int, str] = Field(default_factory=dict, description="Version on the node of a rank, by rank.")
 
 
+class DeviceTimeConfig(Section):
+    """How long each emulated NPU takes, in milliseconds. With nothing set, as long as the CPU computes."""
+
+    fixed: float = Field(0.0, ge=0, description="Milliseconds of any step.")
+    per_token: float = Field(0.0, ge=0, description="Milliseconds for each token of the padded batch.")
+    launch: float = Field(
+        0.0, ge=0, description="Milliseconds the host takes to launch an operator; a graph is launched as one."
+    )
+    operators: int = Field(0, ge=0, description="Operators of an eager step; 0 counts those of the model itself.")
+
+
 class EmulatedConfig(Section):
     """The emulated NPU. With ``npus: 0`` the real device is used."""
 
@@ -189,6 +200,7 @@ class EmulatedConfig(Section):
     stream_quota: int | tuple[int, ...] = Field(2048, description="Streams of each device, or one number per rank.")
     faults: tuple[FaultConfig, ...] = Field((), description="Scripted faults.")
     xlite: EmulatedXliteConfig = Field(default_factory=EmulatedXliteConfig)
+    device_time: DeviceTimeConfig = Field(default_factory=DeviceTimeConfig)
 
 
 class HealthConfig(Section):

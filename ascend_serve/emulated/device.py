@@ -1,4 +1,4 @@
-"""The emulated device of this process: its streams and its scripted faults."""
+"""The emulated device of this process: its streams, its time and its scripted faults."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ascend_serve.config.instance_id import InstanceId
+from ascend_serve.emulated.clock import DeviceClock, DeviceTime
 from ascend_serve.emulated.faults import FaultScript
 from ascend_serve.emulated.processor import allow_tiles
 from ascend_serve.emulated.streams import StreamPool, quota_of_rank
@@ -23,12 +24,16 @@ class EmulatedDevice:
         streams: Its stream pool.
         streams_per_graph: Streams that each captured graph takes.
         faults: What goes wrong on it.
+        time: How long it takes; no time where nothing is said.
+        clock: When it will have done what it was given.
     """
 
     rank: int = 0
     streams: StreamPool = field(default_factory=StreamPool)
     streams_per_graph: int = 1
     faults: FaultScript = field(default_factory=FaultScript)
+    time: DeviceTime = field(default_factory=DeviceTime)
+    clock: DeviceClock = field(default_factory=DeviceClock)
 
 
 _device = EmulatedDevice()
@@ -53,7 +58,7 @@ def initialize_device(device: EmulatedDevice) -> None:
 def device_of_config(vllm_config: Any, rank: int) -> EmulatedDevice:
     """Build the device of ``rank`` from vLLM's configuration.
 
-    Reads ``emulated.stream_quota`` and ``emulated.faults`` in ``additional_config["ascend_serve"]``.
+    Reads ``stream_quota``, ``device_time`` and ``faults`` of ``additional_config["ascend_serve"]["emulated"]``.
     """
     options = ascend_serve_options(vllm_config)
     emulated = options.get("emulated", {})
@@ -62,6 +67,7 @@ def device_of_config(vllm_config: Any, rank: int) -> EmulatedDevice:
         streams=StreamPool(quota_of_rank(emulated.get("stream_quota", DEVICE_STREAMS), rank), rank),
         streams_per_graph=streams_per_full(_layout(vllm_config.parallel_config)),
         faults=FaultScript(emulated.get("faults", ()), rank, InstanceId.parse(vllm_config.instance_id).incarnation),
+        time=DeviceTime.of(emulated.get("device_time")),
     )
 
 

@@ -12,7 +12,7 @@ from ascend_serve.emulated.device import current_device
 from ascend_serve.emulated.processor import instruction_set
 
 if TYPE_CHECKING:
-    from vllm.config import CompilationConfig, CUDAGraphMode, VllmConfig
+    from vllm.config import CUDAGraphMode, VllmConfig
 
 # vLLM reads these before it calls any hook of a platform, but after it imported the platform.
 # Model Runner V2 captures through a graph manager of its own, written for CUDA.
@@ -72,7 +72,7 @@ class EmulatedNPUPlatform(CpuPlatform):
                 "VLLM_USE_V2_MODEL_RUNNER=1 does not work on the emulated NPU: the V1 model runner captures graphs. "
                 "Unset it."
             )
-        asked = _GraphSettings.of(vllm_config.compilation_config)
+        asked = _DeviceSettings.of(vllm_config)
         if vllm_config.parallel_config.worker_cls == "auto":
             vllm_config.parallel_config.worker_cls = "ascend_serve.emulated.worker.EmulatedNPUWorker"
         super().check_and_update_config(vllm_config)
@@ -116,17 +116,20 @@ class EmulatedNPUPlatform(CpuPlatform):
 
 
 @dataclass(frozen=True, slots=True)
-class _GraphSettings:
-    """What ``CpuPlatform`` wipes: a CPU alone has no graphs."""
+class _DeviceSettings:
+    """What ``CpuPlatform`` wipes: a CPU alone has no graphs, and no device beside which the host could go on."""
 
     cudagraph_mode: CUDAGraphMode
     capture_sizes: list[int]
     max_capture_size: int
     splitting_ops: list[str] | None
+    async_scheduling: bool | None
 
     @classmethod
-    def of(cls, config: CompilationConfig) -> _GraphSettings:
+    def of(cls, vllm_config: VllmConfig) -> _DeviceSettings:
+        config = vllm_config.compilation_config
         return cls(
+            async_scheduling=vllm_config.scheduler_config.async_scheduling,
             cudagraph_mode=config.cudagraph_mode,
             capture_sizes=list(config.cudagraph_capture_sizes or ()),
             max_capture_size=config.max_cudagraph_capture_size or 0,
@@ -136,6 +139,7 @@ class _GraphSettings:
     def restore(self, vllm_config: VllmConfig) -> None:
         from vllm.config import CompilationMode
 
+        vllm_config.scheduler_config.async_scheduling = self.async_scheduling
         config = vllm_config.compilation_config
         config.cudagraph_mode = self.cudagraph_mode
         config.cudagraph_capture_sizes = self.capture_sizes
