@@ -27,6 +27,8 @@ class EmulatedNPUPlatform(CpuPlatform):
     """An NPU made of a CPU: real vLLM, real Ray resources, real capture and replay."""
 
     ray_device_key = "NPU"
+    # As on Ascend (vllm-ascend 0.23.0): small functions of vLLM's run as they are, and no start waits for a compiler.
+    simple_compile_backend = "eager"
     ray_noset_device_env_vars = ("RAY_EXPERIMENTAL_NOSET_ASCEND_RT_VISIBLE_DEVICES",)
     device_control_env_var = "ASCEND_RT_VISIBLE_DEVICES"
 
@@ -44,6 +46,11 @@ class EmulatedNPUPlatform(CpuPlatform):
     def get_static_graph_wrapper_cls(cls) -> str:
         """What vLLM's piecewise backend wraps each piece in."""
         return "ascend_serve.emulated.acl_graph.ACLGraphWrapper"
+
+    @classmethod
+    def get_compile_backend(cls) -> str:
+        """What compiles a whole model, where `check_and_update_config` has nothing else to say: the CPU platform's."""
+        return CpuPlatform.simple_compile_backend
 
     @classmethod
     def graph_pool_handle(cls) -> Any:

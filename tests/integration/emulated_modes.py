@@ -17,6 +17,11 @@ PROMPTS = ["x", "Hello, who are you?", "The quick", "Tell me a story about graph
 CAPTURE_SIZES = [1, 2, 4, 8]
 BATCHES = [1, 2, 3, 4, 5, 8, 11]  # every captured size, between sizes, and above the largest
 TOKENS = 24
+# In one type devices take no time of their own, in the other one the host runs ahead of them.
+DEVICE_TIMES: dict[str, dict[str, float]] = {
+    "bfloat16": {},
+    "float32": {"fixed": 2.0, "per_token": 0.05, "launch": 0.005},
+}
 
 
 def prompts(batch: int) -> list[str]:
@@ -27,7 +32,11 @@ def decode(model: str, dtype: str, mode: str) -> dict[str, Any]:
     from vllm import LLM, SamplingParams
     from vllm.distributed import cleanup_dist_env_and_memory
 
-    graphs = {} if mode == "stock" else {"cudagraph_mode": mode, "cudagraph_capture_sizes": CAPTURE_SIZES}
+    options: dict[str, Any] = {"enforce_eager": True}
+    if mode != "stock":
+        graphs = {"cudagraph_mode": mode, "cudagraph_capture_sizes": CAPTURE_SIZES}
+        emulated = {"device_time": DEVICE_TIMES[dtype]}
+        options = {"compilation_config": graphs, "additional_config": {"ascend_serve": {"emulated": emulated}}}
     llm = LLM(
         model,
         dtype=dtype,
@@ -36,9 +45,8 @@ def decode(model: str, dtype: str, mode: str) -> dict[str, Any]:
         max_num_batched_tokens=256,
         kv_cache_memory_bytes=1 << 26,
         enable_prefix_caching=False,
-        enforce_eager=mode == "stock",
-        compilation_config=graphs,
         distributed_executor_backend="uni",
+        **options,
     )
     sampling = SamplingParams(temperature=0, max_tokens=TOKENS, ignore_eos=True)
     counted = count_graphs(llm.llm_engine.vllm_config) if mode != "stock" else {}
@@ -47,6 +55,7 @@ def decode(model: str, dtype: str, mode: str) -> dict[str, Any]:
         for batch in BATCHES
     }
     result = {"tokens": tokens, **counted, "replays": REPLAYS.count}
+    result["async_scheduling"] = llm.llm_engine.vllm_config.scheduler_config.async_scheduling
     REPLAYS.count = 0
     del llm
     cleanup_dist_env_and_memory()

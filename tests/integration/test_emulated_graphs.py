@@ -90,3 +90,8 @@ def test_captured_graphs_and_their_streams(start: tuple[str, str], emulated: dic
 @pytest.mark.parametrize("start", STARTS, ids=" ".join)
 def test_decoding_replays(start: tuple[str, str], emulated: dict[tuple[str, str], Any]) -> None:
     assert (emulated[start]["replays"] > 0) == (start[1] != "NONE")
+
+
+@pytest.mark.parametrize("start", STARTS, ids=" ".join)
+def test_the_scheduler_goes_on_beside_the_device(start: tuple[str, str], emulated: dict[tuple[str, str], Any]) -> None:
+    assert emulated[start]["async_scheduling"]
