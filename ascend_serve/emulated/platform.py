@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from vllm.platforms.cpu import CpuPlatform
 
-from ascend_serve.emulated.device import current_device
+from ascend_serve.emulated.clock import DeviceTime
+from ascend_serve.emulated.cores import have_cores_beside
+from ascend_serve.emulated.device import ascend_serve_options, current_device
 from ascend_serve.emulated.processor import instruction_set
 
 if TYPE_CHECKING:
@@ -136,7 +138,7 @@ class _DeviceSettings:
     def of(cls, vllm_config: VllmConfig) -> _DeviceSettings:
         config = vllm_config.compilation_config
         return cls(
-            async_scheduling=vllm_config.scheduler_config.async_scheduling,
+            async_scheduling=_schedules_ahead(vllm_config),
             cudagraph_mode=config.cudagraph_mode,
             capture_sizes=list(config.cudagraph_capture_sizes or ()),
             max_capture_size=config.max_cudagraph_capture_size or 0,
@@ -162,6 +164,13 @@ class _DeviceSettings:
             config.splitting_ops = []
         # Without compilation vLLM takes its custom operators, with it native layers: other numbers.
         config.custom_ops = ["all"]
+
+
+def _schedules_ahead(vllm_config: VllmConfig) -> bool | None:
+    """As vLLM decided, unless the ranks' computing takes every core: then nothing could go on beside it."""
+    asked = vllm_config.scheduler_config.async_scheduling
+    computes = not DeviceTime.of(ascend_serve_options(vllm_config).get("emulated", {}).get("device_time"))
+    return asked and (not computes or have_cores_beside(vllm_config.parallel_config.local_world_size))
 
 
 def _spread_threads(local_world_size: int) -> None:

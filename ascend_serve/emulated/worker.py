@@ -17,7 +17,7 @@ from vllm.v1.worker.cpu_worker import CPUWorker
 from vllm.v1.worker.worker_base import CompilationTimes
 
 from ascend_serve.emulated.built_in_model import provide
-from ascend_serve.emulated.cores import bind_threads
+from ascend_serve.emulated.cores import cores_here, threads_of_device
 from ascend_serve.emulated.device import (
     ascend_serve_options,
     current_device,
@@ -61,14 +61,10 @@ class EmulatedNPUWorker(CPUWorker):
         initialize_device(device_of_config(self.vllm_config, rank))
         if not any(name in os.environ for name in _THREAD_BINDINGS):
             devices = ascend_serve_options(self.vllm_config).get("emulated", {}).get("npus", parallel.local_world_size)
-            bind_threads(self._device_id(), devices)
+            torch.set_num_threads(threads_of_device(cores_here(), devices))
         # CPUWorker names the class of its model runner in its own module only.
         with patch.object(cpu_worker, "CPUModelRunner", EmulatedNPUModelRunner):
             super().init_device()
-
-    def _device_id(self) -> int:
-        assigned = self.parallel_config.assigned_physical_gpu_ids
-        return assigned[self.local_rank] if assigned else self.local_rank
 
     def compile_or_warm_up_model(self) -> CompilationTimes:
         """Capture the graphs, warm the sampler, and reset the seed last, as vLLM's workers do."""

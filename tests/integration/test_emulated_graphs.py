@@ -92,6 +92,8 @@ def test_decoding_replays(start: tuple[str, str], emulated: dict[tuple[str, str]
     assert (emulated[start]["replays"] > 0) == (start[1] != "NONE")
 
 
-@pytest.mark.parametrize("start", STARTS, ids=" ".join)
-def test_the_scheduler_goes_on_beside_the_device(start: tuple[str, str], emulated: dict[tuple[str, str], Any]) -> None:
+@pytest.mark.parametrize("start", [start for start in STARTS if start[0] == "float32"], ids=" ".join)
+def test_the_scheduler_goes_on_beside_a_device_that_takes_time(
+    start: tuple[str, str], emulated: dict[tuple[str, str], Any]
+) -> None:
     assert emulated[start]["async_scheduling"]

@@ -10,7 +10,7 @@ import pytest
 
 from ascend_serve.emulated import ENABLE_ENV_VAR, platform_plugin
 from ascend_serve.emulated.device import current_device, device_of_config, initialize_device
-from ascend_serve.emulated.platform import EmulatedNPUPlatform, _spread_threads
+from ascend_serve.emulated.platform import EmulatedNPUPlatform, _schedules_ahead, _spread_threads
 from ascend_serve.errors import ConfigError
 
 
@@ -117,3 +117,21 @@ def test_ranks_share_the_cpus(
     monkeypatch.setattr("ascend_serve.emulated.platform.os.environ", environment)
     _spread_threads(ranks)
     assert environment.get("VLLM_CPU_OMP_THREADS_BIND") == expected
+
+
+@pytest.mark.parametrize(
+    ("ranks", "device_time", "asked", "ahead"),
+    [
+        pytest.param(1, {}, True, True, id="a core beside the rank"),
+        pytest.param(2, {}, True, False, id="ranks take every core"),
+        pytest.param(2, {"fixed": 15}, True, True, id="the device takes time without a core"),
+        pytest.param(1, {}, False, False, id="not asked for"),
+    ],
+)
+def test_the_scheduler_runs_ahead_where_it_has_a_core(
+    ranks: int, device_time: dict[str, float], asked: bool, ahead: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: {0, 1})
+    options = config({"ascend_serve": {"emulated": {"device_time": device_time}}}, local_world_size=ranks)
+    options.scheduler_config = SimpleNamespace(async_scheduling=asked)
+    assert bool(_schedules_ahead(options)) is ahead

@@ -14,7 +14,6 @@ import pytest
 import torch
 
 from ascend_serve.emulated import processor, worker
-from ascend_serve.emulated.cores import BINDING
 from ascend_serve.emulated.device import EmulatedDevice, current_device, initialize_device
 
 ARCH_PRCTL, ARCH_GET_XCOMP_PERM, TILE_DATA = 158, 0x1022, 18
@@ -73,7 +72,6 @@ def test_a_worker_asks_before_it_has_anything_that_could_compute(monkeypatch: py
     host = Processor(monkeypatch, "x86_64", {"amx_tile"})
     asked_before: list[int] = []
     monkeypatch.setattr(worker.CPUWorker, "init_device", lambda self: asked_before.append(host.asked))
-    monkeypatch.setenv(BINDING, "nobind")
     before = current_device()
     _worker().init_device()
     initialize_device(before)
@@ -88,10 +86,8 @@ def _worker() -> Any:
         tensor_parallel_size=1,
         data_parallel_size=1,
         enable_expert_parallel=False,
-        assigned_physical_gpu_ids=None,
     )
     rank = object.__new__(worker.EmulatedNPUWorker)
-    rank.local_rank = 0
     rank.parallel_config, rank.rank, rank.distributed_init_method = parallel, 0, "file:///tmp/none"
     rank.vllm_config = SimpleNamespace(parallel_config=parallel, additional_config={}, instance_id="group")
     return rank
