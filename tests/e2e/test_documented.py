@@ -126,6 +126,14 @@ def test_overrides(tree: Checkout, port: int, line: str, mode: str, sizes: list[
 
 
 @pytest.mark.slow
+def test_an_npu_that_takes_time(tree: Checkout, port: int) -> None:
+    card = tree.folder / "configs" / "demo-device-time.yaml"
+    card.write_text(f"{card.read_text()}\nserving:\n  port: {port}\n")
+    with serving(tree, port, "ascend-serve serve configs/demo-device-time.yaml"):
+        assert report(port)["capture_sizes"] == [1, 2, 4, 8, 12, 16]
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("line", "outcome"),
     [
