@@ -50,10 +50,13 @@ class DeviceClock:
     Args:
         now: The host's clock, in seconds.
         sleep: Lets the host wait for some seconds.
+
+    Attributes:
+        free_at: When it will have done all that it was given, on the host's clock.
     """
 
     def __init__(self, now: Callable[[], float] = time.monotonic, sleep: Callable[[float], None] = time.sleep) -> None:
-        self._now = now
+        self.now = now
         self._sleep = sleep
         self.free_at = 0.0
 
@@ -65,22 +68,19 @@ class DeviceClock:
             device_seconds: How long the device takes for it.
             host_seconds: How long the host takes to launch it: the block ends no earlier, nor does the device.
         """
-        since = self._now()
+        since = self.now()
         begins = max(since, self.free_at)
         yield
-        self._wait_until(since + host_seconds)
-        self.free_at = max(begins + device_seconds, self._now())
+        self.wait_until(since + host_seconds)
+        self.free_at = max(begins + device_seconds, self.now())
 
     def wait(self) -> None:
         """Wait until the device has done all that it was given."""
-        self._wait_until(self.free_at)
+        self.wait_until(self.free_at)
 
-    def event(self) -> Event:
-        """An event that has not been recorded."""
-        return Event(self)
-
-    def _wait_until(self, then: float) -> None:
-        seconds = then - self._now()
+    def wait_until(self, then: float) -> None:
+        """Wait until the host's clock says ``then``."""
+        seconds = then - self.now()
         if seconds > 0.0:
             self._sleep(seconds)
 
@@ -102,11 +102,11 @@ class Event:
 
     def synchronize(self) -> None:
         """Wait until the device has come there."""
-        self._clock._wait_until(self._reached_at)
+        self._clock.wait_until(self._reached_at)
 
     def query(self) -> bool:
         """Whether the device has come there."""
-        return self._clock._now() >= self._reached_at
+        return self._clock.now() >= self._reached_at
 
 
 class Stream:
@@ -117,6 +117,3 @@ class Stream:
 
     def wait_stream(self, stream: object) -> None:
         """Nothing to wait for: work is done in the order in which it came."""
-
-    def wait_event(self, event: object) -> None:
-        """Nothing to wait for, as with `wait_stream`."""

@@ -14,7 +14,7 @@ from vllm.forward_context import BatchDescriptor, ForwardContext, get_forward_co
 from vllm.v1.worker.cpu_model_runner import CPUModelRunner
 
 from ascend_serve.emulated.acl_graph import ACLGraphWrapper
-from ascend_serve.emulated.clock import Stream
+from ascend_serve.emulated.clock import Event, Stream
 from ascend_serve.emulated.device import current_device
 from ascend_serve.emulated.launches import LaunchCount
 from ascend_serve.emulated.xlite import OPTIONS, XliteWrapper
@@ -67,8 +67,8 @@ class EmulatedNPUModelRunner(CPUModelRunner):
         return output
 
     def _launches(self, mode: CUDAGraphMode) -> int:
-        """Operators and graphs that the host launches for a step."""
-        if mode is CUDAGraphMode.FULL:
+        """Operators and graphs that the host launches for a step; Xlite's program is launched as one."""
+        if mode is CUDAGraphMode.FULL or (self.xlite_model is not None and self.model is self.xlite_model):
             return 1
         if mode is CUDAGraphMode.PIECEWISE:
             # Between pieces there is attention, which writes to the KV cache first.
@@ -128,7 +128,7 @@ def _stand_in_for_cuda() -> None:
 
     It names them as ``torch.cuda``'s, where vllm-ascend puts torch_npu's in their place (0.23.0).
     """
-    torch.cuda.Event = lambda **options: current_device().clock.event()
+    torch.cuda.Event = lambda **options: Event(current_device().clock)
     torch.cuda.Stream = Stream
     torch.cuda.current_stream = Stream
     torch.cuda.stream = nullcontext
