@@ -191,12 +191,6 @@ _GRAPHS = json.dumps({"cudagraph_mode": "FULL_DECODE_ONLY", "cudagraph_capture_s
 _TABLE = (
     System("ours-tp1", "ascend-serve, graph, TP 1", _ours(1), emulated=True),
     System("ours-tp2", "ascend-serve, graph, TP 2", _ours(2), emulated=True, npus=2),
-    System(
-        "ours-npugraph-ex-tp1",
-        "ascend-serve, graph compiled by the emulated npugraph_ex, TP 1",
-        _ours(1, "graph.npugraph_ex.enabled=true"),
-        emulated=True,
-    ),
     *(
         System(
             f"ours-tp{npus}-{ingress}",
