@@ -23,8 +23,11 @@ def spare_cores(queue: Any, ranks_here: int) -> None:
 
 
 def has_few_cores(ranks_here: int) -> bool:
-    """Whether a rank, and the engine core that feeds it, may find no core free."""
-    return len(os.sched_getaffinity(0)) < 2 * ranks_here + 2
+    """Whether what runs beside the ranks may find no core free, and yet has one that no rank computes on.
+
+    Where ranks compute on every core, their collectives spin on it anyway, and one that sleeps keeps its peers waiting.
+    """
+    return ranks_here < len(os.sched_getaffinity(0)) < 2 * ranks_here + 2
 
 
 class _Sleep:

@@ -19,6 +19,7 @@ from ascend_serve.engine.queue_wait import has_few_cores, spare_cores
         pytest.param(2, 1, True, id="a rank, its engine core and the replica on two"),
         pytest.param(4, 1, False, id="one for each and one more"),
         pytest.param(4, 2, True, id="two ranks on four"),
+        pytest.param(2, 2, False, id="ranks on every core"),
         pytest.param(192, 8, False, id="a host with eight NPUs"),
     ],
 )
