@@ -109,6 +109,7 @@ def test_where_haproxy_cannot_run_the_proxy_answers_and_one_line_says_why(
 def test_on_a_given_cluster_all_nodes_must_do(
     nodes: list[HAProxyHere], host: str, said: list[HAProxyHere], reason: str, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.WARNING, logger="ascend_serve.serving.ingress")
     nodes[:] = said
     options = start_options(ServingConfig(host=host), local=False)
     assert options["http_options"] == {"host": host, "port": 8000}
