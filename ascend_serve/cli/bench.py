@@ -14,8 +14,8 @@ from rich.table import Table
 from ascend_serve.bench.load import Load, Measured, check_tokenizer, measure
 from ascend_serve.bench.server import ServedModel, Server
 from ascend_serve.cli.output import print_warning, stderr, stdout
-from ascend_serve.errors import ConfigError
 from ascend_serve.serving.api_keys import api_keys
+from ascend_serve.serving.batch import check_output
 from ascend_serve.serving.vllm_import import check_vllm
 from ascend_serve.telemetry.report import GraphReport
 
@@ -73,7 +73,8 @@ def bench(
 
     Before each load every client sends one request that is not measured. Exits with 1 if a request failed.
     """
-    _check_output(output, force)
+    if output is not None:
+        check_output(output, force=force)
     check_vllm()
     keys = api_keys(api_key_file, "--api-key-file")
     server = Server(url.rstrip("/"), keys[0].get_secret_value() if keys else "")
@@ -99,15 +100,6 @@ def bench(
     if failed:
         print_warning(f"{sum(load.failed for load in failed)} requests failed, the first with: {failed[0].error}")
         raise typer.Exit(code=1)
-
-
-def _check_output(output: Path | None, force: bool) -> None:
-    if output is None:
-        return
-    if output.exists() and not force:
-        raise ConfigError(f"--output: {output} exists", "Choose another name, or replace it with --force.")
-    if not output.parent.is_dir():
-        raise ConfigError(f"--output: the folder {output.parent} does not exist", "Create it first.")
 
 
 def _load(clients: int, input_tokens: int, output_tokens: int, requests: int | None) -> Load:

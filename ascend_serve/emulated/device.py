@@ -60,14 +60,13 @@ def device_of_config(vllm_config: Any, rank: int) -> EmulatedDevice:
 
     Reads ``stream_quota``, ``device_time`` and ``faults`` of ``additional_config["ascend_serve"]["emulated"]``.
     """
-    options = ascend_serve_options(vllm_config)
-    emulated = options.get("emulated", {})
+    emulated = emulated_options(vllm_config)
     return EmulatedDevice(
         rank=rank,
         streams=StreamPool(quota_of_rank(emulated.get("stream_quota", DEVICE_STREAMS), rank), rank),
         streams_per_graph=streams_per_full(_layout(vllm_config.parallel_config)),
         faults=FaultScript(emulated.get("faults", ()), rank, InstanceId.parse(vllm_config.instance_id).incarnation),
-        time=DeviceTime.of(emulated.get("device_time")),
+        time=device_time(vllm_config),
     )
 
 
@@ -86,3 +85,14 @@ def ascend_serve_options(vllm_config: Any) -> Mapping[str, Any]:
     """This project's part of vLLM's ``additional_config``; empty when there is none."""
     additional = vllm_config.additional_config
     return additional.get("ascend_serve", {}) if isinstance(additional, Mapping) else {}
+
+
+def emulated_options(vllm_config: Any) -> Mapping[str, Any]:
+    """What the configuration says of the emulated NPU; empty when it says nothing."""
+    options: Mapping[str, Any] = ascend_serve_options(vllm_config).get("emulated", {})
+    return options
+
+
+def device_time(vllm_config: Any) -> DeviceTime:
+    """How long the devices of an engine take."""
+    return DeviceTime.of(emulated_options(vllm_config).get("device_time"))

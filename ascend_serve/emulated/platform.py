@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from vllm.platforms.cpu import CpuPlatform
 
-from ascend_serve.emulated.clock import DeviceTime
 from ascend_serve.emulated.cores import have_cores_beside
-from ascend_serve.emulated.device import ascend_serve_options, current_device
+from ascend_serve.emulated.device import current_device, device_time
 from ascend_serve.emulated.processor import instruction_set
 
 if TYPE_CHECKING:
@@ -169,7 +168,7 @@ class _DeviceSettings:
 def _schedules_ahead(vllm_config: VllmConfig) -> bool | None:
     """As vLLM decided, unless the ranks' computing takes every core: then nothing could go on beside it."""
     asked = vllm_config.scheduler_config.async_scheduling
-    computes = not DeviceTime.of(ascend_serve_options(vllm_config).get("emulated", {}).get("device_time"))
+    computes = not device_time(vllm_config)
     return asked and (not computes or have_cores_beside(vllm_config.parallel_config.local_world_size))
 
 

@@ -22,6 +22,7 @@ from ascend_serve.emulated.device import (
     ascend_serve_options,
     current_device,
     device_of_config,
+    emulated_options,
     initialize_device,
 )
 from ascend_serve.emulated.model_runner import EmulatedNPUModelRunner
@@ -60,7 +61,7 @@ class EmulatedNPUWorker(CPUWorker):
             _forget_killed_ranks(self.distributed_init_method)
         initialize_device(device_of_config(self.vllm_config, rank))
         if not any(name in os.environ for name in _THREAD_BINDINGS):
-            devices = ascend_serve_options(self.vllm_config).get("emulated", {}).get("npus", parallel.local_world_size)
+            devices = emulated_options(self.vllm_config).get("npus", parallel.local_world_size)
             torch.set_num_threads(threads_of_device(cores_here(), devices))
         # CPUWorker names the class of its model runner in its own module only.
         with patch.object(cpu_worker, "CPUModelRunner", EmulatedNPUModelRunner):

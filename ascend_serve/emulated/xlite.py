@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from vllm.forward_context import get_forward_context, is_forward_context_available
 
-from ascend_serve.emulated.device import ascend_serve_options
+from ascend_serve.emulated.device import emulated_options
 from ascend_serve.emulated.xlite_program import Step, WholeModelProgram, cache_views
 
 VERSION = "0.2.0rc4"
@@ -27,7 +27,7 @@ OPTIONS = "xlite_graph_config"
 
 def installed_version(vllm_config: Any, rank: int) -> str | None:
     """The version of Xlite on the node of ``rank``, as ``emulated.xlite`` scripts it; ``None`` where it is missing."""
-    script = ascend_serve_options(vllm_config).get("emulated", {}).get("xlite", {})
+    script = emulated_options(vllm_config).get("xlite", {})
     if rank in script.get("missing_on", ()):
         return None
     versions: Mapping[Any, str] = script.get("versions", {})

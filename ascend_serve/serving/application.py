@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
     from ascend_serve.serving.handle_api import Answer, Body
+    from ascend_serve.serving.supervisor import Supervisor
     from ascend_serve.telemetry.report import GraphReport
 
 _UNLIMITED = 2**31 - 1
@@ -40,6 +41,22 @@ _DEFAULTS: dict[str, Any] = {
 def graceful_shutdown_seconds(config: AscendServeConfig) -> float:
     """How long a replica that ends may take to finish its requests."""
     return float({**_DEFAULTS, **config.serving.deployment}["graceful_shutdown_timeout_s"])
+
+
+def protected(app: ASGIApp, supervisor: Supervisor, keys: Sequence[SecretStr], max_body_bytes: int) -> ASGIApp:
+    """Put everything before the application of an engine that stands between it and who asks.
+
+    Args:
+        app: vLLM's application.
+        supervisor: Knows whether the engine answers.
+        keys: Keys that clients may use; without one everybody may ask.
+        max_body_bytes: Largest body of a request.
+    """
+    from ascend_serve.serving.departure import Departure
+    from ascend_serve.serving.gate import Gate
+    from ascend_serve.serving.guard import guarded
+
+    return guarded(Gate(Departure(app), supervisor), keys, max_body_bytes)
 
 
 class EngineReplica:
@@ -84,11 +101,7 @@ class EngineReplica:
         self._api = HandleApi(self._guarded_app())
 
     def _guarded_app(self, keys: Sequence[SecretStr] = ()) -> ASGIApp:
-        from ascend_serve.serving.departure import Departure
-        from ascend_serve.serving.gate import Gate
-        from ascend_serve.serving.guard import guarded
-
-        return guarded(Gate(Departure(self._engine.app), self._supervisor), keys, self._max_body_bytes)
+        return protected(self._engine.app, self._supervisor, keys, self._max_body_bytes)
 
     async def chat(self, request: Body) -> Answer:
         """Answer the body of a chat request; see `HandleApi.ask`."""

@@ -89,6 +89,22 @@ def _answer(line: Line, answer: Answer) -> dict[str, Any]:
     return {"id": line.id, "text": answer.text, "finish_reason": answer.finish_reason, "usage": usage}
 
 
+def check_output(path: Path, *, force: bool) -> None:
+    """Make sure that a file can be written without losing another.
+
+    Args:
+        path: What ``--output`` names.
+        force: Whether to replace what is there.
+
+    Raises:
+        ConfigError: Something is there, or its folder is not.
+    """
+    if path.exists() and not force:
+        raise ConfigError(f"--output: {path} exists", "Choose another name, or replace it with --force.")
+    if not path.parent.is_dir():
+        raise ConfigError(f"--output: the folder {path.parent} does not exist", "Create it first.")
+
+
 @dataclass(slots=True)
 class OutputFile:
     """The output, written beside its name and moved there when it is complete.
@@ -121,10 +137,7 @@ class OutputFile:
         Raises:
             ConfigError: Something is there, or cannot be gone on with.
         """
-        if self.path.exists() and not self.force:
-            raise ConfigError(f"--output: {self.path} exists", "Choose another name, or replace it with --force.")
-        if not self.path.parent.is_dir():
-            raise ConfigError(f"--output: the folder {self.path.parent} does not exist", "Create it first.")
+        check_output(self.path, force=self.force)
         if self.part.exists() and not self.force:
             self._go_on(lines)
         else:

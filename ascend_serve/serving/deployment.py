@@ -25,7 +25,7 @@ from ascend_serve.errors import ClusterError
 from ascend_serve.planning import DeploymentPlan
 from ascend_serve.serving.application import build_application, graceful_shutdown_seconds
 from ascend_serve.serving.haproxy_config import DETOUR
-from ascend_serve.serving.ingress import start_options, warn_if_other, warn_of_router
+from ascend_serve.serving.ingress import EVERYWHERE, LOOPBACK, start_options, warn_if_other, warn_of_router
 from ascend_serve.serving.session_snapshot import session_snapshot
 from ascend_serve.serving.start_failure import unmarked
 from ascend_serve.telemetry.report import GraphReport
@@ -151,7 +151,7 @@ class ServeDeployment:
         """Where clients on this machine reach it."""
         serving = self._config.serving
         scheme = "https" if "ssl_certfile" in serving.http_options else "http"
-        host = "127.0.0.1" if serving.host in ("0.0.0.0", "::") else serving.host
+        host = LOOPBACK if serving.host in EVERYWHERE else serving.host
         return f"{scheme}://{host}:{serving.port}{serving.route_prefix.rstrip('/')}"
 
     def answers_http(self) -> bool:

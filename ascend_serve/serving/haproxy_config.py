@@ -23,7 +23,9 @@ _BODY = json.dumps({"error": _ERROR})
 DETOUR = "X-Serve-Fallback"
 """Header of answers that came through Serve's own proxy behind HAProxy, where an application has no replica yet."""
 
-_FALLBACK_SERVER = "SERVE_PROXY_ACTOR-fallback-"
+FALLBACK_PROXY = "SERVE_PROXY_ACTOR-fallback-"
+"""How the name of the proxy begins that Serve (2.60.0) has behind HAProxy, for applications without a replica: the
+actor's, and the server's in HAProxy's configuration."""
 
 UNAVAILABLE = (
     "HTTP/1.1 503 Service Unavailable\r\n"
@@ -80,7 +82,7 @@ def adapted(text: str, listener: Listener) -> str:
     text = _replaced(text, r"^(frontend http_frontend\n *bind) (\S+):(\d+)$", lambda found: _bind(found, listener))
     text = re.sub(
         r"^( *http-reuse always)$",
-        rf"\1\n    http-response set-header {DETOUR} 1 if {{ srv_name -m beg {_FALLBACK_SERVER} }}",
+        rf"\1\n    http-response set-header {DETOUR} 1 if {{ srv_name -m beg {FALLBACK_PROXY} }}",
         text,
         flags=re.MULTILINE,
     )

@@ -19,6 +19,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from ascend_serve.config.schema import Ingress, ServingConfig
 from ascend_serve.serving.haproxy import CERTIFICATE, COMMAND, HOST, KEY
+from ascend_serve.serving.haproxy_config import FALLBACK_PROXY
 
 logger = logging.getLogger(__name__)
 
@@ -28,9 +29,6 @@ EVERYWHERE = frozenset({"0.0.0.0", "::"})
 
 _ROUTER = "request_router_config"
 _PROBE_SECONDS = 30.0
-_FALLBACK_PROXY = "SERVE_PROXY_ACTOR-fallback-"
-"""How the name of the proxy begins that Serve (2.60.0) has behind HAProxy, for applications without a replica."""
-
 _SETTINGS = {
     # Replicas answer on for so long after HAProxy was told to leave them out: Serve's own 30 s would be added to every
     # stop and update. Serve tells HAProxy within 0.2 s and has a new one within a second; what comes later all the same
@@ -112,7 +110,7 @@ def haproxy_environment(serving: ServingConfig, command: str, *, local: bool) ->
 def running_ingress() -> Ingress:
     """What stands before the replicas on the cluster, where Serve runs."""
     names = [str(actor["name"]) for actor in ray.util.list_named_actors(all_namespaces=True)]
-    return Ingress.HAPROXY if any(name.startswith(_FALLBACK_PROXY) for name in names) else Ingress.PROXY
+    return Ingress.HAPROXY if any(name.startswith(FALLBACK_PROXY) for name in names) else Ingress.PROXY
 
 
 def warn_if_other(serving: ServingConfig) -> None:

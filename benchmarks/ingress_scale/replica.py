@@ -1,7 +1,7 @@
 """A replica that answers without a model: a fixed stream of tokens, one for each request at every step of a clock.
 
-What stands before the application of a real replica stands before this one: the layer that counts requests, the guards
-and the gate. A chunk is as long as vLLM's.
+What stands before the application of a real replica stands before this one: the layer that counts requests, and all
+that `protected` puts there. A chunk is as long as vLLM's.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from fastapi.responses import StreamingResponse
 from prometheus_fastapi_instrumentator import Instrumentator
 from ray import serve
 from starlette.types import ASGIApp
+
+from ascend_serve.serving.application import protected
 
 MAX_BODY_BYTES = 2**20
 
@@ -72,9 +74,6 @@ class NeverAway:
 
 def fixed_application(step_seconds: float) -> ASGIApp:
     """The application with what stands before it."""
-    from ascend_serve.serving.gate import Gate
-    from ascend_serve.serving.guard import guarded
-
     app = FastAPI()
     clock = Clock(step_seconds)
 
@@ -89,7 +88,7 @@ def fixed_application(step_seconds: float) -> ASGIApp:
 
     Instrumentator().instrument(app)
     never_away: Any = NeverAway()
-    return guarded(Gate(app, never_away), (), MAX_BODY_BYTES)
+    return protected(app, never_away, (), MAX_BODY_BYTES)
 
 
 async def _stream(clock: Clock, tokens: int) -> AsyncIterator[str]:

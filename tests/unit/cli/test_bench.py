@@ -10,8 +10,8 @@ import pytest
 
 from ascend_serve.bench.load import Load, check_tokenizer, measured
 from ascend_serve.bench.server import ServedModel, Server
-from ascend_serve.cli.bench import _check_output
 from ascend_serve.errors import AscendServeError, ClusterError, ConfigError, ModelError
+from ascend_serve.serving.batch import check_output
 from ascend_serve.telemetry.report import GraphReport, Outcome
 
 MODELS = {"data": [{"id": "a", "root": "/models/a", "max_model_len": 64}, {"id": "b"}]}
@@ -130,7 +130,7 @@ def test_a_tokenizer_that_is_not_here_is_named(tmp_path: Path) -> None:
 def test_an_output_is_looked_at_first(tmp_path: Path, name: str, force: bool, problem: str) -> None:
     (tmp_path / "old.json").touch()
     if not problem:
-        _check_output(tmp_path / name, force)
+        check_output(tmp_path / name, force=force)
         return
     with pytest.raises(ConfigError, match=problem):
-        _check_output(tmp_path / name, force)
+        check_output(tmp_path / name, force=force)
