@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from ascend_serve.cluster.processes import adopt_orphans
 from ascend_serve.config.schema import Ingress
+from benchmarks.command_line import console, numbers
 from benchmarks.serving.launch import StartFailed, running
 from benchmarks.serving.processes import spent, usage
 from benchmarks.serving.systems import BENCH, ROOT, Start
@@ -31,8 +31,6 @@ from tests.ports import free_port
 
 TOKENS = 64
 WARM_UP_SECONDS = 6.0
-
-console = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
 
 
 @dataclass(frozen=True)
@@ -133,13 +131,6 @@ def _cost(row: Row, role: str) -> str:
     return f"{row.processor_seconds.get(role, 0) / row.client['tokens'] * 1e6:.0f}"
 
 
-def _numbers(text: str) -> list[int]:
-    try:
-        return [int(number) for number in text.split(",")]
-    except ValueError as error:
-        raise typer.BadParameter(f"{text!r} is no list of numbers such as 1,4,16") from error
-
-
 def main(
     *,
     replicas: Annotated[
@@ -154,9 +145,9 @@ def main(
     """Measure each load on each number of replicas."""
     adopt_orphans()
     found: list[Row] = []
-    for count in _numbers(replicas):
+    for count in numbers(replicas, int):
         try:
-            found.extend(rows(count, _numbers(clients), ingress, step_ms, seconds))
+            found.extend(rows(count, numbers(clients, int), ingress, step_ms, seconds))
         except StartFailed as error:
             console.print(f"{count} replicas: FAILED: {error}", markup=False)
     show(found, step_ms, ingress)

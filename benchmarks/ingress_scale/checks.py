@@ -23,6 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ascend_serve.cluster.processes import adopt_orphans
+from benchmarks.command_line import numbers
 from benchmarks.serving.launch import running
 from benchmarks.serving.processes import spent, usage
 from benchmarks.serving.systems import BENCH, ROOT, Start
@@ -106,8 +107,8 @@ def main(
         tempfile.TemporaryDirectory() as folder,
         running(Start(command, {"PYTHONPATH": str(ROOT)}), port, output),
     ):
-        for number in replicas.split(","):
-            table.add_row(*measure(port, int(number), seconds, Path(folder)))
+        for number in numbers(replicas, int):
+            table.add_row(*measure(port, number, seconds, Path(folder)))
     Console().print(table)
 
 

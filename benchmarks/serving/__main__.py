@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 import platform
-import sys
 import time
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -20,21 +19,16 @@ from typing import Annotated
 
 import psutil
 import typer
-from rich.console import Console
 
 from ascend_serve.cluster.processes import adopt_orphans
 from ascend_serve.emulated.built_in_model import provide
 from ascend_serve.emulated.processor import allow_tiles, instruction_set
+from benchmarks.command_line import console, numbers
 from benchmarks.serving.measure import Shape, Trial, measure_start
 from benchmarks.serving.page import write_page
 from benchmarks.serving.report import one_line, print_results
 from benchmarks.serving.results import Results, StartResult
 from benchmarks.serving.systems import BENCH, SYSTEMS, System
-
-WIDTH = 200
-"""Columns of the tables where the output is no terminal."""
-
-console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
 
 
 def _names(text: str) -> list[System]:
@@ -43,13 +37,6 @@ def _names(text: str) -> list[System]:
     if unknown:
         raise typer.BadParameter(f"no such system: {', '.join(unknown)}; there are {', '.join(SYSTEMS)}")
     return [SYSTEMS[name] for name in names] or list(SYSTEMS.values())
-
-
-def _numbers(text: str) -> list[float]:
-    try:
-        return [float(number) for number in text.split(",")]
-    except ValueError as error:
-        raise typer.BadParameter(f"{text!r} is no list of numbers such as 1,8,32") from error
 
 
 def main(
@@ -62,8 +49,8 @@ def main(
     output: Annotated[Path, typer.Option(help="Folder for the results.")] = BENCH,
 ) -> None:
     """Start the systems in turn, measure, and write JSON and a page; a start that fails is told and left out."""
-    loads = [int(number) for number in _numbers(clients)]
-    asked = [(system, device_time) for system in _names(systems) for device_time in _numbers(device_times)]
+    loads = numbers(clients, int)
+    asked = [(system, device_time) for system in _names(systems) for device_time in numbers(device_times, float)]
     plan = [(system, device_time) for system, device_time in asked if system.takes(device_time)]
     logs = output / "logs"
     logs.mkdir(parents=True, exist_ok=True)

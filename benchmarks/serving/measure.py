@@ -13,7 +13,7 @@ from ascend_serve.bench.server import ServedModel, Server
 from ascend_serve.emulated.built_in_model import provide
 from benchmarks.serving.launch import StartFailed, running
 from benchmarks.serving.processes import machine_time, spent, usage
-from benchmarks.serving.results import LoadResult, StartResult
+from benchmarks.serving.results import LoadResult, StartResult, system_title
 from benchmarks.serving.systems import MODEL, System, Unavailable
 from tests.ports import free_port
 
@@ -61,7 +61,7 @@ class Trial:
     @property
     def title(self) -> str:
         """The system and its device time."""
-        return f"{self.system.name} {self.device_time:g} ms" if self.device_time else self.system.name
+        return system_title(self.system.name, self.device_time)
 
     @property
     def output(self) -> Path:

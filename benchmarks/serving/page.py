@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import statistics
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from benchmarks.serving.figures import FIGURES
 from benchmarks.serving.pairs import Spread, spread
-from benchmarks.serving.report import system_title
-from benchmarks.serving.results import Results
+from benchmarks.serving.results import LoadResult, Results, system_title
 
 TEMPLATE = Path(__file__).with_name("page.html.j2")
 
@@ -65,7 +65,7 @@ def write_page(results: Results, path: Path) -> None:
         results=results,
         figures=list(_figures(results)),
         plots=[plot for plot in plots(results) if plot.bars],
-        roles=_roles(results),
+        roles=results.roles(),
     )
     path.write_text(page, encoding="utf-8")
 
@@ -94,20 +94,16 @@ def _bars(results: Results, metric: str, clients: int, only: float | None = None
 
 
 def _stacked(results: Results, clients: int, device_time: float) -> Iterator[Bar]:
-    for bar in _bars(results, "processor_total_ms", clients, device_time):
-        system = bar.label.split(" ")[0]
-        parts = ((role, _role(results, system, device_time, clients, role)) for role in _roles(results))
-        yield Bar(bar.label, bar.measured, tuple((role, value) for role, value in parts if value))
+    for system, other in results.measured_systems():
+        measured = spread(list(results.values(system, device_time, "processor_total_ms", clients).values()))
+        if measured is not None and other == device_time:
+            loads = results.loads(system, device_time, clients)
+            parts = ((role, _median_of(loads, role)) for role in results.roles())
+            yield Bar(system_title(system, device_time), measured, tuple((name, ms) for name, ms in parts if ms))
 
 
-def _role(results: Results, system: str, device_time: float, clients: int, role: str) -> float:
-    loads = [load for start in results.of(system, device_time) for load in start.loads]
-    found = spread([load.processor_ms.get(role, 0.0) for load in loads if load.measured.clients == clients])
-    return found.median if found else 0.0
-
-
-def _roles(results: Results) -> list[str]:
-    return sorted({role for start in results.starts for load in start.loads for role in load.processor_ms})
+def _median_of(loads: Sequence[LoadResult], role: str) -> float:
+    return statistics.median(load.processor_ms.get(role, 0.0) for load in loads)
 
 
 def _figures(results: Results) -> Iterator[dict[str, Any]]:

@@ -7,7 +7,7 @@ from rich.table import Table
 
 from benchmarks.serving.figures import FIGURES
 from benchmarks.serving.pairs import Spread, spread
-from benchmarks.serving.results import LoadResult, Results, StartResult
+from benchmarks.serving.results import Results, StartResult, system_title
 
 METRICS = ("tokens_per_second", "ttft_p50_ms", "ttft_p99_ms", "tpot_p50_ms", "tpot_p99_ms", "processor_total_ms")
 _HEADINGS = ("tokens/s", "TTFT p50", "p99", "TPOT p50", "p99 ms", "processor ms/token")
@@ -28,11 +28,6 @@ def one_line(start: StartResult) -> str:
     return "; ".join([*parts, *([f"FAILED: {start.error}"] if start.error else [])])
 
 
-def system_title(system: str, device_time: float) -> str:
-    """A system with its device time."""
-    return f"{system} {device_time:g} ms" if device_time else system
-
-
 def _medians(results: Results) -> Table:
     table = Table(title="medians over the rounds", title_justify="left")
     for heading in ("system", "clients", *_HEADINGS, "first token s", "load", "steal %", "rounds", "failed"):
@@ -42,7 +37,7 @@ def _medians(results: Results) -> Table:
             rounds = results.values(system, device_time, "tokens_per_second", clients)
             values = [_median(spread(list(results.values(system, device_time, m, clients).values()))) for m in METRICS]
             start = _median(spread(list(results.values(system, device_time, "start_seconds").values())))
-            loads = _loads(results, system, device_time, clients)
+            loads = results.loads(system, device_time, clients)
             quiet = [
                 _median(spread([getattr(load, name) for load in loads])) for name in ("load_average", "steal_percent")
             ]
@@ -53,13 +48,13 @@ def _medians(results: Results) -> Table:
 
 
 def _roles(results: Results) -> Table:
-    roles = sorted({role for start in results.starts for load in start.loads for role in load.processor_ms})
+    roles = results.roles()
     table = Table(title="processor ms per token by process, medians", title_justify="left")
     for heading in ("system", "clients", *roles, "load generator"):
         table.add_column(heading, justify="left" if heading == "system" else "right")
     for system, device_time in results.measured_systems():
         for clients in results.clients(system, device_time):
-            loads = _loads(results, system, device_time, clients)
+            loads = results.loads(system, device_time, clients)
             values = [_median(spread([load.processor_ms.get(role, 0.0) for load in loads])) for role in roles]
             client = _median(spread([load.client_processor_ms for load in loads]))
             table.add_row(system_title(system, device_time), str(clients), *values, client)
@@ -77,11 +72,6 @@ def _figures(results: Results) -> Table:
         holds = "[green]yes[/]" if figure.holds(measured) else "[red]NO[/]"
         table.add_row(figure.title, bound, *numbers, str(len(measured.values)), holds)
     return table
-
-
-def _loads(results: Results, system: str, device_time: float, clients: int) -> list[LoadResult]:
-    starts = results.of(system, device_time)
-    return [load for start in starts for load in start.loads if load.measured.clients == clients]
 
 
 def _median(values: Spread | None) -> str:

@@ -82,6 +82,15 @@ class Results(BaseModel):
         """The loads that a system had, ascending."""
         return sorted({load.measured.clients for start in self.of(system, device_time) for load in start.loads})
 
+    def loads(self, system: str, device_time: float, clients: int) -> list[LoadResult]:
+        """What a load on a system came to, in each round."""
+        loads = (load for start in self.of(system, device_time) for load in start.loads)
+        return [load for load in loads if load.measured.clients == clients]
+
+    def roles(self) -> list[str]:
+        """All roles of processes that were seen."""
+        return sorted({role for start in self.starts for load in start.loads for role in load.processor_ms})
+
     def values(self, system: str, device_time: float, metric: str, clients: int = 0) -> dict[int, float]:
         """A metric by round, where it was measured; loads with failed requests do not count.
 
@@ -100,6 +109,11 @@ class Results(BaseModel):
             if values:
                 found[start.round] = statistics.median(values)
         return found
+
+
+def system_title(system: str, device_time: float) -> str:
+    """A system with its device time."""
+    return f"{system} {device_time:g} ms" if device_time else system
 
 
 def _clean(loads: Sequence[LoadResult], clients: int) -> Iterator[LoadResult]:

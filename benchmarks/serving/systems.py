@@ -53,7 +53,7 @@ class System:
     Attributes:
         name: What the command line and the results call it.
         title: One line for a person.
-        make: Its start, from the port and the device time in milliseconds.
+        start: How it is started, by the port and the milliseconds that a step of its emulated NPUs takes.
         emulated: Whether it runs on emulated NPUs, which may take time for a step.
         npus: How many it takes.
         clients: Loads of its own, instead of those that the run has for all.
@@ -62,15 +62,11 @@ class System:
 
     name: str
     title: str
-    make: Callable[[int, float], Start]
+    start: Callable[[int, float], Start]
     emulated: bool = False
     npus: int = 1
     clients: tuple[int, ...] = ()
     device_times: tuple[float, ...] = ()
-
-    def start(self, port: int, device_time: float) -> Start:
-        """How it is started on ``port`` with emulated NPUs whose steps take ``device_time`` milliseconds."""
-        return self.make(port, device_time)
 
     def takes(self, device_time: float) -> bool:
         """Whether it is measured with this device time."""
@@ -141,12 +137,19 @@ def engine_arguments(npus: int) -> dict[str, Any]:
 def _stock(npus: int, *options: str, emulated: bool = False) -> Callable[[int, float], Start]:
     def make(port: int, device_time: float) -> Start:
         arguments = [f"--{name.replace('_', '-')}={value}" for name, value in engine_arguments(npus).items()]
+        graphs = ["--compilation-config", json.dumps(_graphs())] if emulated else []
         timed = ["--additional-config", json.dumps(_timed(device_time))] if device_time else []
         command = (sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", str(provide()))
         address = ("--host=127.0.0.1", f"--port={port}", f"--served-model-name={MODEL}")
-        return Start((*command, *address, *arguments, *options, *timed), _stock_environment(npus, emulated))
+        return Start((*command, *address, *arguments, *options, *graphs, *timed), _stock_environment(npus, emulated))
 
     return make
+
+
+def _graphs() -> dict[str, Any]:
+    """The graphs of configs/demo.yaml, by the names of vLLM's options."""
+    graph = load(CONFIG).graph
+    return {"cudagraph_mode": graph.mode, "cudagraph_capture_sizes": graph.capture_sizes}
 
 
 def _timed(device_time: float) -> dict[str, Any]:
@@ -186,8 +189,6 @@ def _metadata() -> Path:
     return folder
 
 
-_GRAPHS = json.dumps({"cudagraph_mode": "FULL_DECODE_ONLY", "cudagraph_capture_sizes": [1, 2, 4, 8, 16]})
-
 _TABLE = (
     System("ours-tp1", "ascend-serve, graph, TP 1", _ours(1), emulated=True),
     System("ours-tp2", "ascend-serve, graph, TP 2", _ours(2), emulated=True, npus=2),
@@ -209,13 +210,13 @@ _TABLE = (
     System(
         "stock-emulated-tp1",
         "vllm serve on the emulated NPU, graph, TP 1",
-        _stock(1, "--compilation-config", _GRAPHS, emulated=True),
+        _stock(1, emulated=True),
         emulated=True,
     ),
     System(
         "stock-emulated-tp2",
         "vllm serve on the emulated NPUs, graph, TP 2",
-        _stock(2, "--compilation-config", _GRAPHS, emulated=True),
+        _stock(2, emulated=True),
         emulated=True,
         npus=2,
     ),
