@@ -114,11 +114,14 @@ VLLM_CPU: Table = {
     ),
     "vllm.platforms.interface": (
         "Platform.device_control_id_to_physical_device_id(cls, device_id)",
+        "Platform.get_compile_backend(cls)",
         "Platform.get_global_graph_pool(self)",
         "Platform.ray_device_key",
         "Platform.ray_noset_device_env_vars",
+        "Platform.simple_compile_backend",
         "Platform.support_static_graph_mode(cls)",
     ),
+    "vllm.utils.cpu_resource_utils": ("get_allowed_cpu_list()", "LogicalCPUInfo.physical_core"),
     "vllm.v1.attention.backend": ("AttentionCGSupport.ALWAYS", "AttentionMetadataBuilder._cudagraph_support"),
     "vllm.v1.attention.backends.cpu_attn": (
         "CPUAttentionBackend.get_builder_cls()",
@@ -137,7 +140,11 @@ VLLM_CPU: Table = {
         "CPUAttentionMetadata.seq_lens",
         "CPUAttentionMetadataBuilder",
     ),
-    "vllm.v1.worker.cpu_model_runner": ("CPUModelRunner.load_model(self, load_dummy_weights)",),
+    "vllm.v1.worker.cpu_model_runner": (
+        "CPUModelRunner._sync_device(self)",
+        "CPUModelRunner._to_list(self, sampled_token_ids)",
+        "CPUModelRunner.load_model(self, load_dummy_weights)",
+    ),
     "vllm.v1.worker.cpu_worker": (
         "CPUModelRunner",
         "CPUWorker.compile_or_warm_up_model(self)",
@@ -147,6 +154,7 @@ VLLM_CPU: Table = {
         "GPUModelRunner._capture_cudagraphs(self, batch_descriptors, cudagraph_runtime_mode)",
         "GPUModelRunner._dummy_sampler_run(self, hidden_states)",
         "GPUModelRunner._freeze_gc",
+        "GPUModelRunner._model_forward",
         "GPUModelRunner.initialize_kv_cache(self, kv_cache_config)",
         "GPUModelRunner.is_pooling_model",
         "GPUModelRunner.kv_caches",

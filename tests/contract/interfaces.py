@@ -13,6 +13,7 @@ Table = dict[str, tuple[str, ...]]
 
 VLLM: Table = {
     "vllm": ("__version__", "SamplingParams"),
+    "vllm.benchmarks.serve": ("add_cli_args(parser)", "main(args)"),
     "vllm.compilation.cuda_graph": (
         "CUDAGraphWrapper._all_instances",
         "CUDAGraphWrapper.concrete_cudagraph_entries",
@@ -78,6 +79,13 @@ VLLM: Table = {
         "VllmConfig.scheduler_config",
         "VllmConfig.speculative_config",
     ),
+    "vllm.distributed.device_communicators.shm_broadcast": (
+        "MessageQueue._spin_condition",
+        "SpinCondition.busy_loop_s",
+        "SpinCondition.is_reader",
+        "SpinCondition.last_read",
+        "SpinCondition.wait(self, timeout_ms)",
+    ),
     "vllm.distributed.parallel_state": ("get_pp_group()", "GroupCoordinator.is_last_rank"),
     "vllm.engine.arg_utils": (
         "AsyncEngineArgs",
@@ -114,6 +122,7 @@ VLLM: Table = {
         "Platform.device_name",
         "Platform.get_static_graph_wrapper_cls(cls)",
     ),
+    "vllm.tokenizers": ("get_tokenizer",),
     "vllm.utils.argparse_utils": ("FlexibleArgumentParser",),
     "vllm.utils.import_utils": ("resolve_obj_by_qualname(qualname)",),
     "vllm.v1.core.sched.output": (
@@ -134,8 +143,11 @@ VLLM: Table = {
         "MultiprocExecutor.execute_model(self, scheduler_output, non_block)",
         "MultiprocExecutor.failure_callback",
         "MultiprocExecutor.is_failed",
+        "MultiprocExecutor.response_mqs",
         "MultiprocExecutor.shutting_down",
         "MultiprocExecutor.world_size",
+        "WorkerProc._init_message_queues(self, input_shm_handle, vllm_config)",
+        "WorkerProc.rpc_broadcast_mq",
     ),
     "vllm.v1.executor.ray_executor_v2": (
         "RayExecutorV2._init_executor(self)",
