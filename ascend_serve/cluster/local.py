@@ -14,8 +14,8 @@ from ascend_serve.cluster.connect import NAMESPACE, Cluster, current_cluster
 from ascend_serve.cluster.environment import VISIBLE_DEVICES
 from ascend_serve.cluster.placement import NPU
 from ascend_serve.cluster.signals import own_signals, shielded_from_signals
-from ascend_serve.cluster.user_files import temporary_places
-from ascend_serve.cluster.workspace import LONGEST_PLACE, Workspace
+from ascend_serve.cluster.user_files import LONGEST_PLACE, temporary_places
+from ascend_serve.cluster.workspace import Workspace
 from ascend_serve.errors import ClusterError
 
 _CPUS_BESIDE_RANKS = 2

@@ -14,13 +14,14 @@ from pydantic import BaseModel, ConfigDict
 from ascend_serve.cluster.finding import Finding, fail, ok, warn
 from ascend_serve.cluster.user_files import (
     CACHE_VARIABLE,
+    LONGEST_PLACE,
     compiler_cache,
     home,
     home_is_usable,
     temporary_folder,
     temporary_places,
+    usable_place,
 )
-from ascend_serve.cluster.workspace import LONGEST_PLACE, usable_place
 
 MIB = 1 << 20
 

@@ -16,6 +16,13 @@ TOKEN_VARIABLE = "RAY_AUTH_TOKEN_PATH"
 
 _XDG_CACHE = "XDG_CACHE_HOME"
 
+LONGEST_PLACE = 21
+"""Characters of the folder that a workspace may be made in.
+
+The path of a Unix socket has at most 107 characters, and Ray 2.60 appends
+``/ascend-serve-XXXXXXXX/session_YYYY-mm-dd_HH-MM-SS_ffffff_PID/sockets/plasma_store``, with PIDs of up to 7 digits.
+"""
+
 
 def home() -> Path:
     """The user's home folder; a relative path where there is none, as for a user without a name."""
@@ -76,6 +83,18 @@ def temporary_places() -> list[Path]:
     """Where temporary files may go: where the user says, else where every Linux has room for them."""
     chosen = os.environ.get("TMPDIR")
     return [Path(place) for place in (chosen, "/tmp", "/var/tmp") if place]
+
+
+def usable_place(places: Iterable[Path]) -> Path | None:
+    """The first of ``places`` that can be written and whose path is fit for sockets and for a compiler."""
+    return next((place for place in places if is_usable_place(place)), None)
+
+
+def is_usable_place(place: Path) -> bool:
+    """Whether a workspace can be made in ``place``."""
+    path = str(place)
+    fits = place.is_absolute() and len(path) <= LONGEST_PLACE and not any(map(str.isspace, path))
+    return fits and place.is_dir() and can_be_made(place)
 
 
 def temporary_folder() -> Path | None:

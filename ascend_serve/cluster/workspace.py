@@ -12,16 +12,9 @@ from pathlib import Path
 from typing import Self
 
 from ascend_serve.cluster import janitor
-from ascend_serve.cluster.user_files import can_be_made, compiler_cache, home_in, temporary_places
+from ascend_serve.cluster.user_files import compiler_cache, home_in, temporary_places, usable_place
 
 _PREFIX = "ascend-serve-"
-
-LONGEST_PLACE = 21
-"""Characters of the folder that a workspace may be made in.
-
-The path of a Unix socket has at most 107 characters, and Ray 2.60 appends
-``/ascend-serve-XXXXXXXX/session_YYYY-mm-dd_HH-MM-SS_ffffff_PID/sockets/plasma_store``, with PIDs of up to 7 digits.
-"""
 
 _END_SECONDS = 30.0
 
@@ -73,18 +66,6 @@ class Workspace:
             self._janitor.communicate(janitor.KEEP_LOGS if keep_logs else None, timeout=_END_SECONDS)
         if self._janitor.poll() != 0:
             janitor.clear(self.folder, keep_logs=keep_logs)
-
-
-def usable_place(places: Iterable[Path]) -> Path | None:
-    """The first of ``places`` that can be written and whose path is fit for sockets and for a compiler."""
-    return next((place for place in places if is_usable(place)), None)
-
-
-def is_usable(place: Path) -> bool:
-    """Whether a workspace can be made in ``place``."""
-    path = str(place)
-    fits = place.is_absolute() and len(path) <= LONGEST_PLACE and not any(map(str.isspace, path))
-    return fits and place.is_dir() and can_be_made(place)
 
 
 def _haproxy_files(folder: Path) -> dict[str, str]:

@@ -16,7 +16,8 @@ import pytest
 from ray.serve._private import constants
 
 from ascend_serve.cluster import janitor
-from ascend_serve.cluster.workspace import Workspace, is_usable
+from ascend_serve.cluster.user_files import is_usable_place
+from ascend_serve.cluster.workspace import Workspace
 from tests.patience import PATIENCE_SECONDS
 
 MEMBER = """
@@ -187,15 +188,15 @@ def test_an_end_without_a_janitor(place: Path, memory: Path) -> None:
 )
 def test_where_a_workspace_can_be(place: Path, name: str, usable: bool) -> None:
     (place / name).mkdir()
-    assert is_usable(place / name) is usable
+    assert is_usable_place(place / name) is usable
 
 
 def test_a_place_that_takes_no_files_though_root_has_every_permission_there() -> None:
-    assert not is_usable(Path("/proc"))
+    assert not is_usable_place(Path("/proc"))
 
 
 def test_a_place_that_is_not_there(place: Path) -> None:
-    assert not is_usable(place / "none")
+    assert not is_usable_place(place / "none")
     with pytest.raises(OSError, match="no folder for temporary files among"):
         Workspace.make([place / "none"])
 
