@@ -12,8 +12,8 @@ from rich.table import Table
 
 from ascend_serve.cli.arguments import Overrides, described
 from ascend_serve.cli.output import stderr, stdout
-from ascend_serve.cluster.doctor import Diagnosis, Line, diagnose
-from ascend_serve.cluster.finding import Status
+from ascend_serve.doctor.diagnosis import Diagnosis, Line, diagnose
+from ascend_serve.node.finding import Status
 
 _COLOURS = {Status.OK: "green", Status.WARN: "yellow", Status.FAIL: "bold red"}
 

@@ -20,9 +20,9 @@ from ascend_serve.cli.summary import curl_line, print_summary
 from ascend_serve.cluster.token import prefer_token_authentication
 from ascend_serve.config import AscendServeConfig
 from ascend_serve.config.passthrough import check_argument_names
+from ascend_serve.doctor.preflight import behind_one_server, check_here, check_port
 from ascend_serve.planning import DeploymentPlan, plan_deployment
 from ascend_serve.serving.api_keys import api_keys
-from ascend_serve.serving.preflight import behind_one_server, check_here, check_port
 from ascend_serve.serving.vllm_import import check_vllm
 
 if TYPE_CHECKING:

@@ -1,1 +1,1 @@
-"""Ray: node probe, per-node environment, placement, local cluster, doctor."""
+"""Ray: connecting to a cluster, placing ranks on it, and starting and clearing away a local one."""

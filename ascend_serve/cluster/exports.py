@@ -9,9 +9,9 @@ import shlex
 import sys
 from collections.abc import Mapping
 
-from ascend_serve.cluster.environment import node_environment
-from ascend_serve.cluster.finding import Status, worst
-from ascend_serve.cluster.node import probe_node
+from ascend_serve.node.environment import node_environment
+from ascend_serve.node.finding import Status, worst
+from ascend_serve.node.probe import probe_node
 
 
 def shell_exports(env: Mapping[str, str]) -> str:

@@ -11,12 +11,12 @@ from dataclasses import replace
 import ray
 
 from ascend_serve.cluster.connect import NAMESPACE, Cluster, current_cluster
-from ascend_serve.cluster.environment import VISIBLE_DEVICES
 from ascend_serve.cluster.placement import NPU
 from ascend_serve.cluster.signals import own_signals, shielded_from_signals
-from ascend_serve.cluster.user_files import LONGEST_PLACE, temporary_places
 from ascend_serve.cluster.workspace import Workspace
 from ascend_serve.errors import ClusterError
+from ascend_serve.node.environment import VISIBLE_DEVICES
+from ascend_serve.node.user_files import LONGEST_PLACE, temporary_places
 
 _CPUS_BESIDE_RANKS = 2
 """Ray counts a CPU for the replica and one for each engine of a data-parallel group, however few cores there are."""

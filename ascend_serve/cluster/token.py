@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from ascend_serve.cluster.user_files import TOKEN_VARIABLE, token_file
+from ascend_serve.node.user_files import TOKEN_VARIABLE, token_file
 
 AUTH_MODE = "RAY_AUTH_MODE"
 

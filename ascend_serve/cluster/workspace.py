@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Self
 
 from ascend_serve.cluster import janitor
-from ascend_serve.cluster.user_files import compiler_cache, home_in, temporary_places, usable_place
+from ascend_serve.node.user_files import compiler_cache, home_in, temporary_places, usable_place
 
 _PREFIX = "ascend-serve-"
 

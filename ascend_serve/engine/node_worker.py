@@ -17,11 +17,11 @@ import vllm.v1.executor.ray_executor_v2 as vllm_executor
 from vllm.config import ParallelConfig
 from vllm.platforms import current_platform
 
-from ascend_serve.cluster.environment import PER_NODE_VARIABLES, node_environment
-from ascend_serve.cluster.finding import Status
-from ascend_serve.cluster.node import network_facts
 from ascend_serve.engine.queue_wait import spare_cores
 from ascend_serve.errors import ClusterError
+from ascend_serve.node.environment import PER_NODE_VARIABLES, node_environment
+from ascend_serve.node.finding import Status
+from ascend_serve.node.probe import network_facts
 
 
 class NodeWorkerProc(vllm_executor.RayWorkerProc):

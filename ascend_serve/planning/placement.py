@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 from pydantic import BaseModel, ConfigDict
 
-from ascend_serve.cluster.environment import node_environment
-from ascend_serve.cluster.facts import NodeFacts
 from ascend_serve.cluster.placement import NodeOffer, Placement, placement_bundles
 from ascend_serve.config.schema import AscendServeConfig
 from ascend_serve.errors import ClusterError, PlanError
 from ascend_serve.graph.streams import EXPANSION_MODE, ExpansionMode
+from ascend_serve.node.environment import node_environment
+from ascend_serve.node.facts import NodeFacts
 
 
 class _Part(BaseModel):

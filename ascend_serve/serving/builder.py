@@ -16,12 +16,12 @@ from ascend_serve.cluster.placement import NodeOffer
 from ascend_serve.config import AscendServeConfig, load
 from ascend_serve.config.layers import Source
 from ascend_serve.config.overrides import Overrides
+from ascend_serve.doctor.preflight import check_built_in
 from ascend_serve.errors import ClusterError
 from ascend_serve.planning import DeploymentPlan, plan_deployment
 from ascend_serve.planning.placement import described_offers
 from ascend_serve.serving.api_keys import api_keys
 from ascend_serve.serving.application import build_application
-from ascend_serve.serving.preflight import check_built_in
 from ascend_serve.serving.serve_run import ServeRun
 
 logger = logging.getLogger(__name__)

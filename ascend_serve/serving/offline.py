@@ -38,11 +38,11 @@ from ascend_serve.config import AscendServeConfig, load
 from ascend_serve.config.layers import Source
 from ascend_serve.config.overrides import Overrides
 from ascend_serve.config.passthrough import check_argument_names
+from ascend_serve.doctor.preflight import check_here
 from ascend_serve.errors import AscendServeError, ClusterError, ConfigError, EngineError
 from ascend_serve.planning import plan_deployment
 from ascend_serve.serving.environment import engine_environment
 from ascend_serve.serving.offline_replica import Answer, OfflineReplica
-from ascend_serve.serving.preflight import check_here
 from ascend_serve.serving.reservation import Reservation
 from ascend_serve.serving.session_snapshot import session_snapshot
 from ascend_serve.serving.tenancy import tenancy

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
-from ascend_serve.cluster.vllm_packages import BREAKS_IMPORTS, INSTALL
 from ascend_serve.errors import AscendServeError, EngineError, chain_of
+from ascend_serve.node.vllm_packages import BREAKS_IMPORTS, INSTALL
 
 
 def check_vllm() -> None:

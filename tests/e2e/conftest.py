@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from ascend_serve.cluster.user_files import compiler_cache
+from ascend_serve.node.user_files import compiler_cache
 from tests.e2e.command import Command
 from tests.ports import free_port
 

@@ -285,7 +285,7 @@ def node_id(worker: Any) -> str:
 
 def node_variables(worker: Any) -> dict[str, str]:
     """What this rank has of the variables that differ per node."""
-    from ascend_serve.cluster.environment import PER_NODE_VARIABLES
+    from ascend_serve.node.environment import PER_NODE_VARIABLES
 
     return {name: os.environ[name] for name in (*PER_NODE_VARIABLES, "LOCAL_WORLD_SIZE") if name in os.environ}
 

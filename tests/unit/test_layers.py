@@ -15,19 +15,49 @@ ALLOWED: dict[str, frozenset[str]] = {
     "cache": frozenset(),
     "graph": frozenset({"errors"}),
     "config": frozenset({"errors", "graph"}),
-    "planning": frozenset({"errors", "graph", "config", "cluster"}),
+    "planning": frozenset({"errors", "graph", "config", "node", "cluster"}),
     "capture": frozenset({"errors", "cache", "graph"}),
     "runtime": frozenset({"errors", "graph"}),
     "telemetry": frozenset({"errors", "graph", "capture"}),
     "emulated": frozenset({"errors", "cache", "graph", "config"}),
-    "engine": frozenset({"errors", "graph", "config", "capture", "runtime", "emulated", "telemetry", "cluster"}),
-    "cluster": frozenset({"errors", "graph", "config", "emulated"}),
+    "engine": frozenset(
+        {"errors", "graph", "config", "capture", "runtime", "emulated", "telemetry", "node", "cluster"}
+    ),
+    "node": frozenset({"errors", "graph", "config", "emulated"}),
+    "cluster": frozenset({"errors", "graph", "config", "node"}),
+    "doctor": frozenset({"errors", "graph", "config", "emulated", "node", "cluster"}),
     "serving": frozenset(
-        {"errors", "graph", "config", "capture", "runtime", "telemetry", "emulated", "engine", "cluster", "planning"}
+        {
+            "errors",
+            "graph",
+            "config",
+            "capture",
+            "runtime",
+            "telemetry",
+            "emulated",
+            "engine",
+            "node",
+            "cluster",
+            "doctor",
+            "planning",
+        }
     ),
     "bench": frozenset({"errors", "telemetry"}),
     "cli": frozenset(
-        {"errors", "graph", "config", "capture", "telemetry", "emulated", "cluster", "serving", "planning", "bench"}
+        {
+            "errors",
+            "graph",
+            "config",
+            "capture",
+            "telemetry",
+            "emulated",
+            "node",
+            "cluster",
+            "doctor",
+            "serving",
+            "planning",
+            "bench",
+        }
     ),
 }
 """For each package of ours, the others that it may import; itself always."""

@@ -16,8 +16,8 @@ import pytest
 from ray.serve._private import constants
 
 from ascend_serve.cluster import janitor
-from ascend_serve.cluster.user_files import is_usable_place
 from ascend_serve.cluster.workspace import Workspace
+from ascend_serve.node.user_files import is_usable_place
 from tests.patience import PATIENCE_SECONDS
 
 MEMBER = """

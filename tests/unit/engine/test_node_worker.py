@@ -5,8 +5,8 @@ from __future__ import annotations
 import psutil
 import pytest
 
-from ascend_serve.cluster.environment import PER_NODE_VARIABLES
 from ascend_serve.errors import ClusterError
+from ascend_serve.node.environment import PER_NODE_VARIABLES
 
 node_worker = pytest.importorskip("ascend_serve.engine.node_worker", reason="vLLM is not installed")
 

@@ -21,7 +21,7 @@ import uvicorn
 from starlette.responses import PlainTextResponse
 from starlette.types import Receive, Scope, Send
 
-from ascend_serve.cluster.user_files import LONGEST_PLACE
+from ascend_serve.node.user_files import LONGEST_PLACE
 from ascend_serve.serving.haproxy import CERTIFICATE, HOST, KEY
 from ascend_serve.serving.haproxy_config import DETOUR
 from tests.patience import PATIENCE_SECONDS, wait_until

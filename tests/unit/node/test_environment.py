@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from ascend_serve.cluster.environment import node_environment
-from ascend_serve.cluster.finding import Status
-from tests.unit.cluster.healthy_nodes import node_facts
+from ascend_serve.node.environment import node_environment
+from ascend_serve.node.finding import Status
+from tests.unit.doctor.healthy_nodes import node_facts
 
 
 def test_computes_what_differs_per_node() -> None:

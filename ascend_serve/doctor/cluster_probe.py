@@ -10,10 +10,10 @@ import ray
 from pydantic import BaseModel, ConfigDict
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from ascend_serve.cluster import hccn
-from ascend_serve.cluster.environment import NOSET_VISIBLE_DEVICES
-from ascend_serve.cluster.facts import NodeFacts, ProbeRequest
-from ascend_serve.cluster.node import probe_node
+from ascend_serve.node import hccn
+from ascend_serve.node.environment import NOSET_VISIBLE_DEVICES
+from ascend_serve.node.facts import NodeFacts, ProbeRequest
+from ascend_serve.node.probe import probe_node
 
 
 class ClockOffset(BaseModel):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ascend_serve.cluster.vllm_packages import broken
+from ascend_serve.node.vllm_packages import broken
 from ascend_serve.serving.vllm_import import check_vllm, explained
 
 MISFIT = 'raise RuntimeError("operator torchvision::nms does not exist")\n'

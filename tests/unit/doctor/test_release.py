@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from ascend_serve.cluster import release
+from ascend_serve.doctor import release
 
 
 @pytest.mark.parametrize(

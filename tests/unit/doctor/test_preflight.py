@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from ascend_serve.cluster.user_files import CACHE_VARIABLE
 from ascend_serve.config.schema import AscendServeConfig
+from ascend_serve.doctor.preflight import check_here, check_port
 from ascend_serve.errors import MachineError, ModelError, PortInUseError
-from ascend_serve.serving.preflight import check_here, check_port
+from ascend_serve.node.user_files import CACHE_VARIABLE
 
 
 def config(model: Path | str, **sections: Any) -> AscendServeConfig:

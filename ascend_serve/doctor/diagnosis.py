@@ -10,18 +10,18 @@ from pathlib import Path
 import ray
 from pydantic import BaseModel, ConfigDict, computed_field
 
-from ascend_serve.cluster.checks import HCCL_PORTS, Situation, run_node_checks
-from ascend_serve.cluster.cluster_checks import run_cluster_checks
 from ascend_serve.cluster.connect import connected_cluster
-from ascend_serve.cluster.facts import ProbeRequest
-from ascend_serve.cluster.finding import Finding, Status, fail, ok, warn, worst
-from ascend_serve.cluster.node import probe_node
-from ascend_serve.cluster.probe import NodeProbe, probe_cluster
-from ascend_serve.cluster.user_files import home
 from ascend_serve.config.schema import AscendServeConfig
 from ascend_serve.config.shipped import LAUNCH
+from ascend_serve.doctor.cluster_checks import run_cluster_checks
+from ascend_serve.doctor.cluster_probe import NodeProbe, probe_cluster
+from ascend_serve.doctor.node_checks import HCCL_PORTS, Situation, run_node_checks
 from ascend_serve.emulated import ENABLE_ENV_VAR
 from ascend_serve.errors import ClusterError
+from ascend_serve.node.facts import ProbeRequest
+from ascend_serve.node.finding import Finding, Status, fail, ok, warn, worst
+from ascend_serve.node.probe import probe_node
+from ascend_serve.node.user_files import home
 
 _NONE_RUNNING = "Could not find any running Ray instance"
 """What Ray 2.60 says of the address ``auto`` when no cluster runs on this machine."""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from ascend_serve.cluster.finding import Finding, fail, merge, ok
+from ascend_serve.node.finding import Finding, fail, merge, ok
 
 _DIGESTED = re.compile(r"config\.json|.*\.safetensors\.index\.json")
 _INDEX = "*.safetensors.index.json"

@@ -6,14 +6,14 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from ascend_serve.cluster.environment import NOSET_VISIBLE_DEVICES, PER_NODE_VARIABLES
-from ascend_serve.cluster.facts import NodeFacts
-from ascend_serve.cluster.finding import Finding, fail, merge, ok, warn
-from ascend_serve.cluster.node import PACKAGES
 from ascend_serve.cluster.placement import NPU, NodeOffer, placement_bundles
-from ascend_serve.cluster.probe import NodeProbe
 from ascend_serve.config.schema import AscendServeConfig
+from ascend_serve.doctor.cluster_probe import NodeProbe
 from ascend_serve.errors import ClusterError
+from ascend_serve.node.environment import NOSET_VISIBLE_DEVICES, PER_NODE_VARIABLES
+from ascend_serve.node.facts import NodeFacts
+from ascend_serve.node.finding import Finding, fail, merge, ok, warn
+from ascend_serve.node.probe import PACKAGES
 
 
 @dataclass(frozen=True, slots=True)

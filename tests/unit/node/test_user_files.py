@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ascend_serve.cluster.user_files import (
+from ascend_serve.node.user_files import (
     CACHE_VARIABLE,
     TOKEN_VARIABLE,
     can_be_made,

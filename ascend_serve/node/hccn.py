@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from pydantic import BaseModel, ConfigDict
 
-from ascend_serve.cluster.tool import ToolStatus, run_tool
+from ascend_serve.node.tool import ToolStatus, run_tool
 
 _FIELDS = {
     "address": (("-ip", "-g"), re.compile(r"ipaddr:\s*(\S+)")),

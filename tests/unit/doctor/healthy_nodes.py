@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from ascend_serve.cluster.facts import NodeFacts
-from ascend_serve.cluster.hccn import HccnFacts, LinkFacts
-from ascend_serve.cluster.machine import MachineFacts
-from ascend_serve.cluster.npu_smi import NpuDevice, NpuSmiFacts
-from ascend_serve.cluster.probe import ClockOffset, NodeProbe
-from ascend_serve.cluster.tool import ToolStatus
+from ascend_serve.doctor.cluster_probe import ClockOffset, NodeProbe
+from ascend_serve.node.facts import NodeFacts
+from ascend_serve.node.hccn import HccnFacts, LinkFacts
+from ascend_serve.node.machine import MachineFacts
+from ascend_serve.node.npu_smi import NpuDevice, NpuSmiFacts
+from ascend_serve.node.tool import ToolStatus
 
 MACHINE = MachineFacts(
     shm_bytes=16 << 30,

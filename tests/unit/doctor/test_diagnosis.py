@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from ascend_serve.cluster.doctor import Diagnosis, Line, NodeDiagnosis, authentication, examine, probe_request
-from ascend_serve.cluster.finding import Status, fail, merge, ok, warn
-from ascend_serve.cluster.probe import NodeProbe, ping_targets
 from ascend_serve.config.schema import AscendServeConfig
-from tests.unit.cluster.healthy_nodes import node_facts, node_probe
+from ascend_serve.doctor.cluster_probe import NodeProbe, ping_targets
+from ascend_serve.doctor.diagnosis import Diagnosis, Line, NodeDiagnosis, authentication, examine, probe_request
+from ascend_serve.node.finding import Status, fail, merge, ok, warn
+from tests.unit.doctor.healthy_nodes import node_facts, node_probe
 
 
 def test_the_diagnosis_is_as_bad_as_its_worst_line() -> None:

@@ -4,12 +4,12 @@ from typing import Any
 
 import pytest
 
-from ascend_serve.cluster.cluster_checks import CLUSTER_CHECKS, run_cluster_checks
-from ascend_serve.cluster.finding import Finding, Status
-from ascend_serve.cluster.model_files import ModelFacts
-from ascend_serve.cluster.probe import NodeProbe
 from ascend_serve.config.schema import AscendServeConfig
-from tests.unit.cluster.healthy_nodes import PACKAGES, devices, node_facts, node_probe
+from ascend_serve.doctor.cluster_checks import CLUSTER_CHECKS, run_cluster_checks
+from ascend_serve.doctor.cluster_probe import NodeProbe
+from ascend_serve.node.finding import Finding, Status
+from ascend_serve.node.model_files import ModelFacts
+from tests.unit.doctor.healthy_nodes import PACKAGES, devices, node_facts, node_probe
 
 CONFIG = AscendServeConfig.model_validate({"model": {"path": "/models/m"}, "parallel": {"tensor_parallel_size": 2}})
 

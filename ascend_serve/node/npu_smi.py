@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from pydantic import BaseModel, ConfigDict
 
-from ascend_serve.cluster.tool import ToolStatus, run_tool
+from ascend_serve.node.tool import ToolStatus, run_tool
 
 _VERSION = re.compile(r"npu-smi\s+(\S+)\s+Version:")
 _TEMPLATE = re.compile(r"vir\d+\w*")

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from ascend_serve.cluster.finding import Status
-from ascend_serve.cluster.machine import MACHINE_CHECKS, MachineFacts, Need, examine_machine, machine_facts
-from ascend_serve.cluster.user_files import CACHE_VARIABLE, compiler_cache
+from ascend_serve.node.finding import Status
+from ascend_serve.node.machine import MACHINE_CHECKS, MachineFacts, Need, examine_machine, machine_facts
+from ascend_serve.node.user_files import CACHE_VARIABLE, compiler_cache
 
 TWO_RANKS = Need(ranks=2, emulated=True, local=True)
 MIB = 1 << 20

@@ -3,7 +3,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from ascend_serve.cluster.tool import ToolStatus, run_tool
+from ascend_serve.node.tool import ToolStatus, run_tool
 from tests.patience import PATIENCE_SECONDS
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from ascend_serve.cluster.facts import ProbeRequest
-from ascend_serve.cluster.model_files import model_facts
-from ascend_serve.cluster.node import (
+from ascend_serve.node.facts import ProbeRequest
+from ascend_serve.node.model_files import model_facts
+from ascend_serve.node.probe import (
     cann_info_paths,
     installed_packages,
     interface_of,

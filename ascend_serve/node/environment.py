@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ascend_serve.cluster.facts import NodeFacts
-from ascend_serve.cluster.finding import Finding, fail, warn
+from ascend_serve.node.facts import NodeFacts
+from ascend_serve.node.finding import Finding, fail, warn
 
 VISIBLE_DEVICES = "ASCEND_RT_VISIBLE_DEVICES"
 NOSET_VISIBLE_DEVICES = "RAY_EXPERIMENTAL_NOSET_ASCEND_RT_VISIBLE_DEVICES"

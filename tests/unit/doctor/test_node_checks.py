@@ -4,17 +4,17 @@ from typing import Any
 
 import pytest
 
-from ascend_serve.cluster.checks import HCCL_PORTS, NODE_CHECKS, Situation, run_node_checks
-from ascend_serve.cluster.facts import NodeFacts
-from ascend_serve.cluster.finding import Finding, Status
-from ascend_serve.cluster.hccn import HccnFacts
-from ascend_serve.cluster.machine import MachineFacts
-from ascend_serve.cluster.model_files import ModelFacts
-from ascend_serve.cluster.npu_smi import NpuSmiFacts, Vnpu
-from ascend_serve.cluster.probe import ClockOffset, NodeProbe, Ping
-from ascend_serve.cluster.tool import ToolStatus
 from ascend_serve.config.schema import AscendServeConfig
-from tests.unit.cluster.healthy_nodes import PACKAGES, devices, link, node_facts, node_probe
+from ascend_serve.doctor.cluster_probe import ClockOffset, NodeProbe, Ping
+from ascend_serve.doctor.node_checks import HCCL_PORTS, NODE_CHECKS, Situation, run_node_checks
+from ascend_serve.node.facts import NodeFacts
+from ascend_serve.node.finding import Finding, Status
+from ascend_serve.node.hccn import HccnFacts
+from ascend_serve.node.machine import MachineFacts
+from ascend_serve.node.model_files import ModelFacts
+from ascend_serve.node.npu_smi import NpuSmiFacts, Vnpu
+from ascend_serve.node.tool import ToolStatus
+from tests.unit.doctor.healthy_nodes import PACKAGES, devices, link, node_facts, node_probe
 
 
 def config(**sections: Any) -> AscendServeConfig:

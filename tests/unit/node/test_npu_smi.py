@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ascend_serve.cluster.npu_smi import NpuDevice, NpuSmiFacts, Vnpu, parse_devices, parse_version, parse_vnpus
+from ascend_serve.node.npu_smi import NpuDevice, NpuSmiFacts, Vnpu, parse_devices, parse_version, parse_vnpus
 
 SAMPLES = Path(__file__).parent / "samples"
 

@@ -9,12 +9,12 @@ import socket
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from ascend_serve.cluster.finding import Status
-from ascend_serve.cluster.machine import Need, examine_machine, machine_facts
-from ascend_serve.cluster.model_files import check_model_files, model_facts
 from ascend_serve.config import AscendServeConfig
 from ascend_serve.config.schema import BUILT_IN_MODEL
 from ascend_serve.errors import ConfigError, MachineError, ModelError, PortInUseError
+from ascend_serve.node.finding import Status
+from ascend_serve.node.machine import Need, examine_machine, machine_facts
+from ascend_serve.node.model_files import check_model_files, model_facts
 
 logger = logging.getLogger(__name__)
 

@@ -13,11 +13,11 @@ from pathlib import Path
 import psutil
 import ray
 
-from ascend_serve.cluster import hccn, npu_smi, vllm_packages
-from ascend_serve.cluster.facts import NodeFacts, ProbeRequest
-from ascend_serve.cluster.machine import machine_facts
-from ascend_serve.cluster.model_files import model_facts
 from ascend_serve.emulated import ENABLE_ENV_VAR
+from ascend_serve.node import hccn, npu_smi, vllm_packages
+from ascend_serve.node.facts import NodeFacts, ProbeRequest
+from ascend_serve.node.machine import machine_facts
+from ascend_serve.node.model_files import model_facts
 
 PACKAGES = {
     "ascend-serve": ("ascend-serve",),

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from ascend_serve.cluster.hccn import parse_field, parse_packet_loss
+from ascend_serve.node.hccn import parse_field, parse_packet_loss
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from ascend_serve.cluster.finding import Finding, fail, ok, warn
-from ascend_serve.cluster.user_files import (
+from ascend_serve.node.finding import Finding, fail, ok, warn
+from ascend_serve.node.user_files import (
     CACHE_VARIABLE,
     LONGEST_PLACE,
     compiler_cache,

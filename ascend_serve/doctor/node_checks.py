@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from ascend_serve.cluster import release
-from ascend_serve.cluster.environment import NOSET_VISIBLE_DEVICES, node_environment
-from ascend_serve.cluster.facts import NodeFacts
-from ascend_serve.cluster.finding import Finding, fail, merge, ok, warn
-from ascend_serve.cluster.hccn import LinkFacts
-from ascend_serve.cluster.machine import MACHINE_CHECKS, MachineCheck, Need
-from ascend_serve.cluster.model_files import check_model_files
 from ascend_serve.cluster.placement import NPU
-from ascend_serve.cluster.probe import NodeProbe
-from ascend_serve.cluster.tool import ToolStatus
-from ascend_serve.cluster.vllm_packages import INSTALL
 from ascend_serve.config.schema import AscendServeConfig
+from ascend_serve.doctor import release
+from ascend_serve.doctor.cluster_probe import NodeProbe
 from ascend_serve.graph.modes import GraphMode, RuntimeName
+from ascend_serve.node.environment import NOSET_VISIBLE_DEVICES, node_environment
+from ascend_serve.node.facts import NodeFacts
+from ascend_serve.node.finding import Finding, fail, merge, ok, warn
+from ascend_serve.node.hccn import LinkFacts
+from ascend_serve.node.machine import MACHINE_CHECKS, MachineCheck, Need
+from ascend_serve.node.model_files import check_model_files
+from ascend_serve.node.tool import ToolStatus
+from ascend_serve.node.vllm_packages import INSTALL
 
 MAX_CLOCK_SKEW = 1.0
 """Seconds between two clocks from which logs of several nodes can no longer be read together."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict
 
-from ascend_serve.cluster.hccn import HccnFacts
-from ascend_serve.cluster.machine import MachineFacts
-from ascend_serve.cluster.model_files import ModelFacts
-from ascend_serve.cluster.npu_smi import NpuSmiFacts
+from ascend_serve.node.hccn import HccnFacts
+from ascend_serve.node.machine import MachineFacts
+from ascend_serve.node.model_files import ModelFacts
+from ascend_serve.node.npu_smi import NpuSmiFacts
 
 
 class ProbeRequest(BaseModel):
