@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 
 import ray
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
-from vllm.platforms import current_platform
 from vllm.v1.executor.ray_utils import get_bundles_sorted_by_node, initialize_ray_cluster
 
+from ascend_serve.engine.device import emulated_method
 from ascend_serve.engine.settings import SECTION
 from ascend_serve.graph.modes import GraphMode, RuntimeName
 from ascend_serve.graph.plan import CapturePlan, GraphRequest
@@ -59,7 +59,7 @@ def is_loaded(vllm_config: VllmConfig) -> bool:
 
 def offer_of(vllm_config: VllmConfig, rank: int) -> XliteOffer:
     """What this process, of ``rank``, can offer; the emulated NPU answers for its emulated Xlite."""
-    scripted = getattr(current_platform, "xlite_version", None)
+    scripted = emulated_method("xlite_version")
     refusal = _unsupported(vllm_config)
     if refusal:
         return XliteOffer(refusal=refusal)
@@ -94,7 +94,7 @@ def _unsupported(vllm_config: VllmConfig) -> str:
     _, changes = apply_rules(XLITE_RULES, situation)
     if changes:
         return changes[0].adjustment.reason
-    refusal = getattr(current_platform, "xlite_refusal", None)
+    refusal = emulated_method("xlite_refusal")
     return "" if refusal is None else str(refusal(vllm_config))
 
 
@@ -108,7 +108,7 @@ def ask_ranks(vllm_config: VllmConfig, first_rank: int) -> tuple[XliteOffer, ...
     if not is_loaded(vllm_config):
         return ()
     world_size = vllm_config.parallel_config.world_size
-    if hasattr(current_platform, "xlite_version") or _unsupported(vllm_config):
+    if emulated_method("xlite_version") is not None or _unsupported(vllm_config):
         return tuple(offer_of(vllm_config, first_rank + rank) for rank in range(world_size))
     initialize_ray_cluster(vllm_config.parallel_config, require_gpu_on_driver=False)
     placement_group = vllm_config.parallel_config.placement_group
