@@ -15,7 +15,7 @@ from ascend_serve.graph.plan import CapturePlan, Proposal
 
 
 class Phase(StrEnum):
-    """Where in a start-up a rank is; also the names of the phases of scripted faults."""
+    """Where in a start-up a rank is; also the names of the phases of scripted faults, which strike in no other."""
 
     JOIN = "join"
     PROPOSE = "propose"
@@ -23,6 +23,7 @@ class Phase(StrEnum):
     CAPTURE = "capture"
     SEAL = "seal"
     SERVE = "serve"
+    ABORTED = "aborted"
 
 
 @dataclass(frozen=True, slots=True)

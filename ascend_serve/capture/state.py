@@ -35,7 +35,7 @@ _PHASES = {
     State.SEAL: Phase.SEAL,
     State.SEALED: Phase.SERVE,
     State.REPLACING: Phase.JOIN,
-    State.ABORTED: Phase.SERVE,
+    State.ABORTED: Phase.ABORTED,
 }
 
 EXPECTED: Mapping[State, type[Question]] = MappingProxyType(

@@ -17,6 +17,7 @@ _SESSION_PHASES = {
     "capture": "capture",
     "seal": "capture",
     "serve": "warm-up",
+    "aborted": "aborted",
 }
 """What a person sees while the capture session is in one of its phases."""
 

@@ -193,6 +193,7 @@ def test_fail_gives_up_with_reason_and_remedy(faults: list[Fault]) -> None:
     group = Group(replace(ASKED, on_failure=OnFailure.FAIL), faults=faults)
     outcome = group.run()
     assert outcome.kind is OutcomeKind.ABORT
+    assert group.session.phase is Phase.ABORTED
     assert outcome.reason.startswith("rank")
     assert outcome.remedy
 

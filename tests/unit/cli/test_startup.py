@@ -30,6 +30,7 @@ def known(phase: str, *graphs: int, outcome: str | None = None) -> dict[str, Any
         pytest.param(known("seal", 2, 2), "capture", "2 of 2 graphs on 2 ranks", id="graphs are verified"),
         pytest.param(known("capture", 1, 0, outcome="replace"), "capture", "replacing all workers", id="fresh workers"),
         pytest.param(known("serve", 2, 2), "warm-up", "", id="sealed"),
+        pytest.param(known("aborted", 2, 1, outcome="abort"), "aborted", "", id="given up"),
     ],
 )
 def test_shows_where_a_session_is(snapshot: dict[str, Any], phase: str, detail: str) -> None:
