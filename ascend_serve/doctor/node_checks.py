@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ascend_serve.cluster.placement import NPU
 from ascend_serve.config.schema import AscendServeConfig
 from ascend_serve.doctor import release
 from ascend_serve.doctor.cluster_probe import NodeProbe
-from ascend_serve.graph.modes import GraphMode, RuntimeName
+from ascend_serve.errors import ModelError, PlanError
+from ascend_serve.graph.modes import RuntimeName
+from ascend_serve.graph.rules import resolve
 from ascend_serve.node.environment import NOSET_VISIBLE_DEVICES, node_environment
 from ascend_serve.node.facts import NodeFacts
 from ascend_serve.node.finding import Finding, fail, merge, ok, warn
@@ -18,6 +20,7 @@ from ascend_serve.node.machine import MACHINE_CHECKS, MachineCheck, Need
 from ascend_serve.node.model_files import check_model_files
 from ascend_serve.node.tool import ToolStatus
 from ascend_serve.node.vllm_packages import INSTALL
+from ascend_serve.planning.situation import read_situation
 
 MAX_CLOCK_SKEW = 1.0
 """Seconds between two clocks from which logs of several nodes can no longer be read together."""
@@ -26,6 +29,8 @@ HCCL_PORTS = tuple(range(60000, 60032))
 """TCP ports that HCCL takes on the host when HCCL_IF_BASE_PORT is not set (CANN's documentation, 8.2 and later)."""
 
 _HCCL_PORT_VARIABLES = ("HCCL_IF_BASE_PORT", "HCCL_HOST_SOCKET_PORT_RANGE")
+
+_FEW_STREAMS = "use graph.mode=FULL_DECODE_ONLY with few sizes"
 
 _EMULATED = ok("not needed: the NPUs are emulated")
 
@@ -129,15 +134,28 @@ def check_vnpu(probe: NodeProbe, facts: NodeFacts, situation: Situation) -> Find
     if template is None:
         shared = len(facts.npu_smi.vnpus)
         return ok(f"{shared} vNPU cut out of this host's devices" if shared else "whole devices")
-    mode = situation.config.graph.mode if situation.config else None
-    if mode in (GraphMode.PIECEWISE, GraphMode.FULL_AND_PIECEWISE):
+    if situation.config is not None:
+        return _graphs_on_vnpu(template, situation.config)
+    return warn(f"vNPU {template}: containers share the device's streams", _FEW_STREAMS)
+
+
+def _graphs_on_vnpu(template: str, config: AscendServeConfig) -> Finding:
+    """What the rules of graph mode make of the configuration on a soft partition, and whether they are told of one."""
+    try:
+        asked = read_situation(config, {})
+        shared, _ = resolve(replace(asked, soft_partitioned=True))
+    except ModelError as error:
+        return warn(f"vNPU {template}, and what graphs it gets is not known: {error.problem}", error.remedy)
+    except PlanError as error:
+        return fail(f"vNPU {template}: {error.problem}", error.remedy)
+    mode = f"graph.mode={config.graph.mode}"
+    if resolve(asked)[0].has_pieces:
         return fail(
-            f"vNPU {template} with graph.mode={mode}: streams are shared, PIECEWISE must not be used",
-            "set graph.mode=FULL_DECODE_ONLY",
+            f"vNPU {template} with {mode}: hardware.stream_quota is not set, so piecewise graphs would be captured",
+            "set hardware.stream_quota to the streams of the container, or graph.mode=FULL_DECODE_ONLY",
         )
-    return warn(
-        f"vNPU {template}: containers share the device's streams", "use graph.mode=FULL_DECODE_ONLY with few sizes"
-    )
+    narrowed = "" if shared.mode is config.graph.mode else f"; {mode} becomes {shared.mode}"
+    return warn(f"vNPU {template}: containers share the device's streams{narrowed}", _FEW_STREAMS)
 
 
 def check_links(probe: NodeProbe, facts: NodeFacts, situation: Situation) -> Finding:

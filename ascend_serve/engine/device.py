@@ -39,7 +39,7 @@ def free_memory() -> int | None:
 def emulated_method(name: str) -> Callable[..., Any] | None:
     """A class method that the emulated platform alone has; ``None`` on a real one.
 
-    The type is asked: an instance of vLLM's ``Platform`` answers for every name with ``None``, and 0.23.0 logs a warning
+    The type is asked: an instance of vLLM's ``Platform`` answers for every name with ``None``, and 0.23.0 warns
     each time (``Platform.__getattr__``, 0.23.0 and 0.32.0).
     """
     method: Callable[..., Any] | None = getattr(type(current_platform), name, None)

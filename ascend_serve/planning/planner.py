@@ -9,9 +9,9 @@ from typing import Any
 
 from ascend_serve.cluster.placement import NodeOffer
 from ascend_serve.config.rules import ineffective_options
-from ascend_serve.config.schema import BUILT_IN_MODEL, AscendServeConfig
+from ascend_serve.config.schema import AscendServeConfig
 from ascend_serve.config.translate import engine_args
-from ascend_serve.graph.architecture import Architecture, read_architecture, read_card
+from ascend_serve.graph.architecture import Architecture
 from ascend_serve.graph.keys import GraphKey, capture_keys
 from ascend_serve.graph.ladder import ladder_steps
 from ascend_serve.graph.modes import GraphMode, RuntimeName
@@ -26,7 +26,7 @@ from ascend_serve.planning.estimate import capture_memory_gib, capture_seconds
 from ascend_serve.planning.ineffective import without_effect
 from ascend_serve.planning.placement import plan_placement
 from ascend_serve.planning.settings import EngineSettings, read_settings
-from ascend_serve.planning.situation import situation_of, stream_layout
+from ascend_serve.planning.situation import architecture_of, situation_of, stream_layout
 from ascend_serve.planning.sizing import SIZE_RULES, Sizing, choose_sizes
 
 
@@ -52,8 +52,7 @@ def plan_deployment(
         ConfigError: An option that planning reads has a wrong value.
     """
     environment = os.environ if environment is None else environment
-    built_in = config.model.is_built_in
-    architecture = read_card(BUILT_IN_MODEL) if built_in else read_architecture(config.model.path)
+    architecture = architecture_of(config)
     settings = read_settings(config.vllm)
     asked = situation_of(config, architecture, settings, environment)
     situation, changes = resolve(asked)

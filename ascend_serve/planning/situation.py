@@ -4,15 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ascend_serve.config.schema import AscendServeConfig
+from ascend_serve.config.schema import BUILT_IN_MODEL, AscendServeConfig
 from ascend_serve.errors import ConfigError
-from ascend_serve.graph.architecture import Architecture
+from ascend_serve.graph.architecture import Architecture, read_architecture, read_card
 from ascend_serve.graph.rules import Situation
 from ascend_serve.graph.streams import EXPANSION_MODE, ExpansionMode, StreamLayout
-from ascend_serve.planning.settings import EngineSettings
+from ascend_serve.planning.settings import EngineSettings, read_settings
 
 AIV_BY_DEFAULT = frozenset({"MiniMaxM2ForCausalLM"})
 """Architectures for which vllm-ascend sets AIV where nothing is set (``patch_minimax_m2_config.py``, 0.23.0)."""
+
+
+def architecture_of(config: AscendServeConfig) -> Architecture:
+    """The architecture of the configured model.
+
+    Raises:
+        ModelError: The model can neither be read nor is there an architecture card of its name.
+    """
+    return read_card(BUILT_IN_MODEL) if config.model.is_built_in else read_architecture(config.model.path)
+
+
+def read_situation(config: AscendServeConfig, environment: Mapping[str, str]) -> Situation:
+    """What the rules of graph mode look at, with the model's files and the ``vllm:`` section read.
+
+    Raises:
+        ModelError: The model can neither be read nor is there an architecture card of its name.
+        ConfigError: An option that planning reads has a wrong value.
+    """
+    return situation_of(config, architecture_of(config), read_settings(config.vllm), environment)
 
 
 def situation_of(

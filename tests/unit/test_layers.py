@@ -25,7 +25,7 @@ ALLOWED: dict[str, frozenset[str]] = {
     ),
     "node": frozenset({"errors", "graph", "config", "emulated"}),
     "cluster": frozenset({"errors", "graph", "config", "node"}),
-    "doctor": frozenset({"errors", "graph", "config", "emulated", "node", "cluster"}),
+    "doctor": frozenset({"errors", "graph", "config", "emulated", "node", "cluster", "planning"}),
     "serving": frozenset(
         {
             "errors",

@@ -154,12 +154,32 @@ def test_names_npus_that_do_not_reach_the_next_node(loss: float | None, words: s
     assert found.text == f"device 1 to 10.9.0.8: {words}"
 
 
-@pytest.mark.parametrize("mode", ["PIECEWISE", "FULL_AND_PIECEWISE"])
-def test_refuses_piecewise_graphs_on_a_virtual_npu(mode: str) -> None:
+QUOTA = {"stream_quota": 512}
+
+
+@pytest.mark.parametrize(
+    ("sections", "status", "text", "fix"),
+    [
+        pytest.param({"hardware": QUOTA}, Status.WARN, "becomes FULL_DECODE_ONLY", "few sizes", id="narrowed by plan"),
+        pytest.param(
+            {"hardware": QUOTA, "graph": {"mode": "PIECEWISE"}},
+            Status.FAIL,
+            "graph.mode PIECEWISE takes a stream for each piece",
+            "FULL_DECODE_ONLY",
+            id="refused by plan",
+        ),
+        pytest.param({}, Status.FAIL, "hardware.stream_quota is not set", "stream_quota", id="plan knows of no quota"),
+        pytest.param({"graph": {"mode": "FULL_DECODE_ONLY"}}, Status.WARN, "share the", "few sizes", id="no pieces"),
+        pytest.param({"graph": {"runtime": "eager"}}, Status.WARN, "becomes NONE", "few sizes", id="eager"),
+        pytest.param({"model": {"path": "/models/m"}}, Status.WARN, "is not known", "model's folder", id="no model"),
+    ],
+)
+def test_a_virtual_npu_is_judged_as_plan_does(sections: dict[str, Any], status: Status, text: str, fix: str) -> None:
     probe = node_probe(node_facts(vnpu_template="vir04"))
-    found = lines(probe, situation(config(graph={"mode": mode})))["vnpu"]
-    assert found.status is Status.FAIL
-    assert mode in found.text
+    found = lines(probe, situation(config(**{"model": {"path": "/models/Qwen3-8B"}, **sections})))["vnpu"]
+    assert found.status is status
+    assert text in found.text
+    assert fix in found.fix
 
 
 def test_a_host_that_cut_its_devices_is_no_virtual_npu() -> None:
