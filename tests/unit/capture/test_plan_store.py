@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import pytest
@@ -32,7 +33,8 @@ def test_a_plan_comes_back_as_it_was_kept(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["", "{", '{"epoch": 1}'], ids=["empty", "broken", "of another version"])
 def test_a_damaged_file_counts_as_none(text: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "a.json").write_text(text)
-    assert PlanStore(tmp_path).load("a") is None
+    with caplog.at_level(logging.WARNING):
+        assert PlanStore(tmp_path).load("a") is None
     assert "a.json" in caplog.text
 
 
