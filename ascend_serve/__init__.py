@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ascend_serve.config import AscendServeConfig, load
     from ascend_serve.errors import RequestError
+    from ascend_serve.offline.generation import Engine
     from ascend_serve.serving.builder import build_app, build_deployment
-    from ascend_serve.serving.offline import Engine
 
 __all__ = ["AscendServeConfig", "Engine", "RequestError", "__version__", "build_app", "build_deployment", "load"]
 
@@ -17,7 +17,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "AscendServeConfig": "ascend_serve.config",
-    "Engine": "ascend_serve.serving.offline",
+    "Engine": "ascend_serve.offline.generation",
     "RequestError": "ascend_serve.errors",
     "build_app": "ascend_serve.serving.builder",
     "build_deployment": "ascend_serve.serving.builder",

@@ -15,7 +15,7 @@ from rich.table import Table
 from ascend_serve.cluster.placement import NodeOffer
 from ascend_serve.config import load
 from ascend_serve.planning import plan_deployment
-from ascend_serve.serving.reservation import Reservation
+from ascend_serve.replica.reservation import Reservation
 
 CONFIG = Path(__file__).parents[1] / "configs" / "qwen3-235b-a22b.yaml"
 OVERRIDES = ("parallel.tensor_parallel_size=8", "parallel.pipeline_parallel_size=1", "parallel.data_parallel_size=1")

@@ -18,7 +18,7 @@ from ascend_serve.cli.startup import StartupProgress
 from ascend_serve.cli.summary import print_summary
 from ascend_serve.cluster.token import prefer_token_authentication
 from ascend_serve.errors import ConfigError
-from ascend_serve.serving.batch import Answering, Line, OutputFile, answer_lines, read_lines
+from ascend_serve.offline.batch import Answering, Line, OutputFile, answer_lines, read_lines
 
 
 def generate(
@@ -40,7 +40,7 @@ def generate(
     file.prepare(read_lines(source))
     total = sum(1 for _ in read_lines(source))
     with owned_processes(), ExitStack() as stack:
-        from ascend_serve.serving.offline import Engine
+        from ascend_serve.offline.generation import Engine
 
         with StartupProgress(console) as progress:
             progress.enter("cluster")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import SecretStr
 
+from ascend_serve.api.api_keys import api_keys
 from ascend_serve.cli.arguments import ConfigPath, Dashboard, ModelsAndOverrides, Verbose, load_models
 from ascend_serve.cli.lifetime import owned_processes
 from ascend_serve.cli.output import print_warning, stdout
@@ -22,8 +23,7 @@ from ascend_serve.config import AscendServeConfig
 from ascend_serve.config.passthrough import check_argument_names
 from ascend_serve.doctor.preflight import behind_one_server, check_here, check_port
 from ascend_serve.planning import DeploymentPlan, plan_deployment
-from ascend_serve.serving.api_keys import api_keys
-from ascend_serve.serving.vllm_import import check_vllm
+from ascend_serve.replica.vllm_import import check_vllm
 
 if TYPE_CHECKING:
     from ascend_serve.cluster.connect import Cluster
@@ -87,7 +87,7 @@ def _given() -> bool:
 @contextmanager
 def _cluster(configs: Sequence[AscendServeConfig], *, verbose: bool, dashboard: bool) -> Iterator[Cluster]:
     from ascend_serve.cluster.lease import ray_cluster
-    from ascend_serve.serving.environment import engine_environment
+    from ascend_serve.replica.process_environment import engine_environment
 
     npus = sum(config.emulated.npus for config in configs)
     with ray_cluster(npus, env=engine_environment(configs[0]), verbose=verbose, dashboard=dashboard) as cluster:

@@ -1,1 +1,1 @@
-"""Serving: the Ray Serve application, its replica, and offline generation on the same engine."""
+"""Bringing the application up on a cluster, what stands before its replicas, and asking it afterwards."""

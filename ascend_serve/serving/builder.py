@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 from ray import serve
 
+from ascend_serve.api.api_keys import api_keys
 from ascend_serve.cluster.glance import offers_at
 from ascend_serve.cluster.placement import NodeOffer
 from ascend_serve.config import AscendServeConfig, load
@@ -20,8 +21,7 @@ from ascend_serve.doctor.preflight import check_built_in
 from ascend_serve.errors import ClusterError
 from ascend_serve.planning import DeploymentPlan, plan_deployment
 from ascend_serve.planning.placement import described_offers
-from ascend_serve.serving.api_keys import api_keys
-from ascend_serve.serving.application import build_application
+from ascend_serve.replica.application import build_application
 from ascend_serve.serving.serve_run import ServeRun
 
 logger = logging.getLogger(__name__)

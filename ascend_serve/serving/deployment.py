@@ -23,11 +23,11 @@ from ascend_serve.config.schema import AscendServeConfig
 from ascend_serve.config.serve_options import DEPLOYMENT
 from ascend_serve.errors import ClusterError
 from ascend_serve.planning import DeploymentPlan
-from ascend_serve.serving.application import build_application, graceful_shutdown_seconds
+from ascend_serve.replica.application import build_application, graceful_shutdown_seconds
+from ascend_serve.replica.start_failure import unmarked
 from ascend_serve.serving.haproxy_config import DETOUR
 from ascend_serve.serving.ingress import EVERYWHERE, LOOPBACK, start_options, warn_if_other, warn_of_router
 from ascend_serve.serving.session_snapshot import session_snapshot
-from ascend_serve.serving.start_failure import unmarked
 from ascend_serve.telemetry.report import GraphReport
 
 logging.getLogger("ray.serve").setLevel(logging.WARNING)

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ascend_serve.serving.retry_after import SHORTEST_SECONDS
+from ascend_serve.api.retry_after import SHORTEST_SECONDS
 
 ERROR_FILE = "503.http"
 """Name of the file with `UNAVAILABLE`, beside the configuration."""

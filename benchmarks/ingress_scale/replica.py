@@ -17,7 +17,7 @@ from prometheus_fastapi_instrumentator import Instrumentator
 from ray import serve
 from starlette.types import ASGIApp
 
-from ascend_serve.serving.application import protected
+from ascend_serve.replica.application import protected
 
 MAX_BODY_BYTES = 2**20
 

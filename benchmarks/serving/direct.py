@@ -15,9 +15,9 @@ from ray.util.placement_group import PlacementGroup
 from ascend_serve.cli.lifetime import owned_processes
 from ascend_serve.config import load
 from ascend_serve.config.schema import AscendServeConfig
+from ascend_serve.offline import generation
+from ascend_serve.offline.offline_replica import OfflineReplica
 from ascend_serve.planning import DeploymentPlan
-from ascend_serve.serving import offline
-from ascend_serve.serving.offline_replica import OfflineReplica
 
 
 class HttpReplica(OfflineReplica):
@@ -39,8 +39,8 @@ def main() -> None:
     """Serve until interrupted."""
     config = load(sys.argv[1], sys.argv[2:])
     # The engine makes its actor of this class.
-    offline.OfflineReplica = HttpReplica  # type: ignore[attr-defined]
-    with owned_processes(), offline.Engine(config):
+    generation.OfflineReplica = HttpReplica  # type: ignore[attr-defined]
+    with owned_processes(), generation.Engine(config):
         signal.pause()
 
 

@@ -17,8 +17,8 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 
 from ascend_serve.config.schema import HealthConfig
-from ascend_serve.serving.gate import Gate
-from ascend_serve.serving.supervisor import Supervisor
+from ascend_serve.replica.gate import Gate
+from ascend_serve.replica.supervisor import Supervisor
 from ascend_serve.telemetry.metrics import ReplicaMetrics
 from ascend_serve.telemetry.report import Event, GraphReport, Outcome
 from tests.patience import wait_until

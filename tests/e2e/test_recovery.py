@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from ascend_serve.serving.retry_after import LONGEST_SECONDS, SHORTEST_SECONDS
+from ascend_serve.api.retry_after import LONGEST_SECONDS, SHORTEST_SECONDS
 from tests.e2e.command import Command
 from tests.e2e.load import Load, Verdict
 from tests.e2e.metrics import counters

@@ -20,7 +20,7 @@ from vllm.v1.executor.ray_utils import get_bundles_sorted_by_node
 from ascend_serve.cluster.connect import node_offers
 from ascend_serve.config.schema import ParallelConfig
 from ascend_serve.errors import ClusterError
-from ascend_serve.serving.reservation import Reservation
+from ascend_serve.replica.reservation import Reservation
 
 cluster = Cluster()
 nodes = [cluster.add_node(num_cpus=1, resources={"NPU": 2}, include_dashboard=False, object_store_memory=2**27)

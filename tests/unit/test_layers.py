@@ -1,4 +1,4 @@
-"""Imports run one way: ``cli, serving -> planning, engine -> cluster, capture, runtime -> graph, config``."""
+"""Imports run one way; what may import what is the table ``ALLOWED``."""
 
 from __future__ import annotations
 
@@ -26,22 +26,26 @@ ALLOWED: dict[str, frozenset[str]] = {
     "node": frozenset({"errors", "graph", "config", "emulated"}),
     "cluster": frozenset({"errors", "graph", "config", "node"}),
     "doctor": frozenset({"errors", "graph", "config", "emulated", "node", "cluster", "planning"}),
-    "serving": frozenset(
+    "api": frozenset({"errors"}),
+    "replica": frozenset(
         {
             "errors",
             "graph",
             "config",
             "capture",
-            "runtime",
             "telemetry",
             "emulated",
             "engine",
             "node",
             "cluster",
-            "doctor",
             "planning",
+            "api",
         }
     ),
+    "serving": frozenset(
+        {"errors", "config", "capture", "telemetry", "cluster", "doctor", "planning", "api", "replica"}
+    ),
+    "offline": frozenset({"errors", "config", "telemetry", "cluster", "doctor", "planning", "replica", "serving"}),
     "bench": frozenset({"errors", "telemetry"}),
     "cli": frozenset(
         {
@@ -54,8 +58,11 @@ ALLOWED: dict[str, frozenset[str]] = {
             "node",
             "cluster",
             "doctor",
-            "serving",
             "planning",
+            "api",
+            "replica",
+            "serving",
+            "offline",
             "bench",
         }
     ),

@@ -11,7 +11,7 @@ import pytest
 from ascend_serve.bench.load import Load, check_tokenizer, measured
 from ascend_serve.bench.server import ServedModel, Server
 from ascend_serve.errors import AscendServeError, ClusterError, ConfigError, ModelError
-from ascend_serve.serving.batch import check_output
+from ascend_serve.offline.batch import check_output
 from ascend_serve.telemetry.report import GraphReport, Outcome
 
 MODELS = {"data": [{"id": "a", "root": "/models/a", "max_model_len": 64}, {"id": "b"}]}

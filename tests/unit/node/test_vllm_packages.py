@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ascend_serve.node.vllm_packages import broken
-from ascend_serve.serving.vllm_import import check_vllm, explained
+from ascend_serve.replica.vllm_import import check_vllm, explained
 
 MISFIT = 'raise RuntimeError("operator torchvision::nms does not exist")\n'
 """What a torchvision built for another torch says."""
@@ -56,7 +56,7 @@ def test_a_vllm_that_is_not_there_is_said_before_anything_starts(monkeypatch: py
 
 
 def test_where_vllm_is_missing_the_command_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ascend_serve.serving.vllm_import.find_spec", lambda name: None)
+    monkeypatch.setattr("ascend_serve.replica.vllm_import.find_spec", lambda name: None)
     with pytest.raises(Exception, match="vLLM is not installed in") as raised:
         check_vllm()
     assert "ascend-serve requirements | pip install --no-deps" in str(raised.value)

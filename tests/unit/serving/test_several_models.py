@@ -10,9 +10,9 @@ from ascend_serve.cluster.placement import NodeOffer
 from ascend_serve.config.schema import AscendServeConfig, EmulatedConfig, ModelConfig, ParallelConfig, ServingConfig
 from ascend_serve.doctor.preflight import behind_one_server
 from ascend_serve.errors import ClusterError, ConfigError
-from ascend_serve.serving.application import first_replicas
+from ascend_serve.replica.application import first_replicas
+from ascend_serve.replica.reservation import Reservation
 from ascend_serve.serving.builder import BuildArgs
-from ascend_serve.serving.reservation import Reservation
 
 
 def model(name: str, npus: int = 2, **serving: Any) -> AscendServeConfig:

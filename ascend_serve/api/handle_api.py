@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
+from ascend_serve.api.streaming_transport import StreamingTransport
 from ascend_serve.errors import RequestError
-from ascend_serve.serving.streaming_transport import StreamingTransport
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp

@@ -11,7 +11,7 @@ import pytest
 from fastapi import FastAPI
 from fastapi.responses import JSONResponse, StreamingResponse
 
-from ascend_serve.serving.gate import Gate
+from ascend_serve.replica.gate import Gate
 
 TOKEN = 'data: {"choices": []}\n\n'
 ERROR = 'data: {"error": {"code": 500}}\n\n'

@@ -40,13 +40,13 @@ from ascend_serve.config.overrides import Overrides
 from ascend_serve.config.passthrough import check_argument_names
 from ascend_serve.doctor.preflight import check_here
 from ascend_serve.errors import AscendServeError, ClusterError, ConfigError, EngineError
+from ascend_serve.offline.offline_replica import Answer, OfflineReplica
+from ascend_serve.offline.tenancy import tenancy
 from ascend_serve.planning import plan_deployment
-from ascend_serve.serving.environment import engine_environment
-from ascend_serve.serving.offline_replica import Answer, OfflineReplica
-from ascend_serve.serving.reservation import Reservation
+from ascend_serve.replica.process_environment import engine_environment
+from ascend_serve.replica.reservation import Reservation
+from ascend_serve.replica.vllm_import import check_vllm
 from ascend_serve.serving.session_snapshot import session_snapshot
-from ascend_serve.serving.tenancy import tenancy
-from ascend_serve.serving.vllm_import import check_vllm
 from ascend_serve.telemetry.report import GraphReport
 
 Request = str | Mapping[str, Any]

@@ -10,7 +10,7 @@ from ray.util.placement_group import PlacementGroup
 
 from ascend_serve.config.schema import AscendServeConfig
 from ascend_serve.planning import DeploymentPlan
-from ascend_serve.serving.engine import OpenAIEngine
+from ascend_serve.replica.openai_engine import OpenAIEngine
 from ascend_serve.telemetry.report import GraphReport
 
 

@@ -13,9 +13,9 @@ from ascend_serve import Engine
 from ascend_serve.cluster.connect import Cluster
 from ascend_serve.cluster.placement import NodeOffer
 from ascend_serve.errors import ClusterError, ConfigError, EngineError
-from ascend_serve.serving import tenancy as module
-from ascend_serve.serving.offline import Request
-from ascend_serve.serving.tenancy import tenancy
+from ascend_serve.offline import tenancy as module
+from ascend_serve.offline.generation import Request
+from ascend_serve.offline.tenancy import tenancy
 
 CLUSTER = Cluster("127.0.0.1:6379", Path("logs"), local=True)
 CONFIG = {"model": {"path": "Qwen3-32B"}, "emulated": {"npus": 1}}

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ascend_serve.serving.retry_after import LONGEST_SECONDS, SHORTEST_SECONDS, retry_after
+from ascend_serve.api.retry_after import LONGEST_SECONDS, SHORTEST_SECONDS, retry_after
 
 TRIES = 2
 """What the SDKs of OpenAI, Anthropic and Vercel do by themselves, after the first request."""

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from ascend_serve.api.api_keys import api_keys
 from ascend_serve.errors import ConfigError
-from ascend_serve.serving.api_keys import api_keys
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from ascend_serve.config.schema import HealthConfig
-from ascend_serve.serving.vital_signs import Ailment, Finding, VitalSigns
+from ascend_serve.replica.vital_signs import Ailment, Finding, VitalSigns
 from ascend_serve.telemetry.metrics import ReplicaMetrics
 
 

@@ -25,17 +25,17 @@ from ascend_serve.engine.settings import SECTION
 from ascend_serve.errors import AscendServeError, CaptureError, EngineError
 from ascend_serve.graph.modes import Replan, RuntimeName
 from ascend_serve.planning import DeploymentPlan
-from ascend_serve.serving.environment import prepare_engine_process
-from ascend_serve.serving.replan import Replanner
-from ascend_serve.serving.root_cause import OwnLog, start_error
-from ascend_serve.serving.vllm_import import explained
+from ascend_serve.replica.process_environment import prepare_engine_process
+from ascend_serve.replica.replanner import Replanner
+from ascend_serve.replica.root_cause import OwnLog, start_error
+from ascend_serve.replica.vllm_import import explained
 from ascend_serve.telemetry.report import Event, GraphReport, build_report
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
+    from ascend_serve.api.http_metrics import HttpMetrics
     from ascend_serve.engine.async_llm import ServedLLM
-    from ascend_serve.serving.http_metrics import HttpMetrics
 
 logger = logging.getLogger(__name__)
 
@@ -311,7 +311,7 @@ def _arguments(config: AscendServeConfig, plan: DeploymentPlan) -> argparse.Name
     start_importing()
 
     try:
-        from ascend_serve.serving.openai_app import server_arguments
+        from ascend_serve.api.openai_app import server_arguments
     except Exception as error:
         raise explained(error) from error
 
@@ -346,15 +346,15 @@ def _build_llm(args: argparse.Namespace, instance_id: str, placement_group: Plac
 
 
 async def _application(llm: ServedLLM, args: argparse.Namespace) -> tuple[FastAPI, HttpMetrics]:
-    from ascend_serve.serving.http_metrics import HttpMetrics
-    from ascend_serve.serving.openai_app import openai_app
+    from ascend_serve.api.http_metrics import HttpMetrics
+    from ascend_serve.api.openai_app import openai_app
 
     app = await openai_app(llm, args)
     return app, HttpMetrics(app)
 
 
 async def _attach(app: FastAPI, llm: ServedLLM, args: argparse.Namespace) -> None:
-    from ascend_serve.serving.openai_app import attach
+    from ascend_serve.api.openai_app import attach
 
     await attach(app, llm, args)
 

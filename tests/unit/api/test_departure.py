@@ -12,7 +12,7 @@ from fastapi.responses import StreamingResponse
 from starlette.types import Message
 from vllm.entrypoints.serve.utils.api_utils import with_cancellation
 
-from ascend_serve.serving.departure import Departure
+from ascend_serve.api.departure import Departure
 
 
 class Engine:

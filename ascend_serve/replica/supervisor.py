@@ -6,11 +6,11 @@ import asyncio
 import logging
 import time
 
+from ascend_serve.api.retry_after import retry_after
 from ascend_serve.config.schema import HealthConfig
 from ascend_serve.errors import EngineError
-from ascend_serve.serving.engine import OpenAIEngine
-from ascend_serve.serving.retry_after import retry_after
-from ascend_serve.serving.vital_signs import Finding, VitalSigns
+from ascend_serve.replica.openai_engine import OpenAIEngine
+from ascend_serve.replica.vital_signs import Finding, VitalSigns
 from ascend_serve.telemetry.metrics import ReplicaMetrics
 from ascend_serve.telemetry.report import Event
 

@@ -15,16 +15,16 @@ from ascend_serve.config.schema import AscendServeConfig
 from ascend_serve.config.serve_options import DEPLOYMENT
 from ascend_serve.errors import AscendServeError
 from ascend_serve.planning import DeploymentPlan
-from ascend_serve.serving.environment import replica_runtime_env
-from ascend_serve.serving.reservation import Reservation
-from ascend_serve.serving.start_failure import marked
+from ascend_serve.replica.process_environment import replica_runtime_env
+from ascend_serve.replica.reservation import Reservation
+from ascend_serve.replica.start_failure import marked
 from ascend_serve.telemetry.metrics import ReplicaMetrics
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
-    from ascend_serve.serving.handle_api import Answer, Body
-    from ascend_serve.serving.supervisor import Supervisor
+    from ascend_serve.api.handle_api import Answer, Body
+    from ascend_serve.replica.supervisor import Supervisor
     from ascend_serve.telemetry.report import GraphReport
 
 _UNLIMITED = 2**31 - 1
@@ -52,9 +52,9 @@ def protected(app: ASGIApp, supervisor: Supervisor, keys: Sequence[SecretStr], m
         keys: Keys that clients may use; without one everybody may ask.
         max_body_bytes: Largest body of a request.
     """
-    from ascend_serve.serving.departure import Departure
-    from ascend_serve.serving.gate import Gate
-    from ascend_serve.serving.guard import guarded
+    from ascend_serve.api.departure import Departure
+    from ascend_serve.api.guard import guarded
+    from ascend_serve.replica.gate import Gate
 
     return guarded(Gate(Departure(app), supervisor), keys, max_body_bytes)
 
@@ -79,9 +79,9 @@ class EngineReplica:
         started: float,
         reservation: Reservation,
     ) -> None:
-        from ascend_serve.serving.engine import OpenAIEngine
-        from ascend_serve.serving.handle_api import HandleApi
-        from ascend_serve.serving.supervisor import Supervisor
+        from ascend_serve.api.handle_api import HandleApi
+        from ascend_serve.replica.openai_engine import OpenAIEngine
+        from ascend_serve.replica.supervisor import Supervisor
 
         self._max_body_bytes = config.serving.max_body_bytes
         try:

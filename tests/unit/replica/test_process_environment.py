@@ -4,7 +4,7 @@ import pytest
 
 from ascend_serve.config.schema import AscendServeConfig, EmulatedConfig, HardwareConfig, ModelConfig
 from ascend_serve.graph.streams import ExpansionMode
-from ascend_serve.serving.environment import EMULATED_NPU, engine_environment
+from ascend_serve.replica.process_environment import EMULATED_NPU, engine_environment
 
 
 @pytest.mark.parametrize(("npus", "emulated"), [(0, None), (2, "1")], ids=["real", "emulated"])

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from ascend_serve.errors import ConfigError
 
 if TYPE_CHECKING:
-    from ascend_serve.serving.offline_replica import Answer
+    from ascend_serve.offline.offline_replica import Answer
 
 
 class Answering(Protocol):

@@ -13,7 +13,7 @@ from typing import Any
 from ray.exceptions import RayActorError
 
 from ascend_serve.config.schema import HealthConfig
-from ascend_serve.serving.engine import OpenAIEngine
+from ascend_serve.replica.openai_engine import OpenAIEngine
 from ascend_serve.telemetry.metrics import ReplicaMetrics
 
 logger = logging.getLogger(__name__)

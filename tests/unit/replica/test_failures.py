@@ -6,8 +6,8 @@ import pytest
 
 from ascend_serve import errors
 from ascend_serve.errors import AscendServeError
-from ascend_serve.serving.root_cause import core_death, last_error, start_error
-from ascend_serve.serving.start_failure import marked, unmarked
+from ascend_serve.replica.root_cause import core_death, last_error, start_error
+from ascend_serve.replica.start_failure import marked, unmarked
 
 VLLM_LOG = """\
 (VllmWorker pid=7) ERROR 11-22 16:09:55 [worker.py:953] Traceback (most recent call last):

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
+from ascend_serve.api.retry_after import retry_after
 from ascend_serve.config.schema import HealthConfig
 from ascend_serve.errors import EngineError
-from ascend_serve.serving import supervisor as supervisor_module
-from ascend_serve.serving.retry_after import retry_after
-from ascend_serve.serving.supervisor import Supervisor
+from ascend_serve.replica import supervisor as supervisor_module
+from ascend_serve.replica.supervisor import Supervisor
 from ascend_serve.telemetry.metrics import ReplicaMetrics
 from ascend_serve.telemetry.report import Event, GraphReport, Outcome
 from tests.patience import PATIENCE_SECONDS

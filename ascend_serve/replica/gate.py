@@ -7,7 +7,7 @@ from typing import Any
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ascend_serve.serving.supervisor import Supervisor
+from ascend_serve.replica.supervisor import Supervisor
 
 _ALWAYS_OPEN = frozenset({"/metrics", "/version", "/graph/report"})
 """Paths that are answered without an engine."""

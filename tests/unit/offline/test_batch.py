@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ascend_serve.errors import ConfigError
-from ascend_serve.serving.batch import Line, OutputFile, answer_lines, parse_line
-from ascend_serve.serving.offline_replica import Answer
+from ascend_serve.offline.batch import Line, OutputFile, answer_lines, parse_line
+from ascend_serve.offline.offline_replica import Answer
 
 
 class Echo:

@@ -14,11 +14,11 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.testclient import TestClient
 from vllm.v1.metrics.prometheus import get_prometheus_registry
 
+from ascend_serve.api.guard import guarded
+from ascend_serve.api.http_metrics import HttpMetrics
+from ascend_serve.api.openai_app import build_app, server_arguments
 from ascend_serve.errors import EngineError
-from ascend_serve.serving.gate import Gate
-from ascend_serve.serving.guard import guarded
-from ascend_serve.serving.http_metrics import HttpMetrics
-from ascend_serve.serving.openai_app import build_app, server_arguments
+from ascend_serve.replica.gate import Gate
 
 LIMIT = 1000
 KEY = "key"

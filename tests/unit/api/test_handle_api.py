@@ -14,8 +14,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from ascend_serve.api.handle_api import HandleApi
 from ascend_serve.errors import RequestError
-from ascend_serve.serving.handle_api import HandleApi
 
 DEADLINE = 60.0
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from vllm.config import CompilationConfig, ProfilerConfig, StructuredOutputsConfig
 
+from ascend_serve.api.openai_app import server_arguments
 from ascend_serve.errors import ConfigError
-from ascend_serve.serving.openai_app import server_arguments
 
 PROFILER = {"profiler": "torch", "torch_profiler_dir": "/p"}
 
