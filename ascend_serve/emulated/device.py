@@ -96,3 +96,10 @@ def emulated_options(vllm_config: Any) -> Mapping[str, Any]:
 def device_time(vllm_config: Any) -> DeviceTime:
     """How long the devices of an engine take."""
     return DeviceTime.of(emulated_options(vllm_config).get("device_time"))
+
+
+def asks_for_npugraph_ex(vllm_config: Any) -> bool:
+    """Whether npugraph_ex is to compile the model; said there where vllm-ascend reads it."""
+    additional = vllm_config.additional_config
+    options = additional.get("ascend_compilation_config", {}) if isinstance(additional, Mapping) else {}
+    return bool(options.get("enable_npugraph_ex"))

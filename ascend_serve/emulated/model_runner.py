@@ -15,8 +15,9 @@ from vllm.v1.worker.cpu_model_runner import CPUModelRunner
 
 from ascend_serve.emulated.acl_graph import ACLGraphWrapper
 from ascend_serve.emulated.clock import Event, Stream
-from ascend_serve.emulated.device import current_device
+from ascend_serve.emulated.device import asks_for_npugraph_ex, current_device
 from ascend_serve.emulated.launches import LaunchCount
+from ascend_serve.emulated.npugraph_ex import graph_launches
 from ascend_serve.emulated.xlite import OPTIONS, XliteWrapper
 
 
@@ -80,7 +81,7 @@ class EmulatedNPUModelRunner(CPUModelRunner):
         """The forward pass; an eager one is counted once, as it launches the same at any size."""
         if self._operators or get_forward_context().cudagraph_runtime_mode is not CUDAGraphMode.NONE:
             return super()._model_forward(*args, **kwargs)
-        with LaunchCount() as count:
+        with graph_launches() if asks_for_npugraph_ex(self.vllm_config) else LaunchCount() as count:
             output = super()._model_forward(*args, **kwargs)
         self._operators = count.operators
         return output

@@ -30,6 +30,11 @@ def graph_pool_handle() -> PoolHandle:
     return (0, next(_pool_ids))
 
 
+def recorder_of_capture() -> Recorder | None:
+    """What records the capture that is under way."""
+    return _capturing._recorder if _capturing is not None else None
+
+
 class NPUGraph:
     """A captured program that can be replayed on the tensors it was captured with.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -9,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 from vllm.platforms.cpu import CpuPlatform
 
 from ascend_serve.emulated.cores import have_cores_beside
-from ascend_serve.emulated.device import current_device, device_time
+from ascend_serve.emulated.device import asks_for_npugraph_ex, current_device, device_time
 from ascend_serve.emulated.processor import instruction_set
+
+logger = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from vllm.config import CUDAGraphMode, VllmConfig
@@ -21,6 +24,7 @@ os.environ.setdefault("VLLM_USE_V2_MODEL_RUNNER", "0")
 # With the backend "eager" vLLM compiles nothing ahead of time, but would hash its whole configuration before each step.
 os.environ.setdefault("VLLM_USE_AOT_COMPILE", "0")
 
+_COMPILER = "ascend_serve.emulated.npugraph_ex.compile_graph"
 _CPU_ATTENTION = "vllm.v1.attention.backends.cpu_attn.CPUAttentionBackend"
 
 
@@ -158,11 +162,27 @@ class _DeviceSettings:
             config.mode = CompilationMode.VLLM_COMPILE
             config.backend = "eager"
             config.splitting_ops = self.splitting_ops
+        elif self._compiles(vllm_config):
+            # As the CPU platform compiles, layers included, but that captures know of the compiled graph.
+            config.mode = CompilationMode.DYNAMO_TRACE_ONCE
+            config.backend = _COMPILER
+            config.splitting_ops = []
+            return
         else:
             config.mode = CompilationMode.NONE
             config.splitting_ops = []
         # Without compilation vLLM takes its custom operators, with it native layers: other numbers.
         config.custom_ops = ["all"]
+
+    def _compiles(self, vllm_config: VllmConfig) -> bool:
+        """Whether npugraph_ex takes the model; like vLLM on a CPU it takes none with LoRA."""
+        if not (self.cudagraph_mode.has_full_cudagraphs() and asks_for_npugraph_ex(vllm_config)):
+            return False
+        if vllm_config.lora_config is not None:
+            logger.warning(
+                "npugraph_ex has no effect with LoRA on emulated NPUs: vLLM compiles no such model for a CPU"
+            )
+        return vllm_config.lora_config is None
 
 
 def _schedules_ahead(vllm_config: VllmConfig) -> bool | None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from torch._ops import OpOverload
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils import _pytree as pytree
 
@@ -125,23 +126,28 @@ def _new_storage(recording: Recording, tensor: torch.Tensor) -> None:
 
 
 def _needs_no_step(func: Any, creates: bool) -> bool:
-    if func.namespace != "aten":
+    if not _is_aten(func):
         return False
     name = func._schema.name.removeprefix("aten::")
     is_view = not creates and not func._schema.is_mutable
     return is_view or name in _UNINITIALISED or name in _BOOKKEEPING
 
 
+def _is_aten(func: Any) -> bool:
+    return isinstance(func, OpOverload) and func.namespace == "aten"
+
+
 def _step(recording: Recording, operator: Operator, created: list[tuple[Any, torch.Tensor]]) -> _Step:
     func = operator.func
+    is_aten = _is_aten(func)
     args, kwargs = pytree.tree_map_only(
         torch.Tensor, lambda tensor: _ref(recording, tensor), (tuple(operator.args), dict(operator.kwargs))
     )
     creates = {_path(path): _ref(recording, tensor) for path, tensor in created if tensor.numel()}
-    pure = func.namespace == "aten" and not func._schema.is_mutable
+    pure = is_aten and not func._schema.is_mutable
     read = {leaf.storage for leaf in pytree.tree_leaves((args, kwargs)) if isinstance(leaf, _TensorRef)}
     made = {recording.keys[_key(tensor)] for _, tensor in created}
-    call: Callable[..., Any] = func._op
+    call: Callable[..., Any] = func._op if isinstance(func, OpOverload) else func
     out_variant = _out_variant(func, kwargs) if pure and list(creates) == [()] else None
     if out_variant is not None:
         kwargs = {key: value for key, value in kwargs.items() if key in out_variant[1]} | {"out": creates[()]}
@@ -151,10 +157,10 @@ def _step(recording: Recording, operator: Operator, created: list[tuple[Any, tor
         args=args,
         kwargs=kwargs,
         copies=tuple(creates.items()),
-        waits=_works(operator) if func.namespace == "c10d" else (),
+        waits=_works(operator) if isinstance(func, OpOverload) and func.namespace == "c10d" else (),
         touches=frozenset(read | made),
         writes=frozenset(made if pure else read | made),
-        removable=func.namespace == "aten" and _writes_only_created(recording, operator),
+        removable=is_aten and _writes_only_created(recording, operator),
     )
 
 

@@ -24,7 +24,7 @@ class Operator:
     """One recorded call.
 
     Attributes:
-        func: The operator overload.
+        func: The operator overload, or a compiled function.
         args: Its positional arguments, as they were.
         kwargs: Its keyword arguments, as they were.
         result: What it returned.
@@ -83,6 +83,22 @@ class Recorder:
         made = {tensor.untyped_storage()._cdata for tensor in _tensors(operator.result)}
         self._created |= made - known
         self.operators.append(operator)
+
+    def launch(self, func: Callable[..., Any], args: tuple[Any, ...], result: Callable[..., Any]) -> Any:
+        """Record one call of ``func``, which does not pass the dispatcher, without making it.
+
+        Args:
+            func: What a replay calls.
+            args: With what.
+            result: Makes from ``args`` the memory for what it returns.
+        """
+        self.stop()
+        try:
+            made = result(*args)
+        finally:
+            self.start()
+        self.add(Operator(func, args, {}, made))
+        return made
 
     def undo(self) -> None:
         """Give what was there before the recording its contents back."""

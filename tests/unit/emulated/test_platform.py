@@ -10,7 +10,7 @@ import pytest
 
 from ascend_serve.emulated import ENABLE_ENV_VAR, platform_plugin
 from ascend_serve.emulated.device import current_device, device_of_config, initialize_device
-from ascend_serve.emulated.platform import EmulatedNPUPlatform, _schedules_ahead, _spread_threads
+from ascend_serve.emulated.platform import EmulatedNPUPlatform, _DeviceSettings, _schedules_ahead, _spread_threads
 from ascend_serve.errors import ConfigError
 
 
@@ -135,3 +135,28 @@ def test_the_scheduler_runs_ahead_where_it_has_a_core(
     options = config({"ascend_serve": {"emulated": {"device_time": device_time}}}, local_world_size=ranks)
     options.scheduler_config = SimpleNamespace(async_scheduling=asked)
     assert bool(_schedules_ahead(options)) is ahead
+
+
+@pytest.mark.parametrize(
+    ("mode", "npugraph_ex", "lora", "compiles"),
+    [
+        pytest.param("FULL_DECODE_ONLY", True, None, True, id="asked for"),
+        pytest.param("FULL", True, None, True, id="asked for, FULL"),
+        pytest.param("FULL_DECODE_ONLY", False, None, False, id="not asked for"),
+        pytest.param("NONE", True, None, False, id="the group came down to eager"),
+        pytest.param("FULL_DECODE_ONLY", True, object(), False, id="LoRA"),
+    ],
+)
+def test_where_npugraph_ex_compiles_the_model(
+    mode: str, npugraph_ex: bool, lora: object, compiles: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    from vllm.config import CompilationConfig, CompilationMode, CUDAGraphMode
+
+    options = config({"ascend_compilation_config": {"enable_npugraph_ex": npugraph_ex}}, local_world_size=1)
+    options.scheduler_config = SimpleNamespace(async_scheduling=False)
+    options.lora_config = lora
+    options.compilation_config = CompilationConfig(cudagraph_mode=CUDAGraphMode[mode])
+    with caplog.at_level("WARNING", "ascend_serve.emulated.platform"):
+        _DeviceSettings.of(options).restore(options)
+    assert (options.compilation_config.mode is CompilationMode.DYNAMO_TRACE_ONCE) is compiles
+    assert ("npugraph_ex has no effect" in caplog.text) is (lora is not None)
