@@ -47,10 +47,23 @@ def effective_npugraph_ex(config: AscendServeConfig, mode: GraphMode) -> bool:
     """Whether npugraph_ex runs in ``mode``: by default exactly where the FX graph is not split.
 
     Source: vllm-ascend 0.23.0, ``platform.py``, which turns it off in all other modes, and ``AscendCompilationConfig``,
-    which turns it off on 310P. The emulated NPU compiles nothing.
+    which turns it off on 310P.
     """
-    compiles = config.emulated.npus == 0 and config.hardware.soc is not Soc.ATLAS_300I
-    return compiles and config.graph.npugraph_ex.enabled is not False and mode in STATIC_SHAPE_MODES
+    return config.hardware.soc is not Soc.ATLAS_300I and wants_npugraph_ex(config) and mode in STATIC_SHAPE_MODES
+
+
+def wants_npugraph_ex(config: AscendServeConfig) -> bool:
+    """Whether the configuration asks for npugraph_ex; where it does not say, NPUs have it and emulated ones do not.
+
+    On an emulated NPU it is Inductor, which makes other roundings than eager mode and a start tens of seconds longer.
+    """
+    enabled = config.graph.npugraph_ex.enabled
+    return config.emulated.npus == 0 if enabled is None else enabled
+
+
+def compiles_on_host(config: AscendServeConfig) -> bool:
+    """Whether a C++ compiler is needed: Inductor, which stands in for npugraph_ex, calls one."""
+    return config.emulated.npus > 0 and wants_npugraph_ex(config)
 
 
 def _static_kernel_needs_npugraph_ex(config: AscendServeConfig) -> Iterator[Problem]:

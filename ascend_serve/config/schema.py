@@ -72,7 +72,9 @@ class XliteConfig(Section):
 class NpugraphExConfig(Section):
     """Compile-time optimisation of the FX graph before ACLGraph captures it."""
 
-    enabled: bool | None = Field(None, description="Default: on exactly in FULL and FULL_DECODE_ONLY.")
+    enabled: bool | None = Field(
+        None, description="Default: on exactly in FULL and FULL_DECODE_ONLY; on emulated NPUs off."
+    )
     static_kernel: bool = Field(False, description="Compile kernels for fixed shapes; costs minutes at start-up.")
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from ascend_serve.cluster.placement import NPU
+from ascend_serve.config.rules import compiles_on_host
 from ascend_serve.config.schema import AscendServeConfig
 from ascend_serve.doctor import release
 from ascend_serve.doctor.cluster_probe import NodeProbe
@@ -289,7 +290,8 @@ def _on_machine(check: MachineCheck) -> NodeCheck:
 
     def run(probe: NodeProbe, facts: NodeFacts, situation: Situation) -> Finding:
         ranks = int((probe.resources or {}).get(NPU, 0)) or facts.num_npus or 1
-        return check.run(facts.machine, Need(ranks, situation.emulated, local=probe.resources is None))
+        compiles = situation.config is not None and compiles_on_host(situation.config)
+        return check.run(facts.machine, Need(ranks, compiles, local=probe.resources is None))
 
     return NodeCheck(check.name, run)
 

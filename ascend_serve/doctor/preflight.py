@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ascend_serve.config import AscendServeConfig
+from ascend_serve.config.rules import compiles_on_host
 from ascend_serve.config.schema import BUILT_IN_MODEL
 from ascend_serve.errors import ConfigError, MachineError, ModelError, PortInUseError
 from ascend_serve.node.finding import Status
@@ -42,7 +43,7 @@ def check_here(configs: Sequence[AscendServeConfig], *, given: bool) -> None:
 
 def _machine_problems(configs: Sequence[AscendServeConfig]) -> list[tuple[str, str]]:
     ranks = sum(config.parallel.world_size for config in configs)
-    need = Need(ranks, emulated=any(config.emulated.npus for config in configs), local=True)
+    need = Need(ranks, compiles=any(compiles_on_host(config) for config in configs), local=True)
     found = examine_machine(machine_facts(), need)
     for finding in found:
         if finding.status is Status.WARN:

@@ -295,14 +295,6 @@ _OPTIONS: tuple[Rule[Situation], ...] = (
         reason="310P has no npugraph_ex.",
     ),
     Rule(
-        "npugraph-ex-on-emulated-npu",
-        "the emulated NPU compiles nothing",
-        when=lambda s: s.emulated,
-        changes="npugraph_ex",
-        to=lambda s: False,
-        reason="The emulated NPU has no npugraph_ex.",
-    ),
-    Rule(
         "npugraph-ex-needs-the-whole-graph",
         _PLATFORM,
         when=lambda s: s.mode not in STATIC_SHAPE_MODES,
@@ -317,6 +309,14 @@ _OPTIONS: tuple[Rule[Situation], ...] = (
         changes="static_kernel",
         to=lambda s: False,
         reason="Static kernels are compiled by npugraph_ex, which is off.",
+    ),
+    Rule(
+        "static-kernel-on-emulated-npu",
+        "the emulated NPU compiles one graph for all sizes",
+        when=lambda s: s.emulated,
+        changes="static_kernel",
+        to=lambda s: False,
+        reason="The emulated NPU has no static kernels.",
     ),
     Rule(
         "sizes-on-950",

@@ -82,12 +82,12 @@ class Need:
 
     Attributes:
         ranks: Worker processes.
-        emulated: Whether their NPUs are emulated, which makes vLLM compile for the CPU.
+        compiles: Whether Inductor compiles the model, as it does for npugraph_ex on emulated NPUs.
         local: Whether a local cluster is started there for it.
     """
 
     ranks: int
-    emulated: bool
+    compiles: bool
     local: bool = False
 
 
@@ -134,15 +134,15 @@ def check_shared_memory(facts: MachineFacts, need: Need) -> Finding:
 
 
 def check_compiler(facts: MachineFacts, need: Need) -> Finding:
-    """A C++ compiler where vLLM compiles for the CPU, which it does in eager mode, too."""
-    if not need.emulated:
+    """A C++ compiler, where something is compiled for the CPU."""
+    if not need.compiles:
         return ok("not needed: nothing is compiled for the CPU")
     if facts.compiler_path and facts.python_header:
         return ok(facts.compiler_path)
     if facts.compiler_path:
         text, fix = "Python.h is missing, which Inductor's C++ includes", "install Python's headers (python3-dev)"
     else:
-        text = f"no C++ compiler: {facts.compiler} is not on PATH, and vLLM compiles for the CPU even in eager mode"
+        text = f"no C++ compiler: {facts.compiler} is not on PATH, and npugraph_ex on emulated NPUs is Inductor"
         fix = f"install g++, or set {_COMPILER_VARIABLE} to a compiler"
     if facts.compiled:
         return warn(f"{text}; only what is in Inductor's cache can be used", fix)

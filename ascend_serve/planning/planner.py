@@ -132,6 +132,8 @@ def _switch(on: bool, field: str, changes: Sequence[Change], otherwise: str) -> 
 
 def _npugraph_ex_reason(config: AscendServeConfig, situation: Situation) -> str:
     enabled = config.graph.npugraph_ex.enabled
+    if enabled is None and config.emulated.npus:
+        return "Off unless asked for on emulated NPUs, where Inductor stands in for it."
     if enabled is None:
         return f"On by default in mode {situation.mode}."
     return f"Turned {'on' if enabled else 'off'} by graph.npugraph_ex.enabled: {str(enabled).lower()}."

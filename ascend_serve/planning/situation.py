@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from ascend_serve.config.rules import wants_npugraph_ex
 from ascend_serve.config.schema import BUILT_IN_MODEL, AscendServeConfig
 from ascend_serve.errors import ConfigError
 from ascend_serve.graph.architecture import Architecture, read_architecture, read_card
@@ -61,7 +62,7 @@ def situation_of(
         multi_token_prediction=speculative is not None and speculative.multi_token_prediction,
         compilation_mode=settings.compilation_config.mode,
         xlite_full_mode=graph.xlite.full_mode,
-        npugraph_ex=graph.npugraph_ex.enabled is not False,
+        npugraph_ex=wants_npugraph_ex(config),
         static_kernel=graph.npugraph_ex.static_kernel,
         launch_blocking=environment.get("ASCEND_LAUNCH_BLOCKING", "0") == "1",
         v1_engine=environment.get("VLLM_USE_V1", "1") != "0",

@@ -31,7 +31,7 @@ def overrides(example: Example) -> tuple[str, ...]:
 
 
 def asked(example: Example) -> str:
-    """What reaches vLLM, for comparison: npugraph_ex does not reach the emulated NPU."""
+    """What reaches vLLM, for comparison."""
     return repr(engine_args(load(ROOT / "configs" / "demo.yaml", overrides(example))))
 
 

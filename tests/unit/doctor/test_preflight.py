@@ -41,7 +41,7 @@ def test_a_host_that_is_not_ours_is_named(host: str) -> None:
 
 def test_a_model_folder_is_fine(tmp_path: Path) -> None:
     (tmp_path / "config.json").touch()
-    check_here([config(tmp_path)], given=True)
+    check_here([config(tmp_path, graph={"npugraph_ex": {"enabled": True}})], given=True)
 
 
 def test_the_built_in_model_needs_no_folder_but_an_emulated_npu() -> None:
@@ -68,14 +68,22 @@ def test_all_that_a_machine_lacks_is_told_at_once(tmp_path: Path, monkeypatch: p
     monkeypatch.setenv("CXX", "no-such-compiler")
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
     with pytest.raises(MachineError) as raised:
-        check_here([config(tmp_path / "missing")], given=False)
+        check_here([config(tmp_path / "missing", graph={"npugraph_ex": {"enabled": True}})], given=False)
     assert "no-such-compiler is not on PATH" in raised.value.problem
     assert "missing does not exist" in raised.value.problem
     assert "install g++" in raised.value.problem
+
+
+def test_without_npugraph_ex_nothing_is_compiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "model.safetensors").touch()
+    check_here([config(tmp_path)], given=False)
 
 
 def test_a_cluster_that_is_given_has_its_own_machines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
     (tmp_path / "config.json").touch()
-    check_here([config(tmp_path)], given=True)
+    check_here([config(tmp_path, graph={"npugraph_ex": {"enabled": True}})], given=True)

@@ -179,7 +179,6 @@ def test_what_is_not_refused(fields):
         pytest.param({"mode": PIECEWISE}, False, id="PIECEWISE"),
         pytest.param({"mode": NONE}, False, id="NONE"),
         pytest.param({"mode": FULL, "soc": Soc.ATLAS_300I}, False, id="310P"),
-        pytest.param({"mode": FULL, "emulated": True}, False, id="emulated"),
         pytest.param({"mode": FULL, "encoder_decoder": True}, False, id="narrowed to PIECEWISE"),
         pytest.param({"mode": FULL, "npugraph_ex": False}, False, id="switched off"),
     ],
@@ -188,6 +187,11 @@ def test_where_npugraph_ex_is_on_and_static_kernels_with_it(fields, on):
     resolved, _ = resolve(situation(**fields, static_kernel=True))
     assert resolved.npugraph_ex is on
     assert resolved.static_kernel is on
+
+
+def test_an_emulated_npu_has_npugraph_ex_without_static_kernels():
+    resolved, _ = resolve(situation(mode=FULL, emulated=True, static_kernel=True))
+    assert (resolved.npugraph_ex, resolved.static_kernel) == (True, False)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from ascend_serve.node.finding import Status
 from ascend_serve.node.machine import MACHINE_CHECKS, MachineFacts, Need, examine_machine, machine_facts
 from ascend_serve.node.user_files import CACHE_VARIABLE, compiler_cache
 
-TWO_RANKS = Need(ranks=2, emulated=True, local=True)
+TWO_RANKS = Need(ranks=2, compiles=True, local=True)
 MIB = 1 << 20
 HEALTHY: dict[str, Any] = {
     "shm_bytes": 4096 * MIB,
@@ -73,9 +73,9 @@ def test_names_what_is_wrong_and_the_fix(
     assert fix in found[check].fix
 
 
-def test_real_npus_need_no_compiler() -> None:
+def test_no_compiler_is_needed_where_nothing_is_compiled() -> None:
     facts = MachineFacts(**{**HEALTHY, "compiler_path": None})
-    found = examine_machine(facts, Need(ranks=2, emulated=False))
+    found = examine_machine(facts, Need(ranks=2, compiles=False))
     assert [finding for finding in found if finding.status is not Status.OK] == []
 
 
