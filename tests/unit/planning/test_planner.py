@@ -245,13 +245,13 @@ def test_a_measured_budget_replaces_the_prior(budget, mode, sizes):
         ),
         pytest.param(["graph.mode=FULL", "hardware.soc=310P"], False, "310P has no npugraph_ex.", id="310P"),
         pytest.param(
-            ["graph.mode=FULL", "emulated.npus=4"],
+            ["graph.mode=FULL", "emulated.npus=8"],
             False,
             "Off unless asked for on emulated NPUs, where Inductor stands in for it.",
             id="emulated",
         ),
         pytest.param(
-            ["graph.mode=FULL", "emulated.npus=4", "graph.npugraph_ex.enabled=true"],
+            ["graph.mode=FULL", "emulated.npus=8", "graph.npugraph_ex.enabled=true"],
             True,
             "Turned on by graph.npugraph_ex.enabled: true.",
             id="emulated, on",
