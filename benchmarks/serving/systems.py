@@ -16,6 +16,7 @@ from typing import Any
 
 from ascend_serve.config import load
 from ascend_serve.emulated.built_in_model import provide
+from ascend_serve.emulated.demo_model import make_demo_model
 
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / "configs" / "demo.yaml"
@@ -81,6 +82,14 @@ def environment(start: Start) -> dict[str, str]:
     return {**ours, **start.environment}
 
 
+def model_folder(device_time: float) -> Path:
+    """The model that is served.
+
+    Where a device takes time it has one layer only, so that what is computed for real takes less than the device would.
+    """
+    return make_demo_model(BENCH / "models" / "one-layer", layers=1) if device_time else provide()
+
+
 def _ours(npus: int, *overrides: str, replicas: int = 1) -> Callable[[int, float], Start]:
     def make(port: int, device_time: float) -> Start:
         values = [
@@ -88,12 +97,20 @@ def _ours(npus: int, *overrides: str, replicas: int = 1) -> Callable[[int, float
             f"parallel.tensor_parallel_size={npus}",
             f"emulated.npus={npus * replicas}",
             *([f"serving.deployment.num_replicas={replicas}"] if replicas > 1 else []),
-            *([f"emulated.device_time.fixed={device_time}"] if device_time else []),
+            *(_timed_device(device_time) if device_time else []),
             *overrides,
         ]
         return Start((sys.executable, "-m", "ascend_serve.cli.main", "serve", str(CONFIG), *values))
 
     return make
+
+
+def _timed_device(device_time: float) -> list[str]:
+    return [
+        f"emulated.device_time.fixed={device_time}",
+        f"model.path={model_folder(device_time)}",
+        f"model.name={MODEL}",
+    ]
 
 
 def _direct(npus: int) -> Callable[[int, float], Start]:
@@ -139,7 +156,7 @@ def _stock(npus: int, *options: str, emulated: bool = False) -> Callable[[int, f
         arguments = [f"--{name.replace('_', '-')}={value}" for name, value in engine_arguments(npus).items()]
         graphs = ["--compilation-config", json.dumps(_graphs())] if emulated else []
         timed = ["--additional-config", json.dumps(_timed(device_time))] if device_time else []
-        command = (sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", str(provide()))
+        command = (sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", str(model_folder(device_time)))
         address = ("--host=127.0.0.1", f"--port={port}", f"--served-model-name={MODEL}")
         return Start((*command, *address, *arguments, *options, *graphs, *timed), _stock_environment(npus, emulated))
 
@@ -192,6 +209,15 @@ def _metadata() -> Path:
 _TABLE = (
     System("ours-tp1", "ascend-serve, graph, TP 1", _ours(1), emulated=True),
     System("ours-tp2", "ascend-serve, graph, TP 2", _ours(2), emulated=True, npus=2),
+    *(
+        System(
+            f"ours-npugraph-ex-tp{npus}",
+            f"ascend-serve, graph, npugraph_ex, TP {npus}",
+            _ours(npus, "graph.npugraph_ex.enabled=true"),
+            npus=npus,
+        )
+        for npus in (1, 2)
+    ),
     *(
         System(
             f"ours-tp{npus}-{ingress}",
