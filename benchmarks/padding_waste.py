@@ -20,7 +20,7 @@ from rich.table import Table
 
 from ascend_serve.graph.default_lists import even_subsample, vllm_sizes
 from ascend_serve.graph.sizes import candidate_sizes, padding_waste, select_sizes
-from ascend_serve.graph.workload import Request, Workload, simulate
+from ascend_serve.graph.workload import TracedRequest, Workload, simulate
 
 MAX_NUM_SEQS = 256
 STEP_SECONDS = 0.03
@@ -82,14 +82,14 @@ class NeededSizes(BaseModel):
     ours: int
 
 
-def trace(load: Callable[[float], float], seed: int) -> Iterator[Request]:
+def trace(load: Callable[[float], float], seed: int) -> Iterator[TracedRequest]:
     """Poisson arrivals at the load's rate, lengths of exponential distribution."""
     rng = random.Random(seed)
     highest = max(load(float(second)) for second in range(int(SECONDS)))
     now = 0.0
     while (now := now + rng.expovariate(highest)) < SECONDS:
         if rng.random() < load(now) / highest:
-            yield Request(now, rng.randrange(16, 512), 1 + int(rng.expovariate(1 / MEAN_OUTPUT_TOKENS)))
+            yield TracedRequest(now, rng.randrange(16, 512), 1 + int(rng.expovariate(1 / MEAN_OUTPUT_TOKENS)))
 
 
 def counted(load: Callable[[float], float], seed: int) -> dict[int, float]:

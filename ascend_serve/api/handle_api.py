@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 Body = Mapping[str, Any]
 """The body of a request or of an answer, as OpenAI's API has it."""
 
-Answer = dict[str, Any] | AsyncGenerator[dict[str, Any], None]
+Reply = dict[str, Any] | AsyncGenerator[dict[str, Any], None]
 """The body of an answer, or its chunks where the request said ``"stream": true``."""
 
 _EVENT_END = b"\n\n"
@@ -35,7 +35,7 @@ class HandleApi:
     def __init__(self, app: ASGIApp) -> None:
         self._client = httpx.AsyncClient(transport=StreamingTransport(app), base_url="http://replica", timeout=None)
 
-    async def ask(self, path: str, body: Body) -> Answer:
+    async def ask(self, path: str, body: Body) -> Reply:
         """Answer the body of a request.
 
         Args:

@@ -24,7 +24,7 @@ ConfigPath = Annotated[
     ),
 ]
 
-Overrides = Annotated[
+OverrideArguments = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="KEY=VALUE|CONFIG",

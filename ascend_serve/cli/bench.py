@@ -12,8 +12,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from ascend_serve.api.api_keys import api_keys
-from ascend_serve.bench.load import Load, Measured, check_tokenizer, measure
 from ascend_serve.bench.server import ServedModel, Server
+from ascend_serve.bench.vllm_bench import Load, Measured, check_tokenizer, measure
 from ascend_serve.cli.output import print_warning, stderr, stdout
 from ascend_serve.offline.batch import check_output
 from ascend_serve.replica.vllm_import import check_vllm

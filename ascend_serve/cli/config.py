@@ -10,10 +10,10 @@ from typing import Annotated, Any
 import typer
 import yaml
 
-from ascend_serve.cli.arguments import Overrides, described
+from ascend_serve.cli.arguments import OverrideArguments, described
 from ascend_serve.cli.output import print_warning
 from ascend_serve.config import LoadedConfig
-from ascend_serve.config.keys import dotted
+from ascend_serve.config.key_names import dotted
 from ascend_serve.config.reference import reference as reference_page
 from ascend_serve.config.shipped import shipped, summary
 
@@ -27,7 +27,7 @@ class Format(StrEnum):
 
 def config(
     config: Annotated[Path | None, typer.Argument(metavar="CONFIG", help="YAML file.", show_default=False)] = None,
-    overrides: Overrides = None,
+    overrides: OverrideArguments = None,
     *,
     form: Annotated[Format, typer.Option("--format", help="How to print it.")] = Format.YAML,
     origins: Annotated[bool, typer.Option(help="Print where each key that is not a default comes from.")] = False,

@@ -10,9 +10,9 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from ascend_serve.cli.arguments import Overrides, described
+from ascend_serve.cli.arguments import OverrideArguments, described
 from ascend_serve.cli.output import stderr, stdout
-from ascend_serve.doctor.diagnosis import Diagnosis, Line, diagnose
+from ascend_serve.doctor.diagnosis import CheckResult, Diagnosis, diagnose
 from ascend_serve.node.finding import Status
 
 _COLOURS = {Status.OK: "green", Status.WARN: "yellow", Status.FAIL: "bold red"}
@@ -23,7 +23,7 @@ def doctor(
         Path | None,
         typer.Argument(metavar="[CONFIG]", help="What is to be served: model, placement and ports are checked too."),
     ] = None,
-    overrides: Overrides = None,
+    overrides: OverrideArguments = None,
     json_output: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
     timeout: Annotated[float, typer.Option(min=1, help="Seconds to wait for the nodes.")] = 60.0,
 ) -> None:
@@ -52,7 +52,7 @@ def show(diagnosis: Diagnosis) -> None:
     stdout.print(", ".join(f"[{_COLOURS[status]}]{count} {status}[/]" for status, count in counts.items()))
 
 
-def _table(title: str, lines: Sequence[Line]) -> Table:
+def _table(title: str, lines: Sequence[CheckResult]) -> Table:
     table = Table(title=escape(title), title_justify="left", expand=False)
     table.add_column("check", no_wrap=True)
     table.add_column("", no_wrap=True)

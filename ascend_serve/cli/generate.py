@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from ascend_serve.cli.arguments import ConfigPath, Overrides, Verbose, described
+from ascend_serve.cli.arguments import ConfigPath, OverrideArguments, Verbose, described
 from ascend_serve.cli.lifetime import owned_processes
 from ascend_serve.cli.output import print_warning, stdout
 from ascend_serve.cli.output import stderr as console
@@ -18,12 +18,12 @@ from ascend_serve.cli.startup import StartupProgress
 from ascend_serve.cli.summary import print_summary
 from ascend_serve.cluster.token import prefer_token_authentication
 from ascend_serve.errors import ConfigError
-from ascend_serve.offline.batch import Answering, Line, OutputFile, answer_lines, read_lines
+from ascend_serve.offline.batch import Answering, OutputFile, RequestLine, answer_lines, read_lines
 
 
 def generate(
     config: ConfigPath,
-    overrides: Overrides = None,
+    overrides: OverrideArguments = None,
     *,
     source: Annotated[Path, typer.Option("--input", help="One JSON object per line, with prompt or messages.")],
     output: Annotated[Path, typer.Option("--output", help="One JSON object per line, in the order of the input.")],
@@ -52,7 +52,7 @@ def generate(
         print_warning(f'{failed} of {total} requests have no answer; their lines in {output} say why in "error".')
 
 
-def _answer(engine: Answering, lines: islice[Line], file: OutputFile, total: int) -> int:
+def _answer(engine: Answering, lines: islice[RequestLine], file: OutputFile, total: int) -> int:
     """Answer ``lines`` into ``file`` and count those that have no answer."""
     columns = (TextColumn("generate"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     failed = 0

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from ascend_serve.capture.plan_store import PlanStore, default_directory
-from ascend_serve.cli.arguments import ConfigPath, Overrides, described
+from ascend_serve.cli.arguments import ConfigPath, OverrideArguments, described
 from ascend_serve.cli.output import stdout
 from ascend_serve.planning import plan_deployment
 from ascend_serve.planning.comparison import compare as compare_lists
@@ -24,7 +24,7 @@ def _forget(wanted: bool) -> None:
 
 def plan(
     config: ConfigPath,
-    overrides: Overrides = None,
+    overrides: OverrideArguments = None,
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print the plan as JSON.")] = False,
     compare: Annotated[bool, typer.Option(help="Put the sizes beside those of vLLM, SGLang and TensorRT-LLM.")] = False,

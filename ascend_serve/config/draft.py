@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 from omegaconf import OmegaConf
 
-from ascend_serve.config.keys import dotted, nearest
+from ascend_serve.config.key_names import dotted, nearest
 from ascend_serve.config.layers import Layer, paths
 from ascend_serve.config.overrides import Override
 from ascend_serve.config.targets import (

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from ascend_serve.config import yaml_text
 from ascend_serve.config.draft import Draft
-from ascend_serve.config.keys import dotted, nearest, section_of
+from ascend_serve.config.key_names import dotted, nearest, section_of
 from ascend_serve.config.layers import INTERPOLATION, first_line, plain
 from ascend_serve.config.schema import AscendServeConfig
 from ascend_serve.config.targets import KeyPath, field_at, may_be_text, wants_text

@@ -16,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel
 
 from ascend_serve.config import yaml_text
-from ascend_serve.config.keys import dotted
+from ascend_serve.config.key_names import dotted
 from ascend_serve.config.schema import AscendServeConfig
 from ascend_serve.config.shipped import find, is_model
 from ascend_serve.config.targets import KeyPath, wants_container

@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from ascend_serve.config.keys import section_of
+from ascend_serve.config.key_names import section_of
 from ascend_serve.config.passthrough import DECIDED_ELSEWHERE
 from ascend_serve.config.schema import AscendServeConfig
 from ascend_serve.config.serve_options import SERVE_DECIDED_ELSEWHERE

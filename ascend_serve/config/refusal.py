@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from ascend_serve.config.keys import dotted, nearest
+from ascend_serve.config.key_names import dotted, nearest
 from ascend_serve.config.sources import Sources
 from ascend_serve.config.targets import KeyPath, alternatives, annotation, field_at, is_section, may_be_list, words
 

@@ -81,7 +81,7 @@ def _unknown(model: type[BaseModel], options: Mapping[str, Any], key: str) -> It
 
 
 def _sections(model: type[BaseModel], options: Mapping[str, Any]) -> Iterator[tuple[str, type[BaseModel]]]:
-    from ascend_serve.config.keys import section_of
+    from ascend_serve.config.key_names import section_of
 
     for name, value in options.items():
         field = model.model_fields.get(name)

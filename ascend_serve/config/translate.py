@@ -11,7 +11,7 @@ from ascend_serve.config.schema import AscendServeConfig
 from ascend_serve.graph.modes import GraphMode, RuntimeName
 
 EXECUTOR = "ascend_serve.engine.executor.LockstepRayExecutor"
-WORKER_EXTENSION = "ascend_serve.engine.worker.CaptureWorkerExtension"
+WORKER_EXTENSION = "ascend_serve.engine.worker_extension.CaptureWorkerExtension"
 
 
 def engine_args(

@@ -15,7 +15,7 @@ from ascend_serve.config.schema import AscendServeConfig
 from ascend_serve.config.shipped import LAUNCH
 from ascend_serve.doctor.cluster_checks import run_cluster_checks
 from ascend_serve.doctor.cluster_probe import NodeProbe, probe_cluster
-from ascend_serve.doctor.node_checks import HCCL_PORTS, Situation, run_node_checks
+from ascend_serve.doctor.node_checks import HCCL_PORTS, CheckContext, run_node_checks
 from ascend_serve.emulated import ENABLE_ENV_VAR
 from ascend_serve.errors import ClusterError
 from ascend_serve.node.facts import ProbeRequest
@@ -27,7 +27,7 @@ _NONE_RUNNING = "Could not find any running Ray instance"
 """What Ray 2.60 says of the address ``auto`` when no cluster runs on this machine."""
 
 
-class Line(BaseModel):
+class CheckResult(BaseModel):
     """One line of the table: a check and what it found."""
 
     model_config = ConfigDict(frozen=True)
@@ -46,7 +46,7 @@ class NodeDiagnosis(BaseModel):
     node_id: str
     address: str
     hostname: str
-    lines: tuple[Line, ...]
+    lines: tuple[CheckResult, ...]
 
 
 class Diagnosis(BaseModel):
@@ -61,7 +61,7 @@ class Diagnosis(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     version: int = 1
-    cluster: tuple[Line, ...]
+    cluster: tuple[CheckResult, ...]
     nodes: tuple[NodeDiagnosis, ...]
 
     @computed_field  # type: ignore[prop-decorator]
@@ -112,7 +112,7 @@ def examine(
         connection: Lines about the connection to the cluster, which come first.
         config: What is to be served, or ``None``.
     """
-    situation = Situation(
+    context = CheckContext(
         config=config,
         ray_version=metadata.version("ray"),
         address=ray.util.get_node_ip_address(),
@@ -121,7 +121,7 @@ def examine(
     )
     return Diagnosis(
         cluster=_lines([*connection, *run_cluster_checks(probes, config)]),
-        nodes=tuple(_node_diagnosis(probe, situation) for probe in probes),
+        nodes=tuple(_node_diagnosis(probe, context) for probe in probes),
     )
 
 
@@ -159,11 +159,11 @@ def _emulated(probes: Sequence[NodeProbe], config: AscendServeConfig | None) -> 
     return any(probe.facts is not None and probe.facts.env.get(ENABLE_ENV_VAR) == "1" for probe in probes)
 
 
-def _node_diagnosis(probe: NodeProbe, situation: Situation) -> NodeDiagnosis:
+def _node_diagnosis(probe: NodeProbe, context: CheckContext) -> NodeDiagnosis:
     hostname = probe.facts.hostname if probe.facts else ""
-    lines = _lines(run_node_checks(probe, situation))
+    lines = _lines(run_node_checks(probe, context))
     return NodeDiagnosis(node_id=probe.node_id, address=probe.address, hostname=hostname, lines=lines)
 
 
-def _lines(found: Sequence[tuple[str, Finding]]) -> tuple[Line, ...]:
-    return tuple(Line(check=name, **finding.model_dump()) for name, finding in found)
+def _lines(found: Sequence[tuple[str, Finding]]) -> tuple[CheckResult, ...]:
+    return tuple(CheckResult(check=name, **finding.model_dump()) for name, finding in found)

@@ -37,7 +37,7 @@ _EMULATED = ok("not needed: the NPUs are emulated")
 
 
 @dataclass(frozen=True, slots=True)
-class Situation:
+class CheckContext:
     """What the checks of a node have to know besides the node.
 
     Attributes:
@@ -60,19 +60,19 @@ class NodeCheck:
     """One check of a node: its name and the function that runs it; ``on_device`` ones are left out on emulated NPUs."""
 
     name: str
-    run: Callable[[NodeProbe, NodeFacts, Situation], Finding]
+    run: Callable[[NodeProbe, NodeFacts, CheckContext], Finding]
     on_device: bool = False
 
 
-def run_node_checks(probe: NodeProbe, situation: Situation) -> list[tuple[str, Finding]]:
+def run_node_checks(probe: NodeProbe, context: CheckContext) -> list[tuple[str, Finding]]:
     """Run the table on one node; a node that did not answer gets that one line."""
     if probe.facts is None:
         return [("node", _silent(probe))]
-    return [(check.name, _run(check, probe, probe.facts, situation)) for check in NODE_CHECKS]
+    return [(check.name, _run(check, probe, probe.facts, context)) for check in NODE_CHECKS]
 
 
-def _run(check: NodeCheck, probe: NodeProbe, facts: NodeFacts, situation: Situation) -> Finding:
-    return _EMULATED if check.on_device and situation.emulated else check.run(probe, facts, situation)
+def _run(check: NodeCheck, probe: NodeProbe, facts: NodeFacts, context: CheckContext) -> Finding:
+    return _EMULATED if check.on_device and context.emulated else check.run(probe, facts, context)
 
 
 def _silent(probe: NodeProbe) -> Finding:
@@ -81,9 +81,9 @@ def _silent(probe: NodeProbe) -> Finding:
     return fail(f"did not answer the probe: {probe.problem}", fix)
 
 
-def check_ray(probe: NodeProbe, facts: NodeFacts, situation: Situation) -> Finding:
+def check_ray(probe: NodeProbe, facts: NodeFacts, context: CheckContext) -> Finding:
     """Ray's version against this machine's and the minimum."""
-    version, ours = facts.packages.get("ray", ""), situation.ray_version
+    version, ours = facts.packages.get("ray", ""), context.ray_version
     if version != ours:
         return fail(
             f"Ray {version or 'missing'}, but {ours} on this machine", f"pip install 'ray[serve]=={ours}' there"
@@ -93,7 +93,7 @@ def check_ray(probe: NodeProbe, facts: NodeFacts, situation: Situation) -> Findi
     return ok(f"Ray {version}")
 
 
-def check_resource(probe: NodeProbe, facts: NodeFacts, situation: Situation) -> Finding:
+def check_resource(probe: NodeProbe, facts: NodeFacts, context: CheckContext) -> Finding:
     """The ``NPU`` resource that Ray offers against the devices that are there."""
     if probe.resources is None:
         return ok("not in a Ray cluster")
@@ -103,14 +103,14 @@ def check_resource(probe: NodeProbe, facts: NodeFacts, situation: Situation) -> 
         return fail(f"advertises {gpus} GPU and no NPU", f"restart this node's Ray without --num-gpus: {restart}")
     if not offered and not facts.num_npus:
         return ok("no NPU and no device: a node without NPUs")
-    if situation.emulated or offered == facts.num_npus:
+    if context.emulated or offered == facts.num_npus:
         return ok(f"{offered} NPU")
     return fail(
         f"Ray offers {offered} NPU, but {facts.num_npus} devices are here", f"restart this node's Ray: {restart}"
     )
 
 
-def check_devices(probe: NodeProbe, facts: NodeFacts, situation: Situation) -> Finding:
+def check_devices(probe: NodeProbe, facts: NodeFacts, context: CheckContext) -> Finding:
     """Devices and their health in ``npu-smi info``."""
     smi = facts.npu_smi
     if smi.status is ToolStatus.MISSING:
@@ -129,14 +129,14 @@ def check_devices(probe: NodeProbe, facts: NodeFacts, situation: Situation) -> F
     return ok(f"{len(smi.devices)} x {smi.devices[0].name}, all healthy")
 
 
-def check_vnpu(probe: NodeProbe, facts: NodeFacts, situation: Situation) -> Finding:
+def check_vnpu(probe: NodeProbe, facts: NodeFacts, context: CheckContext) -> Finding:
     """Virtual NPUs: streams are shared, so piecewise graphs are out and budgets are smaller."""
     template = facts.vnpu_template
     if template is None:
         shared = len(facts.npu_smi.vnpus)
         return ok(f"{shared} vNPU cut out of this host's devices" if shared else "whole devices")
-    if situation.config is not None:
-        return _graphs_on_vnpu(template, situation.config)
+    if context.config is not None:
+        return _graphs_on_vnpu(template, context.config)
     return warn(f"vNPU {template}: containers share the device's streams", _FEW_STREAMS)
 
 
@@ -159,38 +159,38 @@ def _graphs_on_vnpu(template: str, config: AscendServeConfig) -> Finding:
     return warn(f"vNPU {template}: containers share the device's streams{narrowed}", _FEW_STREAMS)
 
 
-def check_links(probe: NodeProbe, facts: NodeFacts, situation: Situation) -> Finding:
+def check_links(probe: NodeProbe, facts: NodeFacts, context: CheckContext) -> Finding:
     """Link and network health of each NPU's port; on one node a broken port only warns."""
     if facts.hccn.status is ToolStatus.MISSING:
-        return _broken(situation, "hccn_tool is not on PATH", "mount /usr/local/Ascend/driver/tools and add it to PATH")
-    problems = [finding for link in facts.hccn.links for finding in _link_findings(link, situation)]
+        return _broken(context, "hccn_tool is not on PATH", "mount /usr/local/Ascend/driver/tools and add it to PATH")
+    problems = [finding for link in facts.hccn.links for finding in _link_findings(link, context)]
     return merge(problems, ok(f"{len(facts.hccn.links)} links up and healthy"))
 
 
-def _link_findings(link: LinkFacts, situation: Situation) -> list[Finding]:
+def _link_findings(link: LinkFacts, context: CheckContext) -> list[Finding]:
     device = f"device {link.device}"
     if link.link != "UP":
         text = f"{device}: link {link.link or 'unknown'}"
-        return [_broken(situation, text, "check cable and optical module; `hccn_tool -i <N> -link -g`")]
+        return [_broken(context, text, "check cable and optical module; `hccn_tool -i <N> -link -g`")]
     findings = []
     if link.address is None:
         fix = "set it with `hccn_tool -i <N> -ip -s address A netmask M`"
-        findings.append(_broken(situation, f"{device}: no address", fix))
+        findings.append(_broken(context, f"{device}: no address", fix))
     if link.net_health == "Init":
         fix = "set one with `hccn_tool -i <N> -netdetect -s address A`"
         findings.append(warn(f"{device}: network health unknown, no netdetect address", fix))
     elif link.net_health != "Success":
         text = f"{device}: network health {link.net_health or 'unknown'}"
         fix = f"check that {link.netdetect or 'the netdetect address'} and gateway {link.gateway or 'none'} are right"
-        findings.append(_broken(situation, text, fix))
+        findings.append(_broken(context, text, fix))
     return findings
 
 
-def _broken(situation: Situation, text: str, fix: str) -> Finding:
-    return fail(text, fix) if situation.multi_node else warn(text, fix)
+def _broken(context: CheckContext, text: str, fix: str) -> Finding:
+    return fail(text, fix) if context.multi_node else warn(text, fix)
 
 
-def check_pings(probe: NodeProbe, facts: NodeFacts, situation: Situation) -> Finding:
+def check_pings(probe: NodeProbe, facts: NodeFacts, context: CheckContext) -> Finding:
     """Packets between NPUs of neighbouring nodes."""
     if not probe.pings:
         return ok("nothing to ping: one node, or no NPU addresses")
@@ -205,7 +205,7 @@ def _loss(percent: float | None) -> str:
     return "no answer" if percent is None else f"{percent:g}% lost"
 
 
-def check_hdk(probe: NodeProbe, facts: NodeFacts, situation: Situation) -> Finding:
+def check_hdk(probe: NodeProbe, facts: NodeFacts, context: CheckContext) -> Finding:
     """The driver's version against the minimum for graph capture."""
     if facts.hdk is None:
         return fail("no driver version found", "mount /usr/local/Ascend/driver into the container")
@@ -214,7 +214,7 @@ def check_hdk(probe: NodeProbe, facts: NodeFacts, situation: Situation) -> Findi
     return ok(f"HDK {facts.hdk}")
 
 
-def check_cann(probe: NodeProbe, facts: NodeFacts, situation: Situation) -> Finding:
+def check_cann(probe: NodeProbe, facts: NodeFacts, context: CheckContext) -> Finding:
     """CANN's version against the row of the installed vllm-ascend."""
     if facts.cann is None:
         return fail("no CANN toolkit found", "install CANN, or use the vllm-ascend image and source its set_env.sh")
@@ -226,11 +226,11 @@ def check_cann(probe: NodeProbe, facts: NodeFacts, situation: Situation) -> Find
     return ok(f"CANN {facts.cann}")
 
 
-def check_packages(probe: NodeProbe, facts: NodeFacts, situation: Situation) -> Finding:
+def check_packages(probe: NodeProbe, facts: NodeFacts, context: CheckContext) -> Finding:
     """torch, torch_npu, vLLM and vllm-ascend against the release matrix, and what breaks their import."""
     if facts.broken_packages:
         return _break_imports(facts.broken_packages)
-    if situation.emulated:
+    if context.emulated:
         return _check_installed(facts, ("torch", "vllm"))
     installed = _check_installed(facts, ("torch", "torch_npu", "vllm", "vllm-ascend"))
     plugin = facts.packages.get("vllm-ascend")
@@ -265,17 +265,17 @@ def _pip(versions: dict[str, str]) -> str:
     return "pip install " + " ".join(f"{name.replace('_', '-')}=={version}" for name, version in versions.items())
 
 
-def check_xlite(probe: NodeProbe, facts: NodeFacts, situation: Situation) -> Finding:
+def check_xlite(probe: NodeProbe, facts: NodeFacts, context: CheckContext) -> Finding:
     """Xlite, where the configuration asks for it."""
     version = facts.packages.get("xlite")
     if version:
         return ok(f"xlite {version}")
-    if situation.config and situation.config.graph.runtime is RuntimeName.XLITE:
+    if context.config and context.config.graph.runtime is RuntimeName.XLITE:
         return fail("graph.runtime=xlite, but xlite is not installed", "pip install --pre xlite")
     return ok("not installed; only graph.runtime=xlite needs it")
 
 
-def check_environment(probe: NodeProbe, facts: NodeFacts, situation: Situation) -> Finding:
+def check_environment(probe: NodeProbe, facts: NodeFacts, context: CheckContext) -> Finding:
     """HCCL, Gloo and device variables that the user set on the node."""
     environment = node_environment(facts, {})
     shown = ", ".join(f"{name}={value}" for name, value in environment.env.items() if name != NOSET_VISIBLE_DEVICES)
@@ -288,33 +288,33 @@ def check_environment(probe: NodeProbe, facts: NodeFacts, situation: Situation) 
 def _on_machine(check: MachineCheck) -> NodeCheck:
     """A check that every start makes on its own machine, made on a node."""
 
-    def run(probe: NodeProbe, facts: NodeFacts, situation: Situation) -> Finding:
+    def run(probe: NodeProbe, facts: NodeFacts, context: CheckContext) -> Finding:
         ranks = int((probe.resources or {}).get(NPU, 0)) or facts.num_npus or 1
-        compiles = situation.config is not None and compiles_on_host(situation.config)
+        compiles = context.config is not None and compiles_on_host(context.config)
         return check.run(facts.machine, Need(ranks, compiles, local=probe.resources is None))
 
     return NodeCheck(check.name, run)
 
 
-def check_model(probe: NodeProbe, facts: NodeFacts, situation: Situation) -> Finding:
+def check_model(probe: NodeProbe, facts: NodeFacts, context: CheckContext) -> Finding:
     """The model folder on this node."""
     return ok("no folder to look at") if facts.model is None else check_model_files(facts.model)
 
 
-def check_ports(probe: NodeProbe, facts: NodeFacts, situation: Situation) -> Finding:
+def check_ports(probe: NodeProbe, facts: NodeFacts, context: CheckContext) -> Finding:
     """The HTTP port on this machine, and the ports that HCCL takes on every node."""
-    http = situation.config.serving.port if situation.config else None
+    http = context.config.serving.port if context.config else None
     findings = []
-    if http in facts.busy_ports and facts.address == situation.address:
+    if http in facts.busy_ports and facts.address == context.address:
         findings.append(fail(f"port {http} (serving.port) is taken", "stop what listens there, or set serving.port"))
     taken = sorted(set(facts.busy_ports) & set(HCCL_PORTS))
-    if taken and not situation.emulated and not any(name in facts.env for name in _HCCL_PORT_VARIABLES):
+    if taken and not context.emulated and not any(name in facts.env for name in _HCCL_PORT_VARIABLES):
         text = f"ports {', '.join(map(str, taken))} are taken, which HCCL uses"
         findings.append(warn(text, "set HCCL_IF_BASE_PORT on all nodes, or reserve 60000-60031"))
     return merge(findings, ok("free"))
 
 
-def check_clock(probe: NodeProbe, facts: NodeFacts, situation: Situation) -> Finding:
+def check_clock(probe: NodeProbe, facts: NodeFacts, context: CheckContext) -> Finding:
     """This node's clock against this machine's."""
     clock = probe.clock
     if clock is None:

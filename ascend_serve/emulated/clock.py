@@ -85,7 +85,7 @@ class DeviceClock:
             self._sleep(seconds)
 
 
-class Event:
+class DeviceEvent:
     """A place in the work of a device that the host can wait for, as ``torch.npu.Event``.
 
     Args:

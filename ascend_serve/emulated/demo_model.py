@@ -36,7 +36,7 @@ CHAT_TEMPLATE = (
 )
 
 
-class Architecture(StrEnum):
+class DemoArchitecture(StrEnum):
     """Architectures that the demo model comes in, by their ``model_type``."""
 
     QWEN3 = "qwen3"
@@ -46,10 +46,10 @@ class Architecture(StrEnum):
 
 
 _CLASS_NAMES = {
-    Architecture.QWEN3: "Qwen3ForCausalLM",
-    Architecture.QWEN2: "Qwen2ForCausalLM",
-    Architecture.LLAMA: "LlamaForCausalLM",
-    Architecture.QWEN3_MOE: "Qwen3MoeForCausalLM",
+    DemoArchitecture.QWEN3: "Qwen3ForCausalLM",
+    DemoArchitecture.QWEN2: "Qwen2ForCausalLM",
+    DemoArchitecture.LLAMA: "LlamaForCausalLM",
+    DemoArchitecture.QWEN3_MOE: "Qwen3MoeForCausalLM",
 }
 
 
@@ -66,7 +66,7 @@ class _Recipe:
 
     @property
     def has_qk_norm(self) -> bool:
-        return self.architecture in (Architecture.QWEN3, Architecture.QWEN3_MOE)
+        return self.architecture in (DemoArchitecture.QWEN3, DemoArchitecture.QWEN3_MOE)
 
     @property
     def heads(self) -> int:
@@ -81,7 +81,7 @@ class _Recipe:
         return 2 * self.hidden_size
 
 
-_DEFAULT = _Recipe(Architecture.QWEN3.value, seed=0, hidden_size=256, layers=4, dtype="float32")
+_DEFAULT = _Recipe(DemoArchitecture.QWEN3.value, seed=0, hidden_size=256, layers=4, dtype="float32")
 
 
 def make_demo_model(
@@ -101,7 +101,7 @@ def make_demo_model(
 
     Args:
         path: Folder to write.
-        architecture: One of ``Architecture``.
+        architecture: One of ``DemoArchitecture``.
         seed: Seed of the weights.
         hidden_size: A multiple of 64, the head dimension; a multiple of 256 splits over two ranks evenly.
         layers: Decoder layers.
@@ -119,7 +119,7 @@ def make_demo_model(
             f"A demo model with hidden_size={hidden_size} and layers={layers} cannot be made.",
             f"hidden_size is a multiple of {HEAD_DIM}, layers is 1 or more.",
         )
-    recipe = _Recipe(Architecture(architecture).value, seed, hidden_size, layers, str(dtype).removeprefix("torch."))
+    recipe = _Recipe(DemoArchitecture(architecture).value, seed, hidden_size, layers, str(dtype).removeprefix("torch."))
     noted = _noted_files(folder, recipe)
     if noted and _are_whole(folder, noted):
         return folder
@@ -199,7 +199,7 @@ def _tokenizer() -> PreTrainedTokenizerFast:
 
 def _config(recipe: _Recipe, tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
     config = {
-        "architectures": [_CLASS_NAMES[Architecture(recipe.architecture)]],
+        "architectures": [_CLASS_NAMES[DemoArchitecture(recipe.architecture)]],
         "model_type": recipe.architecture,
         "vocab_size": len(tokenizer),
         "hidden_size": recipe.hidden_size,
@@ -218,7 +218,7 @@ def _config(recipe: _Recipe, tokenizer: PreTrainedTokenizerFast) -> dict[str, An
         "pad_token_id": tokenizer.pad_token_id,
         "dtype": recipe.dtype,
     }
-    if recipe.architecture == Architecture.QWEN3_MOE:
+    if recipe.architecture == DemoArchitecture.QWEN3_MOE:
         config |= {
             "num_experts": EXPERTS,
             "num_experts_per_tok": 2,
@@ -251,7 +251,7 @@ def _weights(recipe: _Recipe, tokenizer: PreTrainedTokenizerFast) -> Iterator[tu
             yield f"{prefix}.{norm}.weight", torch.ones(hidden, dtype=dtype)
         for name, rows, columns in _attention_shapes(recipe):
             yield f"{prefix}.self_attn.{name}.weight", normal(rows, columns, scale=_attention_scale(recipe, name))
-            if recipe.architecture == Architecture.QWEN2 and name != "o_proj":
+            if recipe.architecture == DemoArchitecture.QWEN2 and name != "o_proj":
                 yield f"{prefix}.self_attn.{name}.bias", normal(1, rows)[0]
         if recipe.has_qk_norm:
             for norm in ("q_norm", "k_norm"):
@@ -284,7 +284,7 @@ def _attention_shapes(recipe: _Recipe) -> list[tuple[str, int, int]]:
 
 def _mlp_shapes(recipe: _Recipe) -> list[tuple[str, int, int]]:
     hidden = recipe.hidden_size
-    if recipe.architecture != Architecture.QWEN3_MOE:
+    if recipe.architecture != DemoArchitecture.QWEN3_MOE:
         return _gated_mlp("", recipe.intermediate_size, hidden)
     experts = [shape for index in range(EXPERTS) for shape in _gated_mlp(f"experts.{index}.", hidden, hidden)]
     return [("gate", EXPERTS, hidden), *experts]
@@ -307,7 +307,7 @@ def _unprintable(tokenizer: PreTrainedTokenizerFast) -> list[int]:
 
 def main(
     out: Annotated[Path, typer.Argument(help="Folder to write.")],
-    architecture: Annotated[Architecture, typer.Option(help="Architecture of the model.")] = Architecture.QWEN3,
+    architecture: Annotated[DemoArchitecture, typer.Option(help="Architecture of the model.")] = DemoArchitecture.QWEN3,
     seed: Annotated[int, typer.Option(help="Seed of the weights.")] = 0,
     hidden_size: Annotated[int, typer.Option(help="Width of the model, a multiple of 64.")] = 256,
     layers: Annotated[int, typer.Option(help="Decoder layers.")] = 4,

@@ -14,7 +14,7 @@ from vllm.forward_context import BatchDescriptor, ForwardContext, get_forward_co
 from vllm.v1.worker.cpu_model_runner import CPUModelRunner
 
 from ascend_serve.emulated.acl_graph import ACLGraphWrapper
-from ascend_serve.emulated.clock import Event, Stream
+from ascend_serve.emulated.clock import DeviceEvent, Stream
 from ascend_serve.emulated.device import asks_for_npugraph_ex, current_device
 from ascend_serve.emulated.launches import LaunchCount
 from ascend_serve.emulated.npugraph_ex import graph_launches
@@ -129,7 +129,7 @@ def _stand_in_for_cuda() -> None:
 
     It names them as ``torch.cuda``'s, where vllm-ascend puts torch_npu's in their place (0.23.0).
     """
-    torch.cuda.Event = lambda **options: Event(current_device().clock)
+    torch.cuda.DeviceEvent = lambda **options: DeviceEvent(current_device().clock)
     torch.cuda.Stream = Stream
     torch.cuda.current_stream = Stream
     torch.cuda.stream = nullcontext

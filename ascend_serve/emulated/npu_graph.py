@@ -11,10 +11,10 @@ import torch
 
 from ascend_serve.emulated.device import current_device
 from ascend_serve.emulated.device_errors import capture_spoilt, forbidden
-from ascend_serve.emulated.memory import MemoryPool
+from ascend_serve.emulated.memory_pool import MemoryPool
 from ascend_serve.emulated.program import compile_program, trace
 from ascend_serve.emulated.recorder import Recorder
-from ascend_serve.emulated.streams import StreamPool
+from ascend_serve.emulated.stream_pool import StreamPool
 
 PoolHandle = tuple[int, int]
 """Names a memory pool, as torch_npu's handle does."""

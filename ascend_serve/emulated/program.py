@@ -16,8 +16,8 @@ from torch._ops import OpOverload
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils import _pytree as pytree
 
-from ascend_serve.emulated.memory import MemoryPool, place
-from ascend_serve.emulated.recorder import Operator
+from ascend_serve.emulated.memory_pool import MemoryPool, place
+from ascend_serve.emulated.recorder import RecordedOperator
 
 _UNINITIALISED = frozenset({"empty", "empty_like", "empty_strided", "empty_permuted", "new_empty", "new_empty_strided"})
 # The replay runs in one thread on one device: autograd's bookkeeping means nothing to it.
@@ -77,7 +77,7 @@ class Recording:
                 _alive(storage).fill_(0xFF)
 
 
-def trace(operators: list[Operator]) -> Recording:
+def trace(operators: list[RecordedOperator]) -> Recording:
     """Describe recorded operators by storages, and empty the list.
 
     Afterwards only tensors that are alive outside of the capture still hold their storage.
@@ -99,7 +99,7 @@ def compile_program(recording: Recording, pool: MemoryPool) -> Callable[[], None
     return _generate(steps, tensors)
 
 
-def _add(recording: Recording, operator: Operator) -> None:
+def _add(recording: Recording, operator: RecordedOperator) -> None:
     func = operator.func
     inputs = list(_tensors((operator.args, operator.kwargs)))
     for tensor in inputs:
@@ -137,7 +137,7 @@ def _is_aten(func: Any) -> bool:
     return isinstance(func, OpOverload) and func.namespace == "aten"
 
 
-def _step(recording: Recording, operator: Operator, created: list[tuple[Any, torch.Tensor]]) -> _Step:
+def _step(recording: Recording, operator: RecordedOperator, created: list[tuple[Any, torch.Tensor]]) -> _Step:
     func = operator.func
     is_aten = _is_aten(func)
     args, kwargs = pytree.tree_map_only(
@@ -164,14 +164,14 @@ def _step(recording: Recording, operator: Operator, created: list[tuple[Any, tor
     )
 
 
-def _writes_only_created(recording: Recording, operator: Operator) -> bool:
+def _writes_only_created(recording: Recording, operator: RecordedOperator) -> bool:
     """Whether an operator of torch's own library writes no memory that was there before the capture."""
     if not operator.func._schema.is_mutable:
         return True
     return all(_key(tensor) in recording.keys for tensor in _tensors((operator.args, operator.kwargs)))
 
 
-def _works(operator: Operator) -> tuple[tuple[Any, ...], ...]:
+def _works(operator: RecordedOperator) -> tuple[tuple[Any, ...], ...]:
     return tuple(
         _path(path)
         for path, leaf in pytree.tree_leaves_with_path(operator.result)

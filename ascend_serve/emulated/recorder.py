@@ -20,7 +20,7 @@ _HOST_READS = frozenset({torch.Tensor.tolist, torch.Tensor.numpy, torch.Tensor._
 
 
 @dataclass(frozen=True, slots=True)
-class Operator:
+class RecordedOperator:
     """One recorded call.
 
     Attributes:
@@ -48,7 +48,7 @@ class Recorder:
     """
 
     def __init__(self) -> None:
-        self.operators: list[Operator] = []
+        self.operators: list[RecordedOperator] = []
         self.is_spoilt = False
         self._created: set[int] = set()
         self._before: dict[int, tuple[torch.UntypedStorage, torch.UntypedStorage]] = {}
@@ -77,7 +77,7 @@ class Recorder:
             if storage._cdata not in self._created and storage._cdata not in self._before:
                 self._before[storage._cdata] = (storage, storage.clone())
 
-    def add(self, operator: Operator) -> None:
+    def add(self, operator: RecordedOperator) -> None:
         """Record one call that was made."""
         known = {tensor.untyped_storage()._cdata for tensor in _tensors((operator.args, operator.kwargs))}
         made = {tensor.untyped_storage()._cdata for tensor in _tensors(operator.result)}
@@ -97,7 +97,7 @@ class Recorder:
             made = result(*args)
         finally:
             self.start()
-        self.add(Operator(func, args, {}, made))
+        self.add(RecordedOperator(func, args, {}, made))
         return made
 
     def undo(self) -> None:
@@ -123,12 +123,12 @@ class _RecordingMode(TorchDispatchMode):
                 return func.decompose(*args, **kwargs)
         if func is torch.ops.aten.lift_fresh.default:
             # A constant made by the host: later operators may write it, but each replay starts from what it is now.
-            self._recorder.add(Operator(func, (args[0].clone(),), kwargs, args[0]))
+            self._recorder.add(RecordedOperator(func, (args[0].clone(),), kwargs, args[0]))
             return args[0]
         self._recorder.remember(func, args, kwargs)
         with torch._C.DisableTorchFunction():
             result = _pending(func, args) if _is_collective(func) else func(*args, **kwargs)
-        self._recorder.add(Operator(func, args, kwargs, result))
+        self._recorder.add(RecordedOperator(func, args, kwargs, result))
         return result
 
 

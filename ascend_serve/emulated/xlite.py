@@ -13,7 +13,7 @@ import torch
 from vllm.forward_context import get_forward_context, is_forward_context_available
 
 from ascend_serve.emulated.device import emulated_options
-from ascend_serve.emulated.xlite_program import Step, WholeModelProgram, cache_views
+from ascend_serve.emulated.xlite_program import WholeModelProgram, XliteStep, cache_views
 
 VERSION = "0.2.0rc4"
 """The release of Xlite whose behaviour is emulated."""
@@ -106,7 +106,7 @@ class XliteWrapper:
         self.forwards += 1
         return self.xlite_model(input_ids, step)
 
-    def _step(self, positions: torch.Tensor) -> Step | None:
+    def _step(self, positions: torch.Tensor) -> XliteStep | None:
         """What the program works on; nothing for profile runs and, unless in full mode, for batches with prefill."""
         if not is_forward_context_available():
             return None
@@ -116,4 +116,4 @@ class XliteWrapper:
         name, metadata = next(iter(context.attn_metadata.items()))
         if metadata.max_query_len > 1 and not self.full_mode:
             return None
-        return Step(positions, metadata, context.slot_mapping[name], self._caches)
+        return XliteStep(positions, metadata, context.slot_mapping[name], self._caches)

@@ -20,7 +20,7 @@ Unary = Callable[[torch.Tensor], torch.Tensor]
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class XliteStep:
     """What one forward works on besides its tokens.
 
     Attributes:
@@ -36,7 +36,7 @@ class Step:
     caches: Sequence[tuple[torch.Tensor, torch.Tensor]]
 
 
-Attention = Callable[[torch.Tensor, Step, int], torch.Tensor]
+Attention = Callable[[torch.Tensor, XliteStep, int], torch.Tensor]
 NormInPlace = Callable[[torch.Tensor, torch.Tensor], Any]
 
 
@@ -62,7 +62,7 @@ class WholeModelProgram:
         followers = [*(layer.input_layernorm for layer in decoder.layers[1:]), decoder.norm]
         self._layers = [_layer(layer, follower) for layer, follower in zip(decoder.layers, followers, strict=True)]
 
-    def __call__(self, input_ids: torch.Tensor, step: Step) -> torch.Tensor:
+    def __call__(self, input_ids: torch.Tensor, step: XliteStep) -> torch.Tensor:
         """Run one forward.
 
         Args:
@@ -173,7 +173,7 @@ def _attention(module: Any) -> Attention:
     rotate, attend = _ops.rotary_embedding.default, _paged_attention(layer, impl)
     normalise = _head_norms(module)
 
-    def run(x: torch.Tensor, step: Step, index: int) -> torch.Tensor:
+    def run(x: torch.Tensor, step: XliteStep, index: int) -> torch.Tensor:
         query, key, value = project(x).split(parts, dim=-1)
         query, key = normalise(query, key)
         rotate(step.positions, query, key, size, rope.cos_sin_cache, rope.is_neox_style)
@@ -207,12 +207,12 @@ def _head_norms(module: Any) -> Callable[[torch.Tensor, torch.Tensor], tuple[tor
 
 def _paged_attention(
     layer: Any, impl: Any
-) -> Callable[[torch.Tensor, torch.Tensor, torch.Tensor, Step, int], torch.Tensor]:
+) -> Callable[[torch.Tensor, torch.Tensor, torch.Tensor, XliteStep, int], torch.Tensor]:
     """Write keys and values to the cache, then attend; the kernels of vLLM's ``CPUAttentionBackendImpl`` (0.32.0)."""
     store, attend = _ops.cpu_attn_reshape_and_cache.default, _ops.cpu_attention_with_kv_cache.default
     scales = (layer._k_scale_float, layer._v_scale_float, impl.kv_cache_dtype)
 
-    def run(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, step: Step, index: int) -> torch.Tensor:
+    def run(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, step: XliteStep, index: int) -> torch.Tensor:
         keys, values = step.caches[index]
         meta = step.metadata
         store(key, value, keys, values, step.slots, layer.isa, *scales)

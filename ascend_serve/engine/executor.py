@@ -22,11 +22,11 @@ from ascend_serve.capture.driver import ensure_driver
 from ascend_serve.capture.messages import Lost
 from ascend_serve.capture.outcome import Outcome, OutcomeKind
 from ascend_serve.cluster.worker_death import WorkerDeath, death_of, death_of_actor, is_of
+from ascend_serve.engine.graph_request import capture_deadlines, graph_request
 from ascend_serve.engine.histogram import DecodeHistogram
-from ascend_serve.engine.memory import PlanMemory
 from ascend_serve.engine.node_worker import use_node_workers
+from ascend_serve.engine.plan_memory import PlanMemory
 from ascend_serve.engine.queue_wait import spare_cores
-from ascend_serve.engine.request import capture_deadlines, graph_request
 from ascend_serve.engine.settings import prepare_fresh_workers, read_settings
 from ascend_serve.engine.xlite import ask_ranks, follow_plan, settle_runtime
 from ascend_serve.errors import CaptureError, EngineError

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 from vllm.v1.worker.worker_base import WorkerBase
 
-from ascend_serve.engine.device import free_memory
 from ascend_serve.engine.fingerprint import fingerprint
+from ascend_serve.engine.graph_request import requested_sizes
 from ascend_serve.engine.layout import stream_layout
-from ascend_serve.engine.request import requested_sizes
+from ascend_serve.engine.npu import free_memory
 from ascend_serve.engine.settings import EngineSettings
 from ascend_serve.engine.xlite import XliteOffer, is_loaded, offer_of
 from ascend_serve.graph.modes import GraphMode, RuntimeName

@@ -18,7 +18,7 @@ import ray
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from vllm.v1.executor.ray_utils import get_bundles_sorted_by_node, initialize_ray_cluster
 
-from ascend_serve.engine.device import emulated_method
+from ascend_serve.engine.npu import emulated_method
 from ascend_serve.engine.settings import SECTION
 from ascend_serve.graph.modes import GraphMode, RuntimeName
 from ascend_serve.graph.plan import CapturePlan, GraphRequest

@@ -27,7 +27,7 @@ PRIOR_SHARE = 0.01
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class TracedRequest:
     """One request of a trace: arrival in seconds, lengths in tokens."""
 
     arrival: float
@@ -109,7 +109,7 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
 """Columns of a trace, and what the public Azure and BurstGPT traces call them. Arrival is in seconds, or a date."""
 
 
-def read_trace(path: str) -> list[Request]:
+def read_trace(path: str) -> list[TracedRequest]:
     """Read the requests of a CSV file, in the order of their arrival.
 
     Raises:
@@ -131,7 +131,7 @@ def read_trace(path: str) -> list[Request]:
     return sorted(requests, key=lambda request: request.arrival)
 
 
-def simulate(requests: Iterable[Request], max_num_seqs: int, step_seconds: float) -> Counter[int]:
+def simulate(requests: Iterable[TracedRequest], max_num_seqs: int, step_seconds: float) -> Counter[int]:
     """Count decode steps per number of running requests: continuous batching, first come first served.
 
     Prefill stops decode while it lasts. Between two events the batch stays as it is, so its steps are counted at once:
@@ -163,9 +163,9 @@ def simulate(requests: Iterable[Request], max_num_seqs: int, step_seconds: float
     return steps
 
 
-def _request(path: str, number: int, values: Sequence[str]) -> Request:
+def _request(path: str, number: int, values: Sequence[str]) -> TracedRequest:
     try:
-        return Request(_seconds(values[0]), max(0, int(float(values[1]))), int(float(values[2])))
+        return TracedRequest(_seconds(values[0]), max(0, int(float(values[1]))), int(float(values[2])))
     except (ValueError, TypeError) as error:
         raise ConfigError(f"{path}: line {number}: {error}", f"Give numbers for {', '.join(COLUMNS)}.") from error
 

@@ -24,7 +24,7 @@ class Answering(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class RequestLine:
     """One line of the input.
 
     Attributes:
@@ -38,7 +38,7 @@ class Line:
     error: str = ""
 
 
-def read_lines(path: Path) -> Iterator[Line]:
+def read_lines(path: Path) -> Iterator[RequestLine]:
     """Read the requests of a file; empty lines count but ask nothing."""
     with path.open(encoding="utf-8") as file:
         for number, text in enumerate(file, start=1):
@@ -46,24 +46,24 @@ def read_lines(path: Path) -> Iterator[Line]:
                 yield parse_line(number, text)
 
 
-def parse_line(number: int, text: str) -> Line:
+def parse_line(number: int, text: str) -> RequestLine:
     """Read one line: an object with ``prompt`` or ``messages``, sampling parameters and an ``id`` as wanted."""
     try:
         request = json.loads(text)
     except json.JSONDecodeError as error:
-        return Line(number, error=f"line {number} is no JSON: {error}")
+        return RequestLine(number, error=f"line {number} is no JSON: {error}")
     if not isinstance(request, dict):
-        return Line(number, error=f"line {number} is no JSON object, but {type(request).__name__}")
+        return RequestLine(number, error=f"line {number} is no JSON object, but {type(request).__name__}")
     body = {key: value for key, value in request.items() if key != "id"}
     identifier = request.get("id", number)
     if ("prompt" in body) == ("messages" in body):
-        return Line(identifier, error=f'line {number} needs either "prompt" or "messages"')
-    return Line(identifier, body)
+        return RequestLine(identifier, error=f'line {number} needs either "prompt" or "messages"')
+    return RequestLine(identifier, body)
 
 
-def answer_lines(engine: Answering, lines: Iterable[Line]) -> Iterator[dict[str, Any]]:
+def answer_lines(engine: Answering, lines: Iterable[RequestLine]) -> Iterator[dict[str, Any]]:
     """The output for each line, in order; lines that hold no request are answered with their error."""
-    waiting: deque[Line] = deque()
+    waiting: deque[RequestLine] = deque()
 
     def bodies() -> Iterator[dict[str, Any]]:
         for line in lines:
@@ -78,11 +78,11 @@ def answer_lines(engine: Answering, lines: Iterable[Line]) -> Iterator[dict[str,
     yield from map(_error, waiting)
 
 
-def _error(line: Line) -> dict[str, Any]:
+def _error(line: RequestLine) -> dict[str, Any]:
     return {"id": line.id, "error": line.error}
 
 
-def _answer(line: Line, answer: Answer) -> dict[str, Any]:
+def _answer(line: RequestLine, answer: Answer) -> dict[str, Any]:
     if answer.response is None:
         return {"id": line.id, "error": answer.error}
     usage = answer.response.get("usage")
@@ -128,7 +128,7 @@ class OutputFile:
         """Where it is written until it is complete."""
         return self.path.with_name(self.path.name + ".part")
 
-    def prepare(self, lines: Iterable[Line]) -> None:
+    def prepare(self, lines: Iterable[RequestLine]) -> None:
         """Make sure that nothing is overwritten that was not meant to be.
 
         Args:
@@ -143,7 +143,7 @@ class OutputFile:
         else:
             self.part.write_bytes(b"")
 
-    def _go_on(self, lines: Iterable[Line]) -> None:
+    def _go_on(self, lines: Iterable[RequestLine]) -> None:
         if not self.resume:
             raise ConfigError(
                 f"--output: {self.part} is there from an interrupted run",

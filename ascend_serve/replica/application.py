@@ -23,7 +23,7 @@ from ascend_serve.telemetry.metrics import ReplicaMetrics
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
-    from ascend_serve.api.handle_api import Answer, Body
+    from ascend_serve.api.handle_api import Body, Reply
     from ascend_serve.replica.supervisor import Supervisor
     from ascend_serve.telemetry.report import GraphReport
 
@@ -103,15 +103,15 @@ class EngineReplica:
     def _guarded_app(self, keys: Sequence[SecretStr] = ()) -> ASGIApp:
         return protected(self._engine.app, self._supervisor, keys, self._max_body_bytes)
 
-    async def chat(self, request: Body) -> Answer:
+    async def chat(self, request: Body) -> Reply:
         """Answer the body of a chat request; see `HandleApi.ask`."""
         return await self._api.ask("/v1/chat/completions", request)
 
-    async def completions(self, request: Body) -> Answer:
+    async def completions(self, request: Body) -> Reply:
         """Answer the body of a completions request; see `HandleApi.ask`."""
         return await self._api.ask("/v1/completions", request)
 
-    async def embeddings(self, request: Body) -> Answer:
+    async def embeddings(self, request: Body) -> Reply:
         """Answer the body of an embeddings request, where the model embeds; see `HandleApi.ask`."""
         return await self._api.ask("/v1/embeddings", request)
 

@@ -238,7 +238,7 @@ class OpenAIEngine:
         """End the engine core and its workers, and every request with an error; the application stays."""
         if self._replanning is not None:
             self._replanning.cancel()
-        from ascend_serve.engine.requests import fail_requests
+        from ascend_serve.engine.in_flight import fail_requests
 
         fail_requests(self.llm)
         await asyncio.to_thread(self.llm.shutdown, _END_SECONDS)

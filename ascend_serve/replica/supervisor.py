@@ -10,7 +10,7 @@ from ascend_serve.api.retry_after import retry_after
 from ascend_serve.config.schema import HealthConfig
 from ascend_serve.errors import EngineError
 from ascend_serve.replica.openai_engine import OpenAIEngine
-from ascend_serve.replica.vital_signs import Finding, VitalSigns
+from ascend_serve.replica.vital_signs import EngineFailure, VitalSigns
 from ascend_serve.telemetry.metrics import ReplicaMetrics
 from ascend_serve.telemetry.report import Event
 
@@ -65,13 +65,13 @@ class Supervisor:
 
     async def _watch(self) -> None:
         while self._gave_up is None:
-            finding = await VitalSigns(self._engine, self._health, self._metrics).until_failure()
+            failure = await VitalSigns(self._engine, self._health, self._metrics).until_failure()
             self._down_since, self._seconds_before_start = time.monotonic(), 0.0
-            self._note(f"engine_{finding.ailment}", finding.reason)
+            self._note(f"engine_{failure.ailment}", failure.reason)
             await self._engine.end()
-            await self._bring_back(finding, self._down_since)
+            await self._bring_back(failure, self._down_since)
 
-    async def _bring_back(self, finding: Finding, down_since: float) -> None:
+    async def _bring_back(self, failure: EngineFailure, down_since: float) -> None:
         for attempt in range(1, _ATTEMPTS + 1):
             self._seconds_before_start = time.monotonic() - down_since
             try:
@@ -86,7 +86,7 @@ class Supervisor:
             seconds = time.monotonic() - down_since
             self._start_seconds, self._down_since = seconds - self._seconds_before_start, None
             self._note("engine_restarted", f"serving again after {seconds:.1f} s")
-            self._metrics.restarted(finding.ailment, seconds)
+            self._metrics.restarted(failure.ailment, seconds)
             self._metrics.show(await self._engine.report())
 
     def _note(self, kind: str, text: str) -> None:

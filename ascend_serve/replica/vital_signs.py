@@ -32,7 +32,7 @@ class Ailment(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class EngineFailure:
     """An engine that has to be replaced.
 
     Attributes:
@@ -64,7 +64,7 @@ class VitalSigns:
         self._period = min(_MOST_SECONDS_BETWEEN_BEATS, health.stall_seconds / 4)
         self._busy = time.monotonic()
 
-    async def until_failure(self) -> Finding:
+    async def until_failure(self) -> EngineFailure:
         """Wait until the engine has to be replaced."""
         loss, death, stall = (asyncio.create_task(sign) for sign in self._signs())
         try:
@@ -76,10 +76,10 @@ class VitalSigns:
             for sign in (loss, death, stall):
                 sign.cancel()
 
-    def _signs(self) -> tuple[Coroutine[Any, Any, Finding], ...]:
+    def _signs(self) -> tuple[Coroutine[Any, Any, EngineFailure], ...]:
         return self._until_loss(), self._until_death(), self._until_stall()
 
-    async def _until_loss(self) -> Finding:
+    async def _until_loss(self) -> EngineFailure:
         try:
             reason = await self._engine.loss()
         except RayActorError:
@@ -87,14 +87,14 @@ class VitalSigns:
         if not reason:
             # Nobody can tell of a loss; the other signs remain.
             await asyncio.Event().wait()
-        return Finding(Ailment.DIED, reason)
+        return EngineFailure(Ailment.DIED, reason)
 
-    async def _until_death(self) -> Finding:
+    async def _until_death(self) -> EngineFailure:
         while not self._engine.llm.errored:
             await asyncio.sleep(_POLL_SECONDS)
-        return Finding(Ailment.DIED, "the engine core ended")
+        return EngineFailure(Ailment.DIED, "the engine core ended")
 
-    async def _until_stall(self) -> Finding:
+    async def _until_stall(self) -> EngineFailure:
         patience = self._health.stall_seconds - self._period
         while True:
             # The first at once: a rank can only tell where it stalls after a heartbeat.
@@ -110,10 +110,10 @@ class VitalSigns:
                 logger.warning("No heartbeat: %s", error)
             await asyncio.sleep(self._period)
 
-    async def _stalled(self) -> Finding:
+    async def _stalled(self) -> EngineFailure:
         where = await self._engine.standstill()
         reason = f"the ranks did not answer within {self._health.stall_seconds:g} s"
-        return Finding(Ailment.STALLED, f"{reason}: {where}" if where else reason)
+        return EngineFailure(Ailment.STALLED, f"{reason}: {where}" if where else reason)
 
     async def _sign_of_life(self) -> None:
         if self._engine.is_occupied:

@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ascend_serve.bench.load import Load, measure
 from ascend_serve.bench.server import ServedModel, Server
+from ascend_serve.bench.vllm_bench import Load, measure
 from ascend_serve.emulated.built_in_model import provide
 from benchmarks.serving.launch import StartFailed, running
 from benchmarks.serving.processes import machine_time, spent, usage

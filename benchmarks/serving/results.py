@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from pydantic import BaseModel
 
-from ascend_serve.bench.load import Measured
+from ascend_serve.bench.vllm_bench import Measured
 
 
 class LoadResult(BaseModel):

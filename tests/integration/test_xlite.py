@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 
 from ascend_serve.emulated import ENABLE_ENV_VAR
-from ascend_serve.emulated.demo_model import Architecture, make_demo_model
+from ascend_serve.emulated.demo_model import DemoArchitecture, make_demo_model
 from tests.integration.engines import ROOT, Result, Scenario, run
 from tests.integration.xlite_modes import BATCHES, TOKENS
 
-ARCHITECTURES = [architecture.value for architecture in Architecture]
+ARCHITECTURES = [architecture.value for architecture in DemoArchitecture]
 # Xlite's program sums in other steps than the model's layers, which the last bit of bfloat16 shows.
 ASKED = ("graph.runtime=xlite", "graph.capture_sizes=[1,2,4]", "vllm.dtype=float32")
 FULL = "graph.xlite.full_mode=true"

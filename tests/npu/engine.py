@@ -22,7 +22,7 @@ from ascend_serve.capture.participant import Participant
 from ascend_serve.engine.proposal import group_rank
 from ascend_serve.engine.runner import RunnerSeam
 from ascend_serve.engine.settings import prepare_fresh_workers
-from ascend_serve.engine.worker import CaptureWorkerExtension, WorkerSession
+from ascend_serve.engine.worker_extension import CaptureWorkerExtension, WorkerSession
 from tests.cann_sim import control
 from tests.npu.member import PipeLink
 from tests.npu.start import BATCHES, MAX_REQUESTS, PROMPTS, SIZES, TOKENS, Start
@@ -46,7 +46,7 @@ class PipedCapture(CaptureWorkerExtension):
     def run_capture_session(self, other_sizes: Any = ()) -> Any:
         worker: Any = self
         participant = Participant(_Here.link, group_rank(worker), len(_Here.before), "here", os.getpid())
-        with patch("ascend_serve.engine.worker._participant", lambda *_: participant):
+        with patch("ascend_serve.engine.worker_extension._participant", lambda *_: participant):
             session = WorkerSession(worker)
         if _Here.graphs is not None:
             device = worker.local_rank

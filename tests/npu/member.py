@@ -11,7 +11,7 @@ import torch
 from ascend_serve.capture.messages import Compiling, Phase, Question, Verdict
 from ascend_serve.capture.participant import Participant
 from ascend_serve.engine.canary import Canary
-from ascend_serve.engine.worker import WorkerSession
+from ascend_serve.engine.worker_extension import WorkerSession
 from ascend_serve.graph.modes import GraphMode, RuntimeName
 from ascend_serve.graph.plan import Proposal
 from tests.cann_sim import control

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ascend_serve.bench.load import Measured
+from ascend_serve.bench.vllm_bench import Measured
 from benchmarks.serving.figures import FIGURES, Figure, Point
 from benchmarks.serving.measure import Shape
 from benchmarks.serving.page import write_page

@@ -8,8 +8,8 @@ from typing import Any
 import httpx
 import pytest
 
-from ascend_serve.bench.load import Load, check_tokenizer, measured
 from ascend_serve.bench.server import ServedModel, Server
+from ascend_serve.bench.vllm_bench import Load, check_tokenizer, measured
 from ascend_serve.errors import AscendServeError, ClusterError, ConfigError, ModelError
 from ascend_serve.offline.batch import check_output
 from ascend_serve.telemetry.report import GraphReport, Outcome

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ascend_serve.config.keys import fields, section_of
+from ascend_serve.config.key_names import fields, section_of
 from ascend_serve.config.reference import reference
 
 PAGE = Path(__file__).parents[3] / "docs" / "configuration.md"

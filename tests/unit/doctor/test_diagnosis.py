@@ -6,14 +6,14 @@ import pytest
 
 from ascend_serve.config.schema import AscendServeConfig
 from ascend_serve.doctor.cluster_probe import NodeProbe, ping_targets
-from ascend_serve.doctor.diagnosis import Diagnosis, Line, NodeDiagnosis, authentication, examine, probe_request
+from ascend_serve.doctor.diagnosis import CheckResult, Diagnosis, NodeDiagnosis, authentication, examine, probe_request
 from ascend_serve.node.finding import Status, fail, merge, ok, warn
 from tests.unit.doctor.healthy_nodes import node_facts, node_probe
 
 
 def test_the_diagnosis_is_as_bad_as_its_worst_line() -> None:
-    def line(status: Status) -> Line:
-        return Line(check="c", status=status, text="t")
+    def line(status: Status) -> CheckResult:
+        return CheckResult(check="c", status=status, text="t")
 
     node = NodeDiagnosis(node_id="", address="", hostname="", lines=(line(Status.OK), line(Status.WARN)))
     assert Diagnosis(cluster=(), nodes=(node,)).status is Status.WARN

@@ -6,7 +6,7 @@ import pytest
 
 from ascend_serve.config.schema import AscendServeConfig
 from ascend_serve.doctor.cluster_probe import ClockOffset, NodeProbe, Ping
-from ascend_serve.doctor.node_checks import HCCL_PORTS, NODE_CHECKS, Situation, run_node_checks
+from ascend_serve.doctor.node_checks import HCCL_PORTS, NODE_CHECKS, CheckContext, run_node_checks
 from ascend_serve.node.facts import NodeFacts
 from ascend_serve.node.finding import Finding, Status
 from ascend_serve.node.hccn import HccnFacts
@@ -21,11 +21,13 @@ def config(**sections: Any) -> AscendServeConfig:
     return AscendServeConfig.model_validate({"model": {"path": "/models/m"}, **sections})
 
 
-def situation(config: AscendServeConfig | None = None, *, nodes: int = 2, emulated: bool = False) -> Situation:
-    return Situation(config=config, ray_version="2.60.0", address="10.0.0.1", multi_node=nodes > 1, emulated=emulated)
+def context(config: AscendServeConfig | None = None, *, nodes: int = 2, emulated: bool = False) -> CheckContext:
+    return CheckContext(
+        config=config, ray_version="2.60.0", address="10.0.0.1", multi_node=nodes > 1, emulated=emulated
+    )
 
 
-def lines(probe: NodeProbe, at: Situation) -> dict[str, Finding]:
+def lines(probe: NodeProbe, at: CheckContext) -> dict[str, Finding]:
     return dict(run_node_checks(probe, at))
 
 
@@ -40,7 +42,7 @@ def without(*packages: str) -> dict[str, str]:
 def test_a_healthy_node_passes_every_check() -> None:
     model = ModelFacts(path="/models/m", files={"config.json": 9}, digest="d")
     facts = node_facts(model=model, packages={**PACKAGES, "xlite": "0.2.0rc4"})
-    found = lines(node_probe(facts, pings=(Ping(device=0, address="10.9.0.7", loss=0.0),)), situation(config()))
+    found = lines(node_probe(facts, pings=(Ping(device=0, address="10.9.0.7", loss=0.0),)), context(config()))
     assert list(found) == [check.name for check in NODE_CHECKS]
     assert {name: finding for name, finding in found.items() if finding.status is not Status.OK or finding.fix} == {}
 
@@ -111,7 +113,7 @@ BROKEN_NODES = [
 def test_names_what_is_broken_and_the_fix(
     check: str, changes: dict[str, Any], status: Status, text: str, fix: str
 ) -> None:
-    found = lines(node_probe(node_facts(**changes)), situation())[check]
+    found = lines(node_probe(node_facts(**changes)), context())[check]
     assert found.status is status
     assert text in found.text
     assert fix in found.fix
@@ -134,14 +136,14 @@ def test_compares_the_resource_with_the_devices(
     resources: dict[str, float] | None, num_npus: int, status: Status, words: str
 ) -> None:
     probe = node_probe(node_facts(npu_smi=devices(num_npus)), resources=resources)
-    found = lines(probe, situation())["resource"]
+    found = lines(probe, context())["resource"]
     assert found.status is status
     assert words in found.text + found.fix
 
 
 def test_a_broken_link_only_warns_on_one_node() -> None:
     probe = node_probe(node_facts(hccn=links(link(0, link="DOWN"))))
-    assert lines(probe, situation(nodes=1))["links"].status is Status.WARN
+    assert lines(probe, context(nodes=1))["links"].status is Status.WARN
 
 
 @pytest.mark.parametrize(
@@ -149,7 +151,7 @@ def test_a_broken_link_only_warns_on_one_node() -> None:
 )
 def test_names_npus_that_do_not_reach_the_next_node(loss: float | None, words: str) -> None:
     pings = (Ping(device=0, address="10.9.0.7", loss=0.0), Ping(device=1, address="10.9.0.8", loss=loss))
-    found = lines(node_probe(pings=pings), situation())["ping"]
+    found = lines(node_probe(pings=pings), context())["ping"]
     assert found.status is Status.FAIL
     assert found.text == f"device 1 to 10.9.0.8: {words}"
 
@@ -176,7 +178,7 @@ QUOTA = {"stream_quota": 512}
 )
 def test_a_virtual_npu_is_judged_as_plan_does(sections: dict[str, Any], status: Status, text: str, fix: str) -> None:
     probe = node_probe(node_facts(vnpu_template="vir04"))
-    found = lines(probe, situation(config(**{"model": {"path": "/models/Qwen3-8B"}, **sections})))["vnpu"]
+    found = lines(probe, context(config(**{"model": {"path": "/models/Qwen3-8B"}, **sections})))["vnpu"]
     assert found.status is status
     assert text in found.text
     assert fix in found.fix
@@ -184,7 +186,7 @@ def test_a_virtual_npu_is_judged_as_plan_does(sections: dict[str, Any], status: 
 
 def test_a_host_that_cut_its_devices_is_no_virtual_npu() -> None:
     smi = devices().model_copy(update={"vnpus": (Vnpu(npu_id=0, vnpu_id=100, template="vir04"),)})
-    found = lines(node_probe(node_facts(npu_smi=smi)), situation())["vnpu"]
+    found = lines(node_probe(node_facts(npu_smi=smi)), context())["vnpu"]
     assert found.status is Status.OK
     assert "1 vNPU" in found.text
 
@@ -195,7 +197,7 @@ def test_a_host_that_cut_its_devices_is_no_virtual_npu() -> None:
 )
 def test_xlite_is_needed_only_where_it_is_asked_for(runtime: str, installed: bool, status: Status) -> None:
     packages = {**PACKAGES, "xlite": "0.2.0rc4"} if installed else PACKAGES
-    found = lines(node_probe(node_facts(packages=packages)), situation(config(graph={"runtime": runtime})))["xlite"]
+    found = lines(node_probe(node_facts(packages=packages)), context(config(graph={"runtime": runtime})))["xlite"]
     assert found.status is status
     assert (status is Status.FAIL) == ("pip install --pre xlite" in found.fix)
 
@@ -209,7 +211,7 @@ def test_xlite_is_needed_only_where_it_is_asked_for(runtime: str, installed: boo
 )
 def test_names_a_model_folder_that_cannot_be_served(files: dict[str, int], digest: str | None, words: str) -> None:
     model = ModelFacts(path="/models/m", files=files, digest=digest)
-    found = lines(node_probe(node_facts(model=model)), situation(config()))["model"]
+    found = lines(node_probe(node_facts(model=model)), context(config()))["model"]
     assert found.status is Status.FAIL
     assert words in found.text
 
@@ -219,7 +221,7 @@ def test_names_files_of_a_model_that_cannot_be_read_or_are_not_there() -> None:
     model = ModelFacts(
         path="/models/m", files={"config.json": 9}, digest="d", unreadable=shards[:1], missing=shards[1:]
     )
-    found = lines(node_probe(node_facts(model=model)), situation(config()))["model"]
+    found = lines(node_probe(node_facts(model=model)), context(config()))["model"]
     assert found.status is Status.FAIL
     assert "may not read model-0.safetensors; " in found.text
     assert "lacks model-1.safetensors, model-2.safetensors, model-3.safetensors and 1 more" in found.text
@@ -229,12 +231,12 @@ def test_names_files_of_a_model_that_cannot_be_read_or_are_not_there() -> None:
 @pytest.mark.parametrize(("address", "status"), [("10.0.0.1", Status.FAIL), ("10.0.0.2", Status.OK)])
 def test_the_http_port_matters_on_this_machine_only(address: str, status: Status) -> None:
     probe = node_probe(node_facts(address=address, busy_ports=(8123,)))
-    assert lines(probe, situation(config(serving={"port": 8123})))["ports"].status is status
+    assert lines(probe, context(config(serving={"port": 8123})))["ports"].status is status
 
 
 def test_ports_of_hccl_may_be_elsewhere() -> None:
     probe = node_probe(node_facts(busy_ports=HCCL_PORTS, env={"HCCL_IF_BASE_PORT": "50000"}))
-    assert lines(probe, situation())["ports"].status is Status.OK
+    assert lines(probe, context())["ports"].status is Status.OK
 
 
 @pytest.mark.parametrize(
@@ -248,7 +250,7 @@ def test_ports_of_hccl_may_be_elsewhere() -> None:
     ids=["unknown", "close", "not sure", "far"],
 )
 def test_compares_clocks(clock: ClockOffset | None, status: Status) -> None:
-    assert lines(node_probe(clock=clock), situation())["clock"].status is status
+    assert lines(node_probe(clock=clock), context())["clock"].status is status
 
 
 @pytest.mark.parametrize(
@@ -257,7 +259,7 @@ def test_compares_clocks(clock: ClockOffset | None, status: Status) -> None:
 )
 def test_a_silent_node_is_one_line(problem: str, fix: str) -> None:
     silent = NodeProbe(node_id="b", address="10.0.0.2", problem=problem)
-    ((name, found),) = run_node_checks(silent, situation())
+    ((name, found),) = run_node_checks(silent, context())
     assert (name, found.status) == ("node", Status.FAIL)
     assert problem in found.text
     assert fix in found.fix
@@ -271,5 +273,5 @@ def test_emulated_npus_need_no_driver_and_no_vendor_package() -> None:
         cann=None,
         packages={"ray": "2.60.0", "torch": "2.13.0", "vllm": "0.32.0"},
     )
-    found = lines(node_probe(bare), situation(config(emulated={"npus": 2}), emulated=True))
+    found = lines(node_probe(bare), context(config(emulated={"npus": 2}), emulated=True))
     assert [name for name, finding in found.items() if finding.status is not Status.OK] == []

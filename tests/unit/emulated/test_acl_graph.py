@@ -18,7 +18,7 @@ from ascend_serve.emulated.acl_graph import ACLGraphWrapper, _acl_graph_wrappers
 from ascend_serve.emulated.device import EmulatedDevice, current_device, initialize_device
 from ascend_serve.emulated.faults import FaultScript
 from ascend_serve.emulated.platform import EmulatedNPUPlatform
-from ascend_serve.emulated.streams import StreamPool
+from ascend_serve.emulated.stream_pool import StreamPool
 from ascend_serve.engine import runner
 from ascend_serve.engine.runner import RunnerSeam
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ascend_serve.emulated.clock import DeviceClock, DeviceTime, Event
+from ascend_serve.emulated.clock import DeviceClock, DeviceEvent, DeviceTime
 from ascend_serve.emulated.launches import LaunchCount
 
 
@@ -82,7 +82,7 @@ def test_the_host_waits_for_what_was_recorded_and_no_longer(host: Host) -> None:
     clock = host.clock()
     with clock.work(0.015, 0.0):
         pass
-    first = Event(clock)
+    first = DeviceEvent(clock)
     first.record()
     with clock.work(0.015, 0.0):
         pass
@@ -95,7 +95,7 @@ def test_the_host_waits_for_what_was_recorded_and_no_longer(host: Host) -> None:
 
 
 def test_an_event_that_nobody_recorded_holds_up_nobody(host: Host) -> None:
-    Event(host.clock()).synchronize()
+    DeviceEvent(host.clock()).synchronize()
     assert host.slept == 0.0
 
 

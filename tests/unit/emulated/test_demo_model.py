@@ -10,7 +10,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from typer.testing import CliRunner
 
 from ascend_serve.emulated import demo_model
-from ascend_serve.emulated.demo_model import Architecture, make_demo_model
+from ascend_serve.emulated.demo_model import DemoArchitecture, make_demo_model
 from ascend_serve.errors import ModelError
 
 
@@ -18,8 +18,8 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {file.name: file.read_bytes() for file in folder.iterdir()}
 
 
-@pytest.mark.parametrize("architecture", list(Architecture))
-def test_every_weight_of_the_architecture_is_there(architecture: Architecture, tmp_path: Path) -> None:
+@pytest.mark.parametrize("architecture", list(DemoArchitecture))
+def test_every_weight_of_the_architecture_is_there(architecture: DemoArchitecture, tmp_path: Path) -> None:
     folder = make_demo_model(tmp_path / "model", architecture=architecture, hidden_size=128, layers=1)
     config = AutoConfig.from_pretrained(folder)
     model, loading = AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True)

@@ -11,7 +11,7 @@ import torch
 
 from ascend_serve.emulated.device import EmulatedDevice, current_device, initialize_device
 from ascend_serve.emulated.npu_graph import NPUGraph, graph, graph_pool_handle
-from ascend_serve.emulated.streams import StreamPool
+from ascend_serve.emulated.stream_pool import StreamPool
 
 
 @pytest.fixture(autouse=True)

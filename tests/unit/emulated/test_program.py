@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ascend_serve.emulated.memory import ALIGNMENT, MemoryPool, place
+from ascend_serve.emulated.memory_pool import ALIGNMENT, MemoryPool, place
 from ascend_serve.emulated.npu_graph import NPUGraph, graph
 from ascend_serve.emulated.program import compile_program, trace
 from ascend_serve.emulated.recorder import Recorder

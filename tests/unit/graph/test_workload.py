@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from ascend_serve.errors import ConfigError
 from ascend_serve.graph.workload import (
-    Request,
+    TracedRequest,
     Workload,
     from_concurrency,
     from_histogram,
@@ -47,7 +47,7 @@ def test_a_file_that_is_missing(tmp_path):
     ],
 )
 def test_trace(tmp_path, text):
-    assert read_trace(written(tmp_path, text)) == [Request(1, 10, 2), Request(2, 30, 4)]
+    assert read_trace(written(tmp_path, text)) == [TracedRequest(1, 10, 2), TracedRequest(2, 30, 4)]
 
 
 def test_trace_with_dates(tmp_path):
@@ -74,19 +74,19 @@ def test_not_a_trace(tmp_path, text, part):
 @pytest.mark.parametrize(
     ("requests", "steps"),
     [
-        pytest.param([Request(0, 0, 3)], {1: 3}, id="one request"),
-        pytest.param([Request(0, 0, 3), Request(0, 0, 5)], {2: 3, 1: 2}, id="two at once"),
-        pytest.param([Request(0, 0, 3), Request(100, 0, 2)], {1: 5}, id="one after the other"),
-        pytest.param([Request(0, 0, 4), Request(1.5, 0, 4)], {1: 4, 2: 2}, id="one joins"),
-        pytest.param([Request(0, 0, 2)] * 5, {2: 4, 1: 2}, id="more than fit wait"),
-        pytest.param([Request(0, 0, 4), Request(1, 100_000, 1)], {1: 3, 2: 1}, id="prefill stops decode"),
+        pytest.param([TracedRequest(0, 0, 3)], {1: 3}, id="one request"),
+        pytest.param([TracedRequest(0, 0, 3), TracedRequest(0, 0, 5)], {2: 3, 1: 2}, id="two at once"),
+        pytest.param([TracedRequest(0, 0, 3), TracedRequest(100, 0, 2)], {1: 5}, id="one after the other"),
+        pytest.param([TracedRequest(0, 0, 4), TracedRequest(1.5, 0, 4)], {1: 4, 2: 2}, id="one joins"),
+        pytest.param([TracedRequest(0, 0, 2)] * 5, {2: 4, 1: 2}, id="more than fit wait"),
+        pytest.param([TracedRequest(0, 0, 4), TracedRequest(1, 100_000, 1)], {1: 3, 2: 1}, id="prefill stops decode"),
     ],
 )
 def test_simulation(requests, steps):
     assert simulate(requests, max_num_seqs=2, step_seconds=1.0) == steps
 
 
-lengths = st.builds(Request, st.floats(0, 1e4), st.integers(0, 10_000), st.integers(1, 500))
+lengths = st.builds(TracedRequest, st.floats(0, 1e4), st.integers(0, 10_000), st.integers(1, 500))
 
 
 @settings(deadline=None)

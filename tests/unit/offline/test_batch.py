@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ascend_serve.errors import ConfigError
-from ascend_serve.offline.batch import Line, OutputFile, answer_lines, parse_line
+from ascend_serve.offline.batch import OutputFile, RequestLine, answer_lines, parse_line
 from ascend_serve.offline.offline_replica import Answer
 
 
@@ -32,7 +32,7 @@ class Echo:
     ],
 )
 def test_reads_a_request(text: str, identifier: Any, body: dict[str, Any]) -> None:
-    assert parse_line(3, text) == Line(identifier, body)
+    assert parse_line(3, text) == RequestLine(identifier, body)
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_tells_what_is_wrong_with_a_line(text: str, error: str) -> None:
 @given(st.lists(st.sampled_from(["good", "bad", None])))
 def test_every_line_is_answered_in_order(prompts: list[str | None]) -> None:
     lines = [
-        Line(number, error="broken") if prompt is None else Line(number, {"prompt": prompt})
+        RequestLine(number, error="broken") if prompt is None else RequestLine(number, {"prompt": prompt})
         for number, prompt in enumerate(prompts)
     ]
     records = list(answer_lines(Echo(), lines))
@@ -62,10 +62,10 @@ def test_every_line_is_answered_in_order(prompts: list[str | None]) -> None:
     assert [(record.get("text"), record.get("error")) for record in records] == [outcome[prompt] for prompt in prompts]
 
 
-LINES = [Line(1, {"prompt": "a"}), Line(2, {"prompt": "b"})]
+LINES = [RequestLine(1, {"prompt": "a"}), RequestLine(2, {"prompt": "b"})]
 
 
-def write(file: OutputFile, lines: list[Line]) -> list[Any]:
+def write(file: OutputFile, lines: list[RequestLine]) -> list[Any]:
     return [record["id"] for record in file.write(answer_lines(Echo(), lines))]
 
 

@@ -11,7 +11,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from ascend_serve.config.schema import HealthConfig
-from ascend_serve.replica.vital_signs import Ailment, Finding, VitalSigns
+from ascend_serve.replica.vital_signs import Ailment, EngineFailure, VitalSigns
 from ascend_serve.telemetry.metrics import ReplicaMetrics
 
 
@@ -59,12 +59,14 @@ async def _if(works: bool) -> None:
         await asyncio.Event().wait()
 
 
-def finding(engine: SimulatedEngine, *, idle_decode_seconds: float = 0.1, patience: float = 30.0) -> Finding | None:
+def failure(
+    engine: SimulatedEngine, *, idle_decode_seconds: float = 0.1, patience: float = 30.0
+) -> EngineFailure | None:
     """What is found, or ``None`` when that is nothing."""
     health = HealthConfig(stall_seconds=1.0, idle_decode_seconds=idle_decode_seconds)
     metrics = ReplicaMetrics(CollectorRegistry())
 
-    async def watch() -> Finding | None:
+    async def watch() -> EngineFailure | None:
         signs = VitalSigns(engine, health, metrics)  # type: ignore[arg-type]
         try:
             return await asyncio.wait_for(signs.until_failure(), patience)
@@ -74,24 +76,24 @@ def finding(engine: SimulatedEngine, *, idle_decode_seconds: float = 0.1, patien
     return asyncio.run(watch())
 
 
-STALLED = Finding(Ailment.STALLED, "the ranks did not answer within 1 s: rank 1 stands in sleep")
-UNKNOWN = Finding(Ailment.STALLED, "the ranks did not answer within 1 s")
+STALLED = EngineFailure(Ailment.STALLED, "the ranks did not answer within 1 s: rank 1 stands in sleep")
+UNKNOWN = EngineFailure(Ailment.STALLED, "the ranks did not answer within 1 s")
 
 
 @pytest.mark.parametrize(
     ("engine", "expected"),
     [
-        (SimulatedEngine(lost="rank 1 is lost"), Finding(Ailment.DIED, "rank 1 is lost")),
-        (SimulatedEngine(errored=True, lost="rank 1 is lost"), Finding(Ailment.DIED, "rank 1 is lost")),
-        (SimulatedEngine(errored=True), Finding(Ailment.DIED, "the engine core ended")),
+        (SimulatedEngine(lost="rank 1 is lost"), EngineFailure(Ailment.DIED, "rank 1 is lost")),
+        (SimulatedEngine(errored=True, lost="rank 1 is lost"), EngineFailure(Ailment.DIED, "rank 1 is lost")),
+        (SimulatedEngine(errored=True), EngineFailure(Ailment.DIED, "the engine core ended")),
         (SimulatedEngine(answers=False), STALLED),
         (SimulatedEngine(answers=False, is_busy=True), UNKNOWN),
         (SimulatedEngine(decodes=False), STALLED),
     ],
     ids=["lost rank", "lost rank, dead core", "dead core", "stalled, idle", "stalled, busy", "stalls when it decodes"],
 )
-def test_what_is_wrong_is_found(engine: SimulatedEngine, expected: Finding) -> None:
-    assert finding(engine) == expected
+def test_what_is_wrong_is_found(engine: SimulatedEngine, expected: EngineFailure) -> None:
+    assert failure(engine) == expected
 
 
 @pytest.mark.parametrize(
@@ -107,7 +109,7 @@ def test_what_is_wrong_is_found(engine: SimulatedEngine, expected: Finding) -> N
 def test_nothing_is_found_on_an_engine_that_does_what_it_should(
     engine: SimulatedEngine, idle_decode_seconds: float
 ) -> None:
-    assert finding(engine, idle_decode_seconds=idle_decode_seconds, patience=1.5) is None
+    assert failure(engine, idle_decode_seconds=idle_decode_seconds, patience=1.5) is None
 
 
 @pytest.mark.parametrize("steps", range(12))

@@ -20,7 +20,7 @@ from ascend_serve.capture.messages import CaptureResult, Phase
 from ascend_serve.capture.participant import Participant
 from ascend_serve.engine.canary import Canary, fixed_batch
 from ascend_serve.engine.compilation import watch_static_kernels
-from ascend_serve.engine.device import instruction_set, scripted_fault, streams_left
+from ascend_serve.engine.npu import instruction_set, scripted_fault, streams_left
 from ascend_serve.engine.proposal import group_rank, make_proposal
 from ascend_serve.engine.runner import RunnerSeam
 from ascend_serve.engine.settings import EngineSettings, read_settings

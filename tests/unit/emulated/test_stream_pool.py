@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ascend_serve.emulated.streams import StreamPool, quota_of_rank
+from ascend_serve.emulated.stream_pool import StreamPool, quota_of_rank
 from ascend_serve.errors import ConfigError
 
 

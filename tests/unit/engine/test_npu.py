@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ascend_serve.capture.messages import Phase
-from ascend_serve.engine import device
+from ascend_serve.engine import npu
 
 
 class NPUPlatform:
@@ -16,6 +16,6 @@ class NPUPlatform:
 
 
 def test_a_platform_is_not_asked_for_what_only_the_emulated_one_has(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(device, "current_platform", NPUPlatform())
-    assert device.streams_left() is None
-    device.scripted_fault(Phase.JOIN)
+    monkeypatch.setattr(npu, "current_platform", NPUPlatform())
+    assert npu.streams_left() is None
+    npu.scripted_fault(Phase.JOIN)
