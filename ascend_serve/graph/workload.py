@@ -10,7 +10,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from math import exp, isfinite, lgamma, log, sqrt
-from pathlib import Path
 
 from ascend_serve.errors import ConfigError
 from ascend_serve.graph.sizes import prior_weights
@@ -57,14 +56,18 @@ class Workload:
         }
 
 
-def from_histogram(path: str) -> Workload:
-    """Read a JSON object of steps per decode batch size in tokens, for example ``{"1": 120, "8": 40}``.
+def from_histogram(text: str, path: str) -> Workload:
+    """A JSON object of steps per decode batch size in tokens, for example ``{"1": 120, "8": 40}``.
+
+    Args:
+        text: The object.
+        path: Of the file that holds it, for messages.
 
     Raises:
-        ConfigError: The file cannot be read, or holds something else.
+        ConfigError: It is something else.
     """
     try:
-        counted = {int(size): float(count) for size, count in json.loads(_read(path)).items()}
+        counted = {int(size): float(count) for size, count in json.loads(text).items()}
     except (ValueError, AttributeError, TypeError) as error:
         raise ConfigError(
             f"{path}: not a histogram: {error}", 'Give a JSON object like {"1": 120, "8": 40}.'
@@ -75,19 +78,20 @@ def from_histogram(path: str) -> Workload:
     return Workload(weights, f"histogram {path}")
 
 
-def from_trace(path: str, max_num_seqs: int, decode_query_len: int = 1, step_ms: float = 30.0) -> Workload:
-    """Read a trace of requests and simulate the queue in front of one engine.
+def from_trace(text: str, path: str, max_num_seqs: int, decode_query_len: int = 1, step_ms: float = 30.0) -> Workload:
+    """A trace of requests, with the queue in front of one engine simulated.
 
     Args:
-        path: CSV file with a header; columns as in ``COLUMNS``.
+        text: CSV with a header; columns as in ``COLUMNS``.
+        path: Of the file that holds it, for messages.
         max_num_seqs: The scheduler's limit of requests in a batch.
         decode_query_len: Tokens per request in a decode step.
         step_ms: Milliseconds of a decode step.
 
     Raises:
-        ConfigError: The file cannot be read, or holds something else.
+        ConfigError: It is something else.
     """
-    steps = simulate(read_trace(path), max_num_seqs, step_ms / 1000)
+    steps = simulate(read_trace(text, path), max_num_seqs, step_ms / 1000)
     weights = {n * decode_query_len: float(count) for n, count in sorted(steps.items())}
     return Workload(weights, f"trace {path}, {step_ms:g} ms per step")
 
@@ -109,13 +113,17 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
 """Columns of a trace, and what the public Azure and BurstGPT traces call them. Arrival is in seconds, or a date."""
 
 
-def read_trace(path: str) -> list[TracedRequest]:
-    """Read the requests of a CSV file, in the order of their arrival.
+def read_trace(text: str, path: str) -> list[TracedRequest]:
+    """The requests of a CSV file, in the order of their arrival.
+
+    Args:
+        text: What the file holds.
+        path: Of the file, for messages.
 
     Raises:
-        ConfigError: The file cannot be read, or lacks a column, or holds no request.
+        ConfigError: It lacks a column, or holds no request.
     """
-    rows = csv.DictReader(_read(path).splitlines())
+    rows = csv.DictReader(text.splitlines())
     names = {name.strip().lower(): name for name in rows.fieldnames or ()}
     found = {
         column: next((names[alias] for alias in aliases if alias in names), None) for column, aliases in COLUMNS.items()
@@ -180,10 +188,3 @@ def _seconds(text: str) -> float:
 def _binomial(trials: int, successes: int, share: float) -> float:
     ways = lgamma(trials + 1) - lgamma(successes + 1) - lgamma(trials - successes + 1)
     return exp(ways + successes * log(share) + (trials - successes) * log(1 - share))
-
-
-def _read(path: str) -> str:
-    try:
-        return Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read: {error}", "Give a file that exists and can be read.") from error

@@ -8,8 +8,9 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from ascend_serve.errors import ConfigError
-from ascend_serve.graph.architecture import Architecture, read_architecture
+from ascend_serve.graph.architecture import Architecture
 from ascend_serve.graph.rules import COMPILED
+from ascend_serve.planning.model_config import read_architecture
 
 COMPILATION_MODES = ("NONE", "STOCK_TORCH_COMPILE", "DYNAMO_TRACE_ONCE", COMPILED)
 """vLLM's ``CompilationMode``, by value."""

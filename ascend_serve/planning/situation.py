@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from ascend_serve.config.rules import wants_npugraph_ex
 from ascend_serve.config.schema import BUILT_IN_MODEL, AscendServeConfig
 from ascend_serve.errors import ConfigError
-from ascend_serve.graph.architecture import Architecture, read_architecture, read_card
+from ascend_serve.graph.architecture import Architecture
 from ascend_serve.graph.rules import Situation
 from ascend_serve.graph.streams import EXPANSION_MODE, ExpansionMode, StreamLayout
+from ascend_serve.planning.model_config import read_architecture, read_card
 from ascend_serve.planning.settings import EngineSettings, read_settings
 
 AIV_BY_DEFAULT = frozenset({"MiniMaxM2ForCausalLM"})

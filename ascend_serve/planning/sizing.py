@@ -24,6 +24,7 @@ from ascend_serve.graph.streams import (
 )
 from ascend_serve.graph.workload import from_concurrency, from_histogram, from_trace
 from ascend_serve.planning.settings import EngineSettings
+from ascend_serve.planning.workload_file import read_workload
 
 SIZE_RULES = {
     "reachable-sizes": "vLLM 0.23.0, CudagraphDispatcher and adjust_cudagraph_sizes_for_spec_decode",
@@ -110,9 +111,10 @@ def _workload(
 ) -> tuple[str, dict[int, float]]:
     given, length = config.graph.workload, 1 + settings.num_speculative_tokens
     if given.histogram is not None:
-        workload = from_histogram(given.histogram)
+        workload = from_histogram(read_workload(given.histogram), given.histogram)
     elif given.trace is not None:
-        workload = from_trace(given.trace, settings.max_num_seqs, length, given.step_ms)
+        text = read_workload(given.trace)
+        workload = from_trace(text, given.trace, settings.max_num_seqs, length, given.step_ms)
     elif given.concurrency is not None:
         workload = from_concurrency(given.concurrency, settings.max_num_seqs, length)
     else:

@@ -14,28 +14,17 @@ from ascend_serve.graph.workload import (
 )
 
 
-def written(tmp_path, text):
-    file = tmp_path / "load"
-    file.write_text(text)
-    return str(file)
-
-
-def test_histogram(tmp_path):
-    assert from_histogram(written(tmp_path, '{"8": 40, "1": 120, "4": 0}')).weights == {1: 120, 8: 40}
+def test_histogram():
+    assert from_histogram('{"8": 40, "1": 120, "4": 0}', "load").weights == {1: 120, 8: 40}
 
 
 @pytest.mark.parametrize(
     "text",
     ["", "[]", "{}", '{"1": 0}', '{"0": 1}', '{"one": 1}', '{"1": "x"}', '{"1": -1}', '{"1": NaN}', '{"1": Infinity}'],
 )
-def test_not_a_histogram(tmp_path, text):
+def test_not_a_histogram(text):
     with pytest.raises(ConfigError, match="load"):
-        from_histogram(written(tmp_path, text))
-
-
-def test_a_file_that_is_missing(tmp_path):
-    with pytest.raises(ConfigError, match="cannot be read"):
-        from_histogram(str(tmp_path / "nowhere"))
+        from_histogram(text, "load")
 
 
 @pytest.mark.parametrize(
@@ -46,13 +35,13 @@ def test_a_file_that_is_missing(tmp_path):
         pytest.param("Timestamp,Model,Request tokens,Response tokens\n2,x,30,4\n1,y,10,2\n", id="BurstGPT"),
     ],
 )
-def test_trace(tmp_path, text):
-    assert read_trace(written(tmp_path, text)) == [TracedRequest(1, 10, 2), TracedRequest(2, 30, 4)]
+def test_trace(text):
+    assert read_trace(text, "load") == [TracedRequest(1, 10, 2), TracedRequest(2, 30, 4)]
 
 
-def test_trace_with_dates(tmp_path):
+def test_trace_with_dates():
     text = "arrival,input_tokens,output_tokens\n2023-11-16 18:15:46.6805900,1,1\n2023-11-16 18:15:47.6805900,1,1\n"
-    first, second = read_trace(written(tmp_path, text))
+    first, second = read_trace(text, "load")
     assert second.arrival - first.arrival == pytest.approx(1)
 
 
@@ -66,9 +55,9 @@ def test_trace_with_dates(tmp_path):
         pytest.param("arrival,input_tokens,output_tokens\n1,2\n", "line 2", id="a short row"),
     ],
 )
-def test_not_a_trace(tmp_path, text, part):
+def test_not_a_trace(text, part):
     with pytest.raises(ConfigError, match=part):
-        read_trace(written(tmp_path, text))
+        read_trace(text, "load")
 
 
 @pytest.mark.parametrize(
@@ -97,9 +86,9 @@ def test_simulation_makes_every_token_once(requests, most):
     assert all(1 <= n <= most and count > 0 for n, count in steps.items())
 
 
-def test_a_trace_counts_tokens(tmp_path):
-    file = written(tmp_path, "arrival,input_tokens,output_tokens\n0,0,3\n0,0,5\n")
-    assert from_trace(file, max_num_seqs=8, decode_query_len=3).weights == {3: 2, 6: 3}
+def test_a_trace_counts_tokens():
+    text = "arrival,input_tokens,output_tokens\n0,0,3\n0,0,5\n"
+    assert from_trace(text, "load", max_num_seqs=8, decode_query_len=3).weights == {3: 2, 6: 3}
 
 
 @pytest.mark.parametrize(

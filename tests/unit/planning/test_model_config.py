@@ -3,8 +3,9 @@ import json
 import pytest
 
 from ascend_serve.errors import ModelError
-from ascend_serve.graph.architecture import AttentionBackend, card_names, read_architecture
+from ascend_serve.graph.architecture import AttentionBackend
 from ascend_serve.graph.narrowing import GraphSupport
+from ascend_serve.planning.model_config import card_names, read_architecture
 
 DENSE = {"architectures": ["Qwen3ForCausalLM"], "num_hidden_layers": 4, "hidden_size": 64, "num_attention_heads": 2}
 
