@@ -57,6 +57,18 @@ def test_nothing_was_narrowed(mode: str, results: dict[str, Result]) -> None:
     assert snapshot["adjustments"] == []
 
 
+@pytest.mark.slow  # Two starts; continuous integration has npugraph_ex on one NPU, and on two in the guide's examples.
+def test_tokens_of_what_npugraph_ex_compiles_equal_stock_vllm() -> None:
+    """In float32: in bfloat16 Inductor rounds otherwise than eager mode."""
+    float32 = (*BASE, "vllm.dtype=float32")
+    compiled = (*float32, "graph.mode=FULL_DECODE_ONLY", "graph.npugraph_ex.enabled=true")
+    (stock,) = run([Scenario("stock", float32, BATCHES, stock=True)])
+    (result,) = run([Scenario("npugraph_ex", compiled, BATCHES)])
+    assert result.error == ""
+    assert result.tokens == stock.tokens
+    assert result.replays[0] == result.replays[1] > 0
+
+
 def test_tokens_and_placement_of_stages_on_two_nodes(base: tuple[str, ...], stock: Result) -> None:
     """Two raylets with two NPUs each: a tensor-parallel group stays on a node, and the next stage takes the other."""
     scenario = Scenario("two nodes", (*base, "parallel.pipeline_parallel_size=2", "emulated.npus=4"), (1, 3, 8))
