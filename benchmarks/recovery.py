@@ -20,6 +20,7 @@ import httpx
 from rich.console import Console
 from rich.table import Table
 
+from ascend_serve.capture.outcome import EventKind
 from tests.integration.engines import ROOT, Result, Scenario, run
 from tests.ports import free_port
 
@@ -35,8 +36,9 @@ APPLICATION = "new start of the application, eager"
 
 def seconds_to_ready(result: Result) -> float:
     """Seconds from the first failure to the seal; from the start of the engine where nothing failed."""
-    times = {event["kind"]: event["time"] for event in reversed(result.snapshot["events"])}
-    return times["sealed"] - times["failed"] if "failed" in times else result.seconds
+    times = {event.kind: event.time for event in reversed(result.known.events)}
+    failed = times.get(EventKind.FAILED)
+    return result.seconds if failed is None else times[EventKind.SEALED] - failed
 
 
 def application_start() -> float:

@@ -8,32 +8,23 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Any
-
-import ray
-from ray.actor import ActorHandle
-from ray.exceptions import RayActorError
 
 from ascend_serve.capture.deadlines import Deadlines
 from ascend_serve.capture.messages import Compiling, Lost, Message, Question, Verdict
 from ascend_serve.capture.outcome import Answer, Outcome, OutcomeKind
 from ascend_serve.capture.roster import Roster
 from ascend_serve.capture.session import Session
-from ascend_serve.capture.snapshot import snapshot
+from ascend_serve.capture.snapshot import Snapshot
 from ascend_serve.capture.state import State
 from ascend_serve.errors import CaptureError
 from ascend_serve.graph.plan import CapturePlan, GraphRequest
 from ascend_serve.graph.ranks import name_ranks
-
-NAMESPACE = "ascend_serve"
-_PREFIX = "capture-driver-"
 
 
 class CaptureDriver:
     """Holds the session of one capture group and its waiting questions.
 
     Args:
-        group: Name of the capture group.
         ranks: Number of ranks over DP x PP x TP.
         request: What the configuration asks for.
         deadlines: How long each meeting point may take.
@@ -43,7 +34,6 @@ class CaptureDriver:
 
     def __init__(
         self,
-        group: str,
         ranks: int,
         request: GraphRequest,
         deadlines: Deadlines,
@@ -51,9 +41,7 @@ class CaptureDriver:
         *,
         incarnation: int = 0,
     ) -> None:
-        self._group = group
         self._ranks = ranks
-        self._request = request
         self._deadlines = deadlines
         self._roster = Roster()
         self._session = Session(ranks, request, deadlines, remembered=remembered, incarnation=incarnation)
@@ -121,7 +109,6 @@ class CaptureDriver:
         before = self._session
         if before.outcome is None or before.outcome.kind is not OutcomeKind.SEALED or before.plan is None:
             raise CaptureError("The capture group has no sealed plan to start from")
-        self._request = request
         self._outcomes.pop(before.incarnation)
         self._session = Session(
             self._ranks, request, self._deadlines, incarnation=before.incarnation, held=before.plan.keys
@@ -130,10 +117,9 @@ class CaptureDriver:
         async with self._changed:
             self._changed.notify_all()
 
-    def snapshot(self) -> dict[str, Any]:
-        """Everything known about the group as plain JSON types, for reports and progress."""
-        epoch_time = time.time() - time.monotonic()
-        return snapshot(self._group, self._session, self._request, self._roster, epoch_time)
+    def snapshot(self) -> Snapshot:
+        """Everything known about the group now, for reports and progress."""
+        return Snapshot.of(self._session, self._roster, time.time() - time.monotonic())
 
     def _start_clock(self) -> None:
         # An actor's constructor runs outside of its event loop, so the first call starts the clock.
@@ -169,75 +155,3 @@ class CaptureDriver:
                 await asyncio.wait_for(self._changed.wait(), delay)
             except TimeoutError:
                 return
-
-
-def ensure_driver(
-    group: str,
-    ranks: int,
-    request: GraphRequest,
-    deadlines: Deadlines,
-    remembered: CapturePlan | None = None,
-    *,
-    incarnation: int = 0,
-) -> ActorHandle:
-    """Get the driver of ``group``, starting it on this node if no engine of the group has done so yet."""
-    return (
-        ray.remote(CaptureDriver)
-        .options(
-            name=_actor_name(group),
-            namespace=NAMESPACE,
-            get_if_exists=True,
-            num_cpus=0,
-            max_concurrency=4 * ranks + 64,
-        )
-        .remote(group, ranks, request, deadlines, remembered, incarnation=incarnation)
-    )
-
-
-def driver_handle(group: str) -> ActorHandle | None:
-    """Get the driver of ``group``, or ``None`` before an engine has started it."""
-    try:
-        return ray.get_actor(_actor_name(group), namespace=NAMESPACE)
-    except ValueError:
-        return None
-
-
-def find_drivers(deployment: str) -> list[ActorHandle]:
-    """Get the drivers of all capture groups of a deployment, whose names begin with the deployment's."""
-    named = ray.util.list_named_actors(all_namespaces=True)
-    groups = [
-        actor["name"].removeprefix(_PREFIX)
-        for actor in named
-        if actor["namespace"] == NAMESPACE and actor["name"].startswith(_actor_name(deployment))
-    ]
-    return [driver for group in groups if (driver := driver_handle(group)) is not None]
-
-
-def _actor_name(group: str) -> str:
-    return f"{_PREFIX}{group}"
-
-
-class RayDriverLink:
-    """A rank's line to its driver."""
-
-    def __init__(self, handle: ActorHandle) -> None:
-        self._handle = handle
-
-    def tell(self, message: Compiling) -> None:
-        """Tell the driver, without waiting for it."""
-        self._handle.tell.remote(message)
-
-    def ask(self, question: Question) -> Verdict:
-        """Ask the driver and wait for the verdict.
-
-        Raises:
-            CaptureError: The driver is gone.
-        """
-        try:
-            verdict: Verdict = ray.get(self._handle.ask.remote(question))
-        except RayActorError as error:
-            raise CaptureError(
-                f"Rank {question.rank} lost the capture driver: {error}",
-                "The node of the driver may be gone: see `ray status`, then start again.",
-            ) from error
-        return verdict

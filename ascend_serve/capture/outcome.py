@@ -58,7 +58,6 @@ class EventKind(StrEnum):
     """What happened."""
 
     JOINED = "joined"
-    PROPOSED = "proposed"
     AGREED = "agreed"
     COMPILING = "compiling"
     CAPTURED = "captured"

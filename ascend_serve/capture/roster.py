@@ -4,14 +4,42 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from typing import Any
 
 from ascend_serve.capture.messages import Join, Leave, Lost, Message
 from ascend_serve.graph.keys import GraphKey
 
 
+@dataclass(frozen=True, slots=True)
+class RankState:
+    """One worker process at one moment.
+
+    Attributes:
+        rank: Number in the capture group.
+        node: Name or address of its node.
+        pid: Its process.
+        incarnation: How many processes this rank had before.
+        graphs: Graphs of the plan that it holds.
+        capture_seconds: Time it spent on warm-up and capture.
+        streams_used: Device streams that its graphs take, where the device tells.
+        streams_left: Device streams left, where the device tells.
+        instruction_set: The widest one that an emulated NPU computes with, such as ``amx``; empty for a real NPU.
+        state: Where it is in the protocol: the last message it sent.
+    """
+
+    rank: int
+    node: str = ""
+    pid: int = 0
+    incarnation: int = 0
+    graphs: int = 0
+    capture_seconds: float = 0.0
+    streams_used: int | None = None
+    streams_left: int | None = None
+    instruction_set: str = ""
+    state: str = ""
+
+
 @dataclass(slots=True)
-class Member:
+class _Member:
     """One worker process.
 
     Attributes:
@@ -34,8 +62,22 @@ class Member:
     streams: dict[GraphKey, int | None] = field(default_factory=dict)
     streams_left: int | None = None
 
-    def streams_used(self, planned: Collection[GraphKey]) -> int | None:
-        """Streams that the graphs of ``planned`` take; ``None`` where the device does not tell."""
+    def state_of(self, rank: int, planned: Collection[GraphKey]) -> RankState:
+        """What this process is as ``rank``, when the graphs of ``planned`` are wanted."""
+        return RankState(
+            rank,
+            self.node,
+            self.pid,
+            self.incarnation,
+            graphs=sum(key in planned for key in self.captured),
+            capture_seconds=round(sum(self.captured.values()), 3),
+            streams_used=self._streams_used(planned),
+            streams_left=self.streams_left,
+            instruction_set=self.instruction_set,
+            state=self.state,
+        )
+
+    def _streams_used(self, planned: Collection[GraphKey]) -> int | None:
         taken = [streams for key, streams in self.streams.items() if key in planned]
         return None if None in taken else sum(streams or 0 for streams in taken)
 
@@ -44,13 +86,13 @@ class Roster:
     """The latest process of every rank."""
 
     def __init__(self) -> None:
-        self._members: dict[int, Member] = {}
+        self._members: dict[int, _Member] = {}
 
     def note(self, message: Message) -> None:
         """Take note of a message; those of processes that have been replaced change nothing."""
         member = self._members.get(message.rank)
         if isinstance(message, Join) and (member is None or member.incarnation < message.incarnation):
-            self._members[message.rank] = Member(
+            self._members[message.rank] = _Member(
                 message.node, message.pid, message.incarnation, message.instruction_set
             )
             return
@@ -66,20 +108,6 @@ class Roster:
         """Node of a rank, empty when it has not joined."""
         return self._members[rank].node if rank in self._members else ""
 
-    def rows(self, planned: Collection[GraphKey]) -> list[dict[str, Any]]:
-        """One JSON object per rank; ``planned`` are the graphs that are wanted now."""
-        return [
-            {
-                "rank": rank,
-                "node": member.node,
-                "pid": member.pid,
-                "incarnation": member.incarnation,
-                "graphs": sum(key in planned for key in member.captured),
-                "capture_seconds": round(sum(member.captured.values()), 3),
-                "streams_used": member.streams_used(planned),
-                "streams_left": member.streams_left,
-                "instruction_set": member.instruction_set,
-                "state": member.state,
-            }
-            for rank, member in sorted(self._members.items())
-        ]
+    def states(self, planned: Collection[GraphKey]) -> tuple[RankState, ...]:
+        """All ranks; ``planned`` are the graphs that are wanted now."""
+        return tuple(member.state_of(rank, planned) for rank, member in sorted(self._members.items()))

@@ -1,75 +1,62 @@
-"""Everything known about a capture group, as plain JSON types."""
+"""What is known about a capture group at one moment: what its driver tells the terminal and the report."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
-from ascend_serve.capture.outcome import EventKind, SessionEvent
-from ascend_serve.capture.roster import Roster
+from ascend_serve.capture.messages import Phase
+from ascend_serve.capture.outcome import EventKind, Outcome, SessionEvent
+from ascend_serve.capture.roster import RankState, Roster
 from ascend_serve.capture.session import Session
-from ascend_serve.graph.plan import CapturePlan, GraphRequest
+from ascend_serve.graph.plan import CapturePlan
 
 
-def snapshot(group: str, session: Session, request: GraphRequest, roster: Roster, epoch_time: float) -> dict[str, Any]:
-    """Describe a capture group for reports and progress.
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A capture group at one moment.
 
-    Args:
-        group: Name of the capture group.
-        session: Its session.
-        request: What the configuration asked for.
-        roster: Its worker processes.
-        epoch_time: What to add to the session's clock to get seconds since the epoch.
+    Attributes:
+        phase: The phase of the start-up that the group is in.
+        incarnation: The incarnation that counts now.
+        plan: The plan that it agreed on, or ``None`` before it did.
+        outcome: How the incarnation ended, or ``None`` while it goes on.
+        ranks: The worker processes, by rank.
+        events: Everything that happened, oldest first, in seconds since the epoch.
+        seconds: Seconds from the first rank's arrival to the agreement, and from there to the seal.
     """
-    plan, outcome = session.plan, session.outcome
-    return {
-        "group": group,
-        "phase": session.phase.value,
-        "epoch": session.epoch,
-        "incarnation": session.incarnation,
-        "requested": {"runtime": request.runtime.value, "mode": request.mode.value},
-        "plan": None if plan is None else _plan(plan),
-        "adjustments": [] if plan is None else [_adjustment(adjustment) for adjustment in plan.adjustments],
-        "outcome": None if outcome is None else outcome.kind.value,
-        "reason": "" if outcome is None else outcome.reason,
-        "remedy": "" if outcome is None else outcome.remedy,
-        "ranks": roster.rows(() if plan is None else plan.keys),
-        "events": [_event(event, epoch_time) for event in session.events],
-        "seconds": _seconds(session),
-    }
+
+    phase: Phase
+    incarnation: int = 0
+    plan: CapturePlan | None = None
+    outcome: Outcome | None = None
+    ranks: tuple[RankState, ...] = ()
+    events: tuple[SessionEvent, ...] = ()
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, session: Session, roster: Roster, epoch_time: float) -> Snapshot:
+        """Take a snapshot.
+
+        Args:
+            session: The group's session.
+            roster: Its worker processes.
+            epoch_time: What to add to the session's clock to get seconds since the epoch.
+        """
+        return cls(
+            session.phase,
+            session.incarnation,
+            session.plan,
+            session.outcome,
+            roster.states(() if session.plan is None else session.plan.keys),
+            tuple(replace(event, time=round(epoch_time + event.time, 3)) for event in session.events),
+            _seconds(session.events),
+        )
 
 
-def _plan(plan: CapturePlan) -> dict[str, Any]:
-    return {
-        "runtime": plan.runtime.value,
-        "mode": plan.mode.value,
-        "capture_sizes": list(plan.capture_sizes),
-        "keys": [key.label for key in plan.keys],
-    }
-
-
-def _adjustment(adjustment: Any) -> dict[str, str]:
-    return {
-        "rule": adjustment.rule,
-        "before": adjustment.before,
-        "after": adjustment.after,
-        "reason": adjustment.reason,
-    }
-
-
-def _event(event: SessionEvent, epoch_time: float) -> dict[str, Any]:
-    return {
-        "time": round(epoch_time + event.time, 3),
-        "kind": event.kind.value,
-        "rank": event.rank,
-        "key": None if event.key is None else event.key.label,
-        "text": event.text,
-    }
-
-
-def _seconds(session: Session) -> dict[str, float]:
-    """Seconds from the first rank's arrival to the agreement, and from there to the seal."""
+def _seconds(events: Sequence[SessionEvent]) -> dict[str, float]:
     first: dict[EventKind, float] = {}
-    for event in session.events:
+    for event in events:
         first.setdefault(event.kind, event.time)
     spans = {
         "agree": (EventKind.JOINED, EventKind.AGREED),

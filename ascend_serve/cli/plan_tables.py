@@ -10,8 +10,9 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from ascend_serve.graph.plan import Switch
 from ascend_serve.planning.comparison import ComparedList
-from ascend_serve.planning.deployment import DeploymentPlan, Switch
+from ascend_serve.planning.deployment import DeploymentPlan
 from ascend_serve.planning.estimate import Range
 from ascend_serve.planning.placement import PlannedRank
 

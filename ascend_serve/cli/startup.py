@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
+from ascend_serve.capture.messages import Phase
+from ascend_serve.capture.outcome import EventKind, OutcomeKind, SessionEvent
+from ascend_serve.capture.snapshot import Snapshot
+
 _SESSION_PHASES = {
-    "join": "load",
-    "propose": "agree",
-    "warmup": "capture",
-    "capture": "capture",
-    "seal": "capture",
-    "serve": "warm-up",
-    "aborted": "aborted",
+    Phase.JOIN: "load",
+    Phase.PROPOSE: "agree",
+    Phase.WARMUP: "capture",
+    Phase.CAPTURE: "capture",
+    Phase.SEAL: "capture",
+    Phase.SERVE: "warm-up",
+    Phase.ABORTED: "aborted",
 }
 """What a person sees while the capture session is in one of its phases."""
 
@@ -68,20 +72,21 @@ class StartupProgress:
         if self._task is not None:
             self._progress.update(self._task, detail=detail)
 
-    def follow(self, snapshot: Mapping[str, Any]) -> None:
-        """Show where a capture session is, as told by its driver's snapshot."""
+    def follow(self, snapshot: Snapshot | None) -> None:
+        """Show where a capture session is, as told by its driver's snapshot; ``None`` while there is no driver."""
         phase = session_phase(snapshot)
-        self._announce([event for event in snapshot.get("events", ()) if event["kind"] == "compiling"])
+        if snapshot is not None:
+            self._announce([event for event in snapshot.events if event.kind is EventKind.COMPILING])
         self.enter(phase, session_detail(snapshot))
-        if phase == "capture" and self._task is not None:
+        if snapshot is not None and phase == "capture" and self._task is not None:
             done, total = captured(snapshot)
             self._progress.update(self._task, completed=done, total=total)
 
-    def _announce(self, events: Sequence[Mapping[str, Any]]) -> None:
+    def _announce(self, events: Sequence[SessionEvent]) -> None:
         """One line for each rank that began to compile static kernels: nothing else moves for minutes."""
         for event in events[self._announced :]:
-            at = f" for {event['key']}" if event.get("key") else ""
-            self._console.print(f"rank {event['rank']}{at}: {event['text']}", markup=False)
+            at = f" for {event.key.label}" if event.key else ""
+            self._console.print(f"rank {event.rank}{at}: {event.text}", markup=False)
         self._announced = len(events)
 
     def _finish(self) -> None:
@@ -94,22 +99,24 @@ class StartupProgress:
         self._task = None
 
 
-def session_phase(snapshot: Mapping[str, Any]) -> str:
+def session_phase(snapshot: Snapshot | None) -> str:
     """The phase that a person sees; ranks load the model before the first of them joins."""
-    return _SESSION_PHASES.get(snapshot.get("phase", ""), "load")
+    return "load" if snapshot is None else _SESSION_PHASES[snapshot.phase]
 
 
-def session_detail(snapshot: Mapping[str, Any]) -> str:
+def session_detail(snapshot: Snapshot | None) -> str:
     """What is worth saying about the session beside its phase."""
-    if snapshot.get("outcome") == "replace":
+    if snapshot is None:
+        return ""
+    if snapshot.outcome is not None and snapshot.outcome.kind is OutcomeKind.REPLACE:
         return "replacing all workers"
-    if session_phase(snapshot) == "capture":
-        done, total = captured(snapshot)
-        return f"{done} of {total} graphs on {len(snapshot['ranks'])} ranks" if total else "nothing to capture"
-    return ""
+    if session_phase(snapshot) != "capture":
+        return ""
+    done, total = captured(snapshot)
+    return f"{done} of {total} graphs on {len(snapshot.ranks)} ranks" if total else "nothing to capture"
 
 
-def captured(snapshot: Mapping[str, Any]) -> tuple[int, int]:
+def captured(snapshot: Snapshot) -> tuple[int, int]:
     """Graphs that all ranks hold, and graphs in the plan."""
-    plan = snapshot.get("plan") or {}
-    return min((rank["graphs"] for rank in snapshot["ranks"]), default=0), len(plan.get("keys", ()))
+    done = min((rank.graphs for rank in snapshot.ranks), default=0)
+    return done, 0 if snapshot.plan is None else len(snapshot.plan.keys)

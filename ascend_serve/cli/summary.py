@@ -12,7 +12,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from ascend_serve.telemetry.report import GraphReport, Outcome, RankReport
+from ascend_serve.capture.roster import RankState
+from ascend_serve.telemetry.report import GraphReport, Outcome
 
 _STYLES = {Outcome.GRAPH: "green", Outcome.DEGRADED: "yellow", Outcome.EAGER: "yellow"}
 
@@ -46,7 +47,7 @@ def _change(requested: str, effective: str) -> str:
     return effective if requested == effective else f"{effective} (requested: {requested})"
 
 
-def _rank_table(ranks: tuple[RankReport, ...]) -> Table:
+def _rank_table(ranks: tuple[RankState, ...]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in ("rank", "node", "pid", "graphs", "seconds", "streams used", "streams left"):
         table.add_column(heading, justify="left" if heading == "node" else "right")

@@ -18,7 +18,7 @@ from ray.exceptions import RayActorError
 from vllm.v1.executor.ray_executor_v2 import RayExecutorV2, RayWorkerHandle
 from vllm.v1.kv_cache_interface import KVCacheConfig
 
-from ascend_serve.capture.driver import ensure_driver
+from ascend_serve.capture.client import DriverClient
 from ascend_serve.capture.messages import Lost
 from ascend_serve.capture.outcome import Outcome, OutcomeKind
 from ascend_serve.cluster.worker_death import WorkerDeath, death_of, death_of_actor, is_of
@@ -38,7 +38,6 @@ EXECUTOR_CALLS = frozenset({"decode_histogram", "recapture"})
 """Methods of the executor that a client reaches through the engine's ``collective_rpc``."""
 
 _MONITOR_POLL_SECONDS = 1.0
-_TELL_SECONDS = 2.0
 
 
 class LockstepRayExecutor(RayExecutorV2):
@@ -59,7 +58,7 @@ class LockstepRayExecutor(RayExecutorV2):
         remembered = self._memory.recall()
         settle_runtime(self.vllm_config, request, offers, remembered)
         use_node_workers()
-        self._driver = ensure_driver(
+        self._driver = DriverClient.start(
             settings.group,
             settings.data_parallel_size * self.parallel_config.world_size,
             request,
@@ -93,7 +92,7 @@ class LockstepRayExecutor(RayExecutorV2):
 
         Raises:
             CaptureError: Capture failed, and the ladder or ``graph.on_failure`` leaves no plan to go on with.
-            EngineError: The capture driver died.
+            EngineError: The capture driver is gone.
         """
         while True:
             outcome, results = self._run_session()
@@ -132,7 +131,7 @@ class LockstepRayExecutor(RayExecutorV2):
         """
         plan = self._plan
         request = replace(self._request, runtime=plan.runtime, mode=plan.mode, capture_sizes=tuple(capture_sizes))
-        ray.get(self._driver.reopen.remote(request))
+        self._driver.reopen(request)
         outcome, _ = self._run_session(request.capture_sizes)
         if outcome.kind is not OutcomeKind.SEALED or outcome.plan is None:
             self._fail()
@@ -144,9 +143,7 @@ class LockstepRayExecutor(RayExecutorV2):
         self._in_session = True
         pending = self.collective_rpc("run_capture_session", args=(tuple(other_sizes),), non_block=True)
         try:
-            outcome: Outcome = ray.get(self._driver.outcome.remote(self._incarnation))
-        except RayActorError as error:
-            raise EngineError(f"The capture driver died: {error}", "See `ray status`, then start again.") from error
+            outcome = self._driver.outcome(self._incarnation)
         finally:
             self._in_session = False
         return outcome, pending.result() if outcome.kind is OutcomeKind.SEALED else []
@@ -186,7 +183,7 @@ class LockstepRayExecutor(RayExecutorV2):
             handle = loading[0]
             found = death_of_actor(error, handle.actor, handle.node_id)
             lost = self._lost(handle.rank, found, final=True)
-            self._tell_last(lost)
+            self._driver.tell_last(lost)
             raise EngineError(f"Rank {lost.rank} was lost: {lost.death.text}", lost.death.advice) from error
 
     def start_worker_monitor(self, inline: bool = False) -> None:
@@ -206,17 +203,13 @@ class LockstepRayExecutor(RayExecutorV2):
         lost = self._lost(handle.rank, found, final=final)
         logger.error("Rank %d was lost: %s", lost.rank, lost.death.text)
         if final:
-            self._tell_last(lost)
+            self._driver.tell_last(lost)
             self._fail()
         else:
-            self._driver.tell.remote(lost)
+            self._driver.tell(lost)
 
     def _lost(self, rank: int, found: WorkerDeath, *, final: bool) -> Lost:
         return Lost(self._first_rank + rank, self._incarnation, found.death, found.node, final)
-
-    def _tell_last(self, lost: Lost) -> None:
-        """Tell the driver, which ends with this process, and wait until it knows."""
-        ray.wait([self._driver.tell.remote(lost)], timeout=_TELL_SECONDS)
 
     def _fail(self) -> None:
         """End the executor for good, and let the engine know."""

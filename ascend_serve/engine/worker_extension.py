@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import ray
 
-from ascend_serve.capture.driver import RayDriverLink, driver_handle
+from ascend_serve.capture.client import DriverClient
 from ascend_serve.capture.messages import CaptureResult, Phase
 from ascend_serve.capture.participant import Participant
 from ascend_serve.engine.canary import Canary, fixed_batch
@@ -162,11 +162,11 @@ class WorkerSession:
 
 
 def _participant(worker: WorkerBase, settings: EngineSettings) -> Participant:
-    handle = driver_handle(settings.group)
-    if handle is None:
+    driver = DriverClient.find(settings.group)
+    if driver is None:
         raise CaptureError(f"There is no capture driver for the group {settings.group}")
     return Participant(
-        RayDriverLink(handle),
+        driver,
         group_rank(worker),
         settings.incarnation,
         ray.util.get_node_ip_address(),
@@ -177,11 +177,11 @@ def _participant(worker: WorkerBase, settings: EngineSettings) -> Participant:
 
 def _teller(worker: WorkerBase) -> Callable[[str], None]:
     """Tells the driver of the group where this rank stands."""
-    handle, rank = driver_handle(read_settings(worker.vllm_config).group), group_rank(worker)
+    driver, rank = DriverClient.find(read_settings(worker.vllm_config).group), group_rank(worker)
 
     def tell(place: str) -> None:
-        if handle is not None:
-            handle.note_place.remote(rank, place)
+        if driver is not None:
+            driver.note_place(rank, place)
 
     return tell
 

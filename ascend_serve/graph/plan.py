@@ -27,6 +27,19 @@ class Adjustment:
 
 
 @dataclass(frozen=True, slots=True)
+class Switch:
+    """An optimisation of the compiler that is on or off.
+
+    Attributes:
+        on: Whether it works on the ranks.
+        reason: Why.
+    """
+
+    on: bool
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class GraphRequest:
     """What the configuration asks of the whole capture group.
 

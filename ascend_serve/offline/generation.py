@@ -31,6 +31,8 @@ from ray.util.placement_group import (
 )
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
+from ascend_serve.capture.client import glance
+from ascend_serve.capture.snapshot import Snapshot
 from ascend_serve.cluster.connect import Cluster, node_offers
 from ascend_serve.cluster.lease import is_given, ray_cluster
 from ascend_serve.cluster.placement import NPU
@@ -46,13 +48,12 @@ from ascend_serve.planning import plan_deployment
 from ascend_serve.replica.process_environment import engine_environment
 from ascend_serve.replica.reservation import Reservation
 from ascend_serve.replica.vllm_import import check_vllm
-from ascend_serve.serving.session_snapshot import session_snapshot
 from ascend_serve.telemetry.report import GraphReport
 
 Request = str | Mapping[str, Any]
 """A prompt, or the body of a completions request (``prompt``) or of a chat request (``messages``)."""
 
-Follow = Callable[[Mapping[str, Any]], None]
+Follow = Callable[[Snapshot | None], None]
 """Takes the snapshots of the capture session while the engine starts."""
 
 _IN_FLIGHT = 1024
@@ -151,7 +152,7 @@ class Engine:
             resources.callback(_stop, replica)
             started = replica.start.remote(self._config, plan, self._group, reservation.for_ranks(group))
             while self._follow and not ray.wait([started], timeout=_POLL_SECONDS)[0]:
-                self._follow(session_snapshot(self._group))
+                self._follow(glance(self._group))
             _result(started)
             self._resources = resources.pop_all()
         self._replica = replica

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from ascend_serve.graph.modes import GraphMode, OnFailure, RuntimeName
-from ascend_serve.graph.plan import Adjustment, GraphRequest
+from ascend_serve.graph.plan import Adjustment, GraphRequest, Switch
 from ascend_serve.planning.estimate import Range
 from ascend_serve.planning.placement import PlannedPlacement
 
@@ -36,13 +36,6 @@ class ModelFigures(_Part):
     parameters: float | None
     attention_backend: str
     graph_support: str
-
-
-class Switch(_Part):
-    """An optimisation that is on or off, and why."""
-
-    on: bool
-    reason: str
 
 
 class CaptureFigures(_Part):
@@ -128,9 +121,9 @@ class DeploymentPlan(_Part):
         """Capture sizes, ascending, in tokens."""
         return self.capture.sizes
 
-    def options(self) -> dict[str, dict[str, Any]]:
-        """What was decided about optimisations of the compiler, by name: ``on`` and ``reason``."""
-        return {"npugraph_ex": self.npugraph_ex.model_dump(), "static_kernel": self.static_kernel.model_dump()}
+    def options(self) -> dict[str, Switch]:
+        """What was decided about optimisations of the compiler, by name."""
+        return {"npugraph_ex": self.npugraph_ex, "static_kernel": self.static_kernel}
 
     def request(self) -> GraphRequest:
         """What the capture group is asked for when it starts with this plan."""

@@ -11,12 +11,12 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import httpx
-from ray.exceptions import RayActorError
 from ray.util.placement_group import PlacementGroup
 
-from ascend_serve.capture.driver import driver_handle
+from ascend_serve.capture.client import DriverClient
 from ascend_serve.capture.outcome import Outcome
 from ascend_serve.capture.plan_store import default_directory
+from ascend_serve.capture.snapshot import Snapshot
 from ascend_serve.config.instance_id import InstanceId
 from ascend_serve.config.passthrough import check_argument_names, merge
 from ascend_serve.config.schema import AscendServeConfig
@@ -94,7 +94,7 @@ class OpenAIEngine:
         self._restarts = 0
         self.seconds = seconds
         self.events: list[Event] = []
-        self._snapshot: dict[str, Any] = {}
+        self._snapshot: Snapshot | None = None
         self._replanning: asyncio.Task[None] | None = None
 
     @classmethod
@@ -142,7 +142,7 @@ class OpenAIEngine:
         self._restarts += 1
         await self._wait_for_npus()
         self._group = f"{self._name}-{self._restarts}"
-        incarnation = self._snapshot.get("incarnation", 0) + 1
+        incarnation = 1 if self._snapshot is None else self._snapshot.incarnation + 1
         with self._timed("engine"):
             self.llm = await self._start_llm(str(InstanceId(self._group, incarnation=incarnation)))
         with self._timed("application"):
@@ -196,21 +196,14 @@ class OpenAIEngine:
         return self._replanner.is_capturing or self.llm.is_profiling
 
     async def loss(self) -> str:
-        """Wait until a worker process is lost, and tell which.
-
-        Raises:
-            RayActorError: Nobody can tell: the driver of the capture group is gone too.
-        """
-        driver = driver_handle(self._group)
-        return "" if driver is None else str(await driver.loss.remote())
+        """Wait until a worker process is lost, and tell which; empty when nobody can."""
+        driver = DriverClient.find(self._group)
+        return "" if driver is None else await driver.loss()
 
     async def standstill(self) -> str:
         """Where ranks stand still, as far as they can tell; empty when nobody can."""
-        driver = driver_handle(self._group)
-        try:
-            return "" if driver is None else str(await asyncio.wait_for(driver.standstill.remote(), _TELL_SECONDS))
-        except (TimeoutError, RayActorError):
-            return ""
+        driver = DriverClient.find(self._group)
+        return "" if driver is None else await driver.standstill()
 
     async def beat(self, patience: float) -> None:
         """Wait until every rank has come to the end of its steps.
@@ -274,12 +267,8 @@ class OpenAIEngine:
             abort.cancel()
 
     async def _take_snapshot(self) -> None:
-        try:
-            driver = driver_handle(self._group)
-            if driver is not None:
-                self._snapshot = await driver.snapshot.remote()
-        except Exception as error:
-            logger.debug("No snapshot of capture group %s: %s", self._group, error)
+        driver = DriverClient.find(self._group)
+        self._snapshot = (None if driver is None else await driver.snapshot()) or self._snapshot
 
     @contextmanager
     def _timed(self, phase: str) -> Iterator[None]:
@@ -290,13 +279,9 @@ class OpenAIEngine:
 
 async def _abort(group: str) -> Outcome | None:
     """Wait until the driver of ``group`` aborts the session, and tell why; ``None`` when it is gone without a word."""
-    while (driver := driver_handle(group)) is None:
+    while (driver := DriverClient.find(group)) is None:
         await asyncio.sleep(_DRIVER_POLL_SECONDS)
-    try:
-        outcome: Outcome = await driver.abort.remote()
-    except RayActorError:
-        return None
-    return outcome
+    return await driver.abort()
 
 
 def _failure(error: Exception, abort: Outcome | None, log: OwnLog) -> AscendServeError:

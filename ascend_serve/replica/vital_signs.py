@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from ray.exceptions import RayActorError
-
 from ascend_serve.config.schema import HealthConfig
 from ascend_serve.replica.openai_engine import OpenAIEngine
 from ascend_serve.telemetry.metrics import ReplicaMetrics
@@ -80,10 +78,7 @@ class VitalSigns:
         return self._until_loss(), self._until_death(), self._until_stall()
 
     async def _until_loss(self) -> EngineFailure:
-        try:
-            reason = await self._engine.loss()
-        except RayActorError:
-            reason = ""
+        reason = await self._engine.loss()
         if not reason:
             # Nobody can tell of a loss; the other signs remain.
             await asyncio.Event().wait()

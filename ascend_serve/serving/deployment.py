@@ -9,7 +9,6 @@ import time
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import httpx
 from pydantic import SecretStr
@@ -18,6 +17,8 @@ from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
 from ray.serve.schema import ApplicationStatus, LoggingConfig
 
+from ascend_serve.capture.client import glance
+from ascend_serve.capture.snapshot import Snapshot
 from ascend_serve.cluster.connect import node_offers
 from ascend_serve.config.schema import AscendServeConfig
 from ascend_serve.config.serve_options import DEPLOYMENT
@@ -27,7 +28,6 @@ from ascend_serve.replica.application import build_application, graceful_shutdow
 from ascend_serve.replica.start_failure import unmarked
 from ascend_serve.serving.haproxy_config import DETOUR
 from ascend_serve.serving.ingress import EVERYWHERE, LOOPBACK, start_options, warn_if_other, warn_of_router
-from ascend_serve.serving.session_snapshot import session_snapshot
 from ascend_serve.telemetry.report import GraphReport
 
 logging.getLogger("ray.serve").setLevel(logging.WARNING)
@@ -44,11 +44,11 @@ class Progress:
 
     Attributes:
         running: Whether the application answers.
-        snapshot: What the driver of the capture group knows; empty before there is one.
+        snapshot: What the driver of the capture group knows; ``None`` before there is one.
     """
 
     running: bool
-    snapshot: dict[str, Any]
+    snapshot: Snapshot | None
 
 
 class ServeDeployment:
@@ -118,7 +118,7 @@ class ServeDeployment:
         """
         while True:
             running = self.check()
-            yield Progress(running, session_snapshot(self._group))
+            yield Progress(running, glance(self._group))
             if running:
                 return
             time.sleep(_POLL_SECONDS)

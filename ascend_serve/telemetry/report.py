@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from ascend_serve.graph.plan import Adjustment
+from ascend_serve.capture.outcome import SessionEvent
+from ascend_serve.capture.roster import RankState
+from ascend_serve.capture.snapshot import Snapshot
+from ascend_serve.graph.modes import GraphMode, RuntimeName
+from ascend_serve.graph.plan import Adjustment, CapturePlan, Switch
 from ascend_serve.graph.rules import STATIC_SHAPE_MODES
 
-_NOTHING: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
+_NOTHING: Mapping[str, Switch] = MappingProxyType({})
 
 
 class Outcome(StrEnum):
@@ -27,64 +30,8 @@ class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
-class AdjustmentReport(_Part):
-    """One narrowing of what was asked for.
-
-    Attributes:
-        rule: Stable name of the rule that made it.
-        before: What held so far.
-        after: What holds since.
-        reason: One sentence for a person.
-    """
-
-    rule: str
-    before: str
-    after: str
-    reason: str
-
-
-class SwitchReport(_Part):
-    """An optimisation that is on or off.
-
-    Attributes:
-        on: Whether it works on the ranks.
-        reason: Why.
-    """
-
-    on: bool
-    reason: str
-
-
-class RankReport(_Part):
-    """One worker process.
-
-    Attributes:
-        rank: Number in the capture group.
-        node: Name or address of its node.
-        pid: Its process.
-        incarnation: How many processes this rank had before.
-        graphs: Graphs it holds.
-        capture_seconds: Time it spent on warm-up and capture.
-        streams_used: Device streams that its graphs take, where the device tells.
-        streams_left: Device streams left, where the device tells.
-        instruction_set: The widest one that an emulated NPU computes with, such as ``amx``; empty for a real NPU.
-        state: Where it is in the protocol.
-    """
-
-    rank: int
-    node: str = ""
-    pid: int = 0
-    incarnation: int = 0
-    graphs: int = 0
-    capture_seconds: float = 0.0
-    streams_used: int | None = None
-    streams_left: int | None = None
-    instruction_set: str = ""
-    state: str = ""
-
-
 class Event(_Part):
-    """One thing that happened in a capture session.
+    """One thing that happened in a capture session, or to the engine while it serves.
 
     Attributes:
         time: Seconds since the epoch.
@@ -120,82 +67,76 @@ class GraphReport(_Part):
     """
 
     outcome: Outcome
-    requested_mode: str
-    effective_mode: str
-    requested_runtime: str
-    runtime: str
+    requested_mode: GraphMode
+    effective_mode: GraphMode
+    requested_runtime: RuntimeName
+    runtime: RuntimeName
     capture_sizes: tuple[int, ...] = ()
-    adjustments: tuple[AdjustmentReport, ...] = ()
-    options: dict[str, SwitchReport] = {}
-    ranks: tuple[RankReport, ...] = ()
+    adjustments: tuple[Adjustment, ...] = ()
+    options: dict[str, Switch] = {}
+    ranks: tuple[RankState, ...] = ()
     events: tuple[Event, ...] = ()
     seconds: dict[str, float] = {}
     profiler_dir: str = ""
 
 
 def build_report(
-    snapshot: Mapping[str, Any],
+    snapshot: Snapshot | None,
     *,
-    requested_runtime: str,
-    requested_mode: str,
+    requested_runtime: RuntimeName,
+    requested_mode: GraphMode,
     planned: Sequence[Adjustment] = (),
-    options: Mapping[str, Mapping[str, Any]] = _NOTHING,
-    seconds: Mapping[str, float] | None = None,
+    options: Mapping[str, Switch] = _NOTHING,
+    seconds: Mapping[str, float] = MappingProxyType({}),
     profiler_dir: str = "",
     history: Sequence[Event] = (),
 ) -> GraphReport:
     """Make the report from what the driver knows and what was decided before there was a driver.
 
     Args:
-        snapshot: As from ``CaptureDriver.snapshot``.
+        snapshot: What the driver knows; ``None`` where there is none.
         requested_runtime: The configuration's runtime; a planner may have asked the driver for less.
         requested_mode: The configuration's mode.
         planned: What a planner narrowed, oldest first.
-        options: What a planner decided about optimisations, by name: ``on`` and ``reason``.
+        options: What a planner decided about optimisations, by name.
         seconds: Durations of phases outside of the driver's session.
         profiler_dir: Folder that the profiler writes to.
         history: What happened to the engine outside of the driver's session.
     """
-    plan = snapshot.get("plan") or {}
-    adjustments = _adjustments(planned, snapshot.get("adjustments", ()))
+    plan = None if snapshot is None else snapshot.plan
+    # The driver may know some of what was planned too, because ranks propose what a planner left.
+    adjustments = tuple(dict.fromkeys((*planned, *(plan.adjustments if plan else ()))))
+    session_seconds = {} if snapshot is None else snapshot.seconds
     return GraphReport(
         outcome=_outcome(plan, adjustments),
         requested_mode=requested_mode,
-        effective_mode=plan.get("mode", "NONE"),
+        effective_mode=plan.mode if plan else GraphMode.NONE,
         requested_runtime=requested_runtime,
-        runtime=plan.get("runtime", "eager"),
-        capture_sizes=tuple(plan.get("capture_sizes", ())),
+        runtime=plan.runtime if plan else RuntimeName.EAGER,
+        capture_sizes=plan.capture_sizes if plan else (),
         adjustments=adjustments,
         options={name: _switch(option, plan) for name, option in options.items()},
-        ranks=tuple(RankReport.model_validate(rank) for rank in snapshot.get("ranks", ())),
-        events=(*history, *(Event.model_validate(event) for event in snapshot.get("events", ()))),
-        seconds={name: round(value, 3) for name, value in {**snapshot.get("seconds", {}), **(seconds or {})}.items()},
+        ranks=() if snapshot is None else snapshot.ranks,
+        events=(*history, *(() if snapshot is None else map(_event, snapshot.events))),
+        seconds={name: round(value, 3) for name, value in {**session_seconds, **seconds}.items()},
         profiler_dir=profiler_dir,
     )
 
 
-def _adjustments(planned: Sequence[Adjustment], agreed: Sequence[Mapping[str, Any]]) -> tuple[AdjustmentReport, ...]:
-    """Planned ones first; the driver may know some of them too, because ranks propose what a planner left."""
-    all_of_them = [
-        *(AdjustmentReport(rule=a.rule, before=a.before, after=a.after, reason=a.reason) for a in planned),
-        *(AdjustmentReport.model_validate(adjustment) for adjustment in agreed),
-    ]
-    return tuple(dict.fromkeys(all_of_them))
+def _event(event: SessionEvent) -> Event:
+    key = None if event.key is None else event.key.label
+    return Event(time=event.time, kind=event.kind.value, rank=event.rank, key=key, text=event.text)
 
 
-def _switch(option: Mapping[str, Any], plan: Mapping[str, Any]) -> SwitchReport:
+def _switch(planned: Switch, plan: CapturePlan | None) -> Switch:
     """What was planned, unless the group went down to a plan in which the compiler has no whole graph."""
-    switch = SwitchReport.model_validate(option)
-    holds = f"{plan.get('runtime', 'eager')} {plan.get('mode', 'NONE')}"
-    if switch.on and plan.get("mode") not in STATIC_SHAPE_MODES:
-        return SwitchReport(
-            on=False, reason=f"The group runs {holds}, and it works in FULL and FULL_DECODE_ONLY alone."
-        )
-    return switch
+    if planned.on and (plan is None or plan.mode not in STATIC_SHAPE_MODES):
+        holds = "eager NONE" if plan is None else f"{plan.runtime} {plan.mode}"
+        return Switch(False, f"The group runs {holds}, and it works in FULL and FULL_DECODE_ONLY alone.")
+    return planned
 
 
-def _outcome(plan: Mapping[str, Any], adjustments: Sequence[AdjustmentReport]) -> Outcome:
-    replays = plan.get("runtime") == "xlite" or (plan.get("runtime") == "aclgraph" and plan.get("mode") != "NONE")
-    if not replays:
+def _outcome(plan: CapturePlan | None, adjustments: Sequence[Adjustment]) -> Outcome:
+    if plan is None or plan.is_eager:
         return Outcome.EAGER
     return Outcome.DEGRADED if adjustments else Outcome.GRAPH

@@ -20,9 +20,10 @@ from ascend_serve.config.schema import HealthConfig
 from ascend_serve.replica.gate import Gate
 from ascend_serve.replica.supervisor import Supervisor
 from ascend_serve.telemetry.metrics import ReplicaMetrics
-from ascend_serve.telemetry.report import Event, GraphReport, Outcome
+from ascend_serve.telemetry.report import Event, GraphReport
 from tests.patience import wait_until
 from tests.ports import free_port
+from tests.reports import REPORT
 
 
 @dataclass(frozen=True)
@@ -70,9 +71,7 @@ class ScriptedEngine:
         self.llm.errored = False
 
     async def report(self) -> GraphReport:
-        return GraphReport(
-            outcome=Outcome.GRAPH, requested_mode="", effective_mode="", requested_runtime="", runtime=""
-        )
+        return REPORT
 
 
 class Replicas:

@@ -6,6 +6,7 @@ platform is chosen when vLLM is imported, so the stock CPU backend and the emula
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import subprocess
@@ -17,7 +18,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
+
+from ascend_serve.capture.snapshot import Snapshot
 from ascend_serve.emulated.processor import allow_tiles
+from ascend_serve.graph.plan import CapturePlan
 
 ROOT = Path(__file__).parents[2]
 MARK = "RESULT "
@@ -62,9 +67,24 @@ class Result:
     replays: list[int] = field(default_factory=list)
     nodes: list[str] = field(default_factory=list)
     environments: list[dict[str, str]] = field(default_factory=list)
-    snapshot: dict[str, Any] = field(default_factory=dict)
+    snapshot: Snapshot | None = None
     error: str = ""
     seconds: float = 0.0
+
+    @property
+    def known(self) -> Snapshot:
+        """The snapshot of an engine that had a driver."""
+        assert self.snapshot is not None, self.error
+        return self.snapshot
+
+    @property
+    def plan(self) -> CapturePlan:
+        """The plan that holds."""
+        assert self.known.plan is not None, self.error
+        return self.known.plan
+
+
+RESULT = TypeAdapter(Result)
 
 
 def run(
@@ -97,7 +117,7 @@ def run(
         assert process.stdout is not None
         for line in process.stdout:
             if line.startswith(MARK):
-                yield Result(**json.loads(line.removeprefix(MARK)))
+                yield RESULT.validate_json(line.removeprefix(MARK))
             else:
                 sys.stderr.write(line)
     if process.returncode:
@@ -115,7 +135,7 @@ def main() -> None:
     else:
         results = run_emulated(scenarios, *map(int, sys.argv[2:]))
     for result in results:
-        print(MARK + json.dumps(asdict(result)), flush=True)
+        print(MARK + RESULT.dump_json(result).decode(), flush=True)
 
 
 def run_stock(scenario: Scenario) -> Result:
@@ -182,7 +202,7 @@ def _run_one(scenario: Scenario, group: str) -> Result:
     import ray
     from vllm.v1.engine.llm_engine import LLMEngine
 
-    from ascend_serve.capture.driver import driver_handle
+    from ascend_serve.capture.client import DriverClient
     from ascend_serve.errors import AscendServeError
 
     config = _config(scenario)
@@ -201,21 +221,26 @@ def _run_one(scenario: Scenario, group: str) -> Result:
             replays=engine.collective_rpc(count_replays),
             nodes=engine.collective_rpc(node_id),
             environments=engine.collective_rpc(node_variables),
-            snapshot=ray.get(driver_handle(group).snapshot.remote()),
+            snapshot=_snapshot(group),
             seconds=seconds,
         )
     except Exception as error:
         if not isinstance(error, AscendServeError):
             traceback.print_exc()
-        driver = driver_handle(group)
-        snapshot = ray.get(driver.snapshot.remote()) if driver else {}
-        return Result(scenario.name, error=repr(error), snapshot=snapshot, seconds=time.monotonic() - started)
+        return Result(scenario.name, error=repr(error), snapshot=_snapshot(group), seconds=time.monotonic() - started)
     finally:
         if engine is not None:
             engine.engine_core.shutdown()
-        if (driver := driver_handle(group)) is not None:
-            ray.kill(driver)
+        if (driver := DriverClient.find(group)) is not None:
+            ray.kill(driver.handle)
         ray.util.remove_placement_group(placement_group)
+
+
+def _snapshot(group: str) -> Snapshot | None:
+    from ascend_serve.capture.client import DriverClient
+
+    driver = DriverClient.find(group)
+    return None if driver is None else asyncio.run(driver.snapshot())
 
 
 def _config(scenario: Scenario) -> Any:

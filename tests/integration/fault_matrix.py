@@ -14,6 +14,7 @@ from enum import StrEnum
 from fnmatch import fnmatch
 from pathlib import Path
 
+from ascend_serve.graph.modes import RuntimeName
 from tests.integration.engines import Result, Scenario, run
 
 SIZES = (1, 4, 16)
@@ -111,10 +112,10 @@ def rows() -> tuple[Row, ...]:
 
 def ending(result: Result) -> Ending:
     """What came of a fault, read from the driver's last snapshot."""
-    plan, fresh = result.snapshot["plan"], result.snapshot["incarnation"] > 0
-    if plan["runtime"] == "eager":
+    plan, fresh = result.plan, result.known.incarnation > 0
+    if plan.runtime is RuntimeName.EAGER:
         return Ending.EAGER_FRESH if fresh else Ending.EAGER_IN_PLACE
-    if len(plan["capture_sizes"]) < len(SIZES):
+    if len(plan.capture_sizes) < len(SIZES):
         return Ending.FEWER_FRESH if fresh else Ending.FEWER_IN_PLACE
     return Ending.RETRIED if fresh else Ending.UNHARMED
 
@@ -127,8 +128,8 @@ def problem(row: Row, result: Result, reference: Result) -> str:
         return "tokens differ from eager"
     if len(set(result.replays)) != 1:
         return f"ranks replay {result.replays} graphs: a mixed group"
-    if (result.replays[0] == 0) != (result.snapshot["plan"]["runtime"] == "eager"):
-        return f"{result.replays[0]} replays in a group that says {result.snapshot['plan']['runtime']}"
+    if (result.replays[0] == 0) != (result.plan.runtime is RuntimeName.EAGER):
+        return f"{result.replays[0]} replays in a group that says {result.plan.runtime}"
     found = ending(result)
     return "" if found is row.ending else f"expected {row.ending.value}, found {found.value}"
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from ascend_serve.capture.outcome import OutcomeKind
 from tests.integration.engines import Result, Scenario, run
 
 TWICE = "{rank: 0, phase: seal, error: crash, signal: SIGBUS, processes: 2}"
@@ -20,8 +21,9 @@ def twice() -> Result:
 
 
 def test_the_same_death_twice_ends_the_start(twice: Result) -> None:
-    assert twice.snapshot["outcome"] == "abort"
-    assert twice.snapshot["incarnation"] == 1
+    assert twice.known.outcome is not None
+    assert twice.known.outcome.kind is OutcomeKind.ABORT
+    assert twice.known.incarnation == 1
 
 
 def test_the_error_has_signal_place_and_advice(twice: Result) -> None:
@@ -38,7 +40,7 @@ def test_the_error_has_the_calls_in_which_the_rank_died(twice: Result) -> None:
 def test_a_peer_that_notices_first_does_not_hide_a_death_on_another_node() -> None:
     results: Iterator[Result] = run([Scenario("node", (f"emulated.faults=[{ON_ANOTHER_NODE}]",))], npus=1, nodes=2)
     (result,) = results
-    assert result.snapshot["incarnation"] == 1
+    assert result.known.incarnation == 1
     assert "rank 1" in result.error
     assert "ended by SIGILL (illegal instruction), as before" in result.error
     assert "_crash (" in result.error

@@ -6,6 +6,7 @@ import pytest
 
 from ascend_serve.config import load
 from ascend_serve.config.translate import engine_args
+from ascend_serve.graph.modes import RuntimeName
 from tests.guide_examples import Example, examples
 from tests.integration.engines import ROOT, Result, Scenario, run
 
@@ -47,7 +48,6 @@ def test_it_generates_in_the_mode_it_names(example: Example, results: dict[str, 
     result = results[asked(example)]
     assert result.error == ""
     assert [len(answer) for answer in result.tokens["2"]] == [8, 8]
-    plan = result.snapshot["plan"]
     name = example.name.rpartition(", ")[0]
-    assert f"{plan['runtime']} {plan['mode']}" == EXPECTED.get(name, "aclgraph FULL_AND_PIECEWISE")
-    assert (min(result.replays) > 0) == (plan["runtime"] == "aclgraph")
+    assert f"{result.plan.runtime} {result.plan.mode}" == EXPECTED.get(name, "aclgraph FULL_AND_PIECEWISE")
+    assert (min(result.replays) > 0) == (result.plan.runtime is RuntimeName.ACLGRAPH)

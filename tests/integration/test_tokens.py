@@ -52,9 +52,9 @@ def test_both_ranks_replay_the_same_graphs(mode: str, results: dict[str, Result]
 
 @pytest.mark.parametrize("mode", MODES)
 def test_nothing_was_narrowed(mode: str, results: dict[str, Result]) -> None:
-    snapshot = results[mode].snapshot
-    assert snapshot["plan"]["mode"] == mode
-    assert snapshot["adjustments"] == []
+    plan = results[mode].plan
+    assert plan.mode == mode
+    assert plan.adjustments == ()
 
 
 @pytest.mark.slow  # Two starts; continuous integration has npugraph_ex on one NPU, and on two in the guide's examples.

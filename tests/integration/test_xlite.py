@@ -125,8 +125,7 @@ def test_the_group_ends_in_one_runtime_and_says_why(
     result = results[overrides]
     assert result.error == ""
     assert result.tokens == results[MISTRAL if MISTRAL in overrides else ""].tokens
-    reached = result.snapshot["plan"]
-    assert f"{reached['runtime']} {reached['mode']}" == plan
-    assert result.snapshot["incarnation"] == incarnations
-    assert any(reason in line["reason"] for line in result.snapshot["adjustments"]) == bool(reason)
+    assert f"{result.plan.runtime} {result.plan.mode}" == plan
+    assert result.known.incarnation == incarnations
+    assert any(reason in adjustment.reason for adjustment in result.plan.adjustments) == bool(reason)
     assert (result.replays[0] > 0, len(set(result.replays))) == (plan.startswith("aclgraph"), 1)

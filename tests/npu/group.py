@@ -17,7 +17,7 @@ from typing import Any
 from ascend_serve.capture.deadlines import Deadlines
 from ascend_serve.capture.driver import CaptureDriver
 from ascend_serve.capture.messages import Message
-from ascend_serve.capture.outcome import Outcome, OutcomeKind
+from ascend_serve.capture.outcome import Outcome, OutcomeKind, SessionEvent
 from ascend_serve.graph.modes import GraphMode, RuntimeName
 from ascend_serve.graph.plan import GraphRequest
 from tests.npu import ranks
@@ -85,7 +85,7 @@ def run(
     """
     loop = asyncio.new_event_loop()
     threading.Thread(target=loop.run_forever, daemon=True).start()
-    driver = CaptureDriver("group", size, request, replace(DEADLINES, capture=trouble.patience))
+    driver = CaptureDriver(size, request, replace(DEADLINES, capture=trouble.patience))
     outcomes: list[Outcome] = []
     while not outcomes or outcomes[-1].kind is OutcomeKind.REPLACE:
         told = asyncio.run_coroutine_threadsafe(driver.outcome(len(outcomes)), loop)
@@ -95,7 +95,7 @@ def run(
         seen = _incarnation(body, [(tuple(outcomes), far, trouble) for _, far in links], told, patience)
         outcomes.append(told.result(timeout=PATIENCE_SECONDS))
     loop.call_soon_threadsafe(_stop, loop)
-    return outcomes, seen, [_line(event) for event in driver.snapshot()["events"]]
+    return outcomes, seen, [_line(event) for event in driver.snapshot().events]
 
 
 def _incarnation(
@@ -113,8 +113,9 @@ def _incarnation(
             far.close()
 
 
-def _line(event: dict[str, Any]) -> str:
-    return " ".join(str(event[part]) for part in ("time", "kind", "rank", "key", "text") if event[part] is not None)
+def _line(event: SessionEvent) -> str:
+    parts = (event.time, event.kind, event.rank, event.key.label if event.key else None, event.text)
+    return " ".join(str(part) for part in parts if part is not None)
 
 
 def _stop(loop: asyncio.AbstractEventLoop) -> None:

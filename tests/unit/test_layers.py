@@ -45,7 +45,7 @@ ALLOWED: dict[str, frozenset[str]] = {
     "serving": frozenset(
         {"errors", "config", "capture", "telemetry", "cluster", "doctor", "planning", "api", "replica"}
     ),
-    "offline": frozenset({"errors", "config", "telemetry", "cluster", "doctor", "planning", "replica", "serving"}),
+    "offline": frozenset({"errors", "config", "capture", "telemetry", "cluster", "doctor", "planning", "replica"}),
     "bench": frozenset({"errors", "telemetry"}),
     "cli": frozenset(
         {

@@ -23,14 +23,16 @@ INCARNATION = 3
 
 
 async def _sealed_group() -> CaptureDriver:
-    driver = CaptureDriver("group", 2, REQUEST, Deadlines(60, 60, 60, 60), incarnation=INCARNATION)
+    driver = CaptureDriver(2, REQUEST, Deadlines(60, 60, 60, 60), incarnation=INCARNATION)
     for questions in (
         [Join(rank, INCARNATION, f"node-{rank}") for rank in (0, 1)],
         [Propose(rank, INCARNATION, PROPOSAL) for rank in (0, 1)],
         [Seal(rank, INCARNATION, 1, "digest") for rank in (0, 1)],
     ):
         await asyncio.gather(*(driver.ask(question) for question in questions))
-    assert driver.snapshot()["outcome"] == "sealed"
+    outcome = driver.snapshot().outcome
+    assert outcome is not None
+    assert outcome.kind is OutcomeKind.SEALED
     return driver
 
 
@@ -51,7 +53,7 @@ def test_a_rank_that_is_lost_is_named_to_whoever_waits_for_it() -> None:
 def test_an_abort_is_told_with_its_remedy_to_whoever_waits_for_it() -> None:
     async def scenario() -> Outcome:
         request = replace(REQUEST, on_failure=OnFailure.FAIL)
-        driver = CaptureDriver("group", 1, request, Deadlines(60, 60, 60, 60))
+        driver = CaptureDriver(1, request, Deadlines(60, 60, 60, 60))
         joined = asyncio.create_task(driver.ask(Join(0, 0, "node-0")))
         waiting = asyncio.create_task(driver.abort())
         await joined

@@ -12,16 +12,10 @@ from ascend_serve.bench.server import ServedModel, Server
 from ascend_serve.bench.vllm_bench import Load, check_tokenizer, measured
 from ascend_serve.errors import AscendServeError, ClusterError, ConfigError, ModelError
 from ascend_serve.offline.batch import check_output
-from ascend_serve.telemetry.report import GraphReport, Outcome
+from ascend_serve.telemetry.report import GraphReport
+from tests.reports import REPORT
 
 MODELS = {"data": [{"id": "a", "root": "/models/a", "max_model_len": 64}, {"id": "b"}]}
-REPORT = GraphReport(
-    outcome=Outcome.GRAPH,
-    requested_mode="FULL",
-    effective_mode="FULL",
-    requested_runtime="aclgraph",
-    runtime="aclgraph",
-)
 MEASURED = {
     "output_throughput": 100.0,
     "p50_ttft_ms": 1.0,

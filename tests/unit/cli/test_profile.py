@@ -11,8 +11,9 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
+from ascend_serve.capture.roster import RankState
 from ascend_serve.cli.profile import profile
-from ascend_serve.telemetry.report import GraphReport, Outcome, RankReport
+from tests.reports import REPORT
 
 NPU_TRACE = "dp0_pp0_tp{rank}_20260101_ascend_pt/ASCEND_PROFILER_OUTPUT/op_statistic.csv"
 CPU_TRACE = "rank{rank}.1.pt.trace.json.gz"
@@ -24,11 +25,8 @@ def serve(tmp_path: Path) -> Iterator[Callable[[str], str]]:
     servers: list[HTTPServer] = []
 
     def start(trace: str) -> str:
-        ranks = tuple(RankReport(rank=rank, node="node-a") for rank in (0, 1))
-        modes = {"requested_mode": "FULL", "effective_mode": "FULL", "requested_runtime": "aclgraph"}
-        report = GraphReport(
-            outcome=Outcome.GRAPH, runtime="aclgraph", ranks=ranks, profiler_dir=str(tmp_path), **modes
-        )
+        ranks = tuple(RankState(rank=rank, node="node-a") for rank in (0, 1))
+        report = REPORT.model_copy(update={"ranks": ranks, "profiler_dir": str(tmp_path)})
 
         class Deployment(BaseHTTPRequestHandler):
             def do_GET(self) -> None:

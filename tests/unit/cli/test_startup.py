@@ -2,38 +2,53 @@ from __future__ import annotations
 
 import io
 import shlex
-from typing import Any
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
 
+from ascend_serve.capture.messages import Phase
+from ascend_serve.capture.outcome import EventKind, Outcome, OutcomeKind, SessionEvent
+from ascend_serve.capture.roster import RankState
+from ascend_serve.capture.snapshot import Snapshot
 from ascend_serve.cli.startup import StartupProgress, session_detail, session_phase
 from ascend_serve.cli.summary import curl_line, print_summary
-from ascend_serve.telemetry.report import AdjustmentReport, GraphReport, Outcome, RankReport
+from ascend_serve.graph.keys import capture_keys
+from ascend_serve.graph.modes import GraphMode, RuntimeName
+from ascend_serve.graph.plan import Adjustment, CapturePlan
+from ascend_serve.telemetry import report
 
 
-def known(phase: str, *graphs: int, outcome: str | None = None) -> dict[str, Any]:
-    ranks = [{"rank": rank, "graphs": count} for rank, count in enumerate(graphs)]
-    return {"phase": phase, "outcome": outcome, "plan": {"keys": ["FULL/2", "FULL/1"]}, "ranks": ranks}
+def known(phase: str, *graphs: int, sizes: tuple[int, ...] = (1, 2), ended: OutcomeKind | None = None) -> Snapshot:
+    keys = capture_keys(GraphMode.FULL, sizes, max_num_seqs=2)
+    return Snapshot(
+        Phase(phase),
+        plan=CapturePlan(1, RuntimeName.ACLGRAPH, GraphMode.FULL, sizes, keys),
+        outcome=None if ended is None else Outcome(ended, 0, None),
+        ranks=tuple(RankState(rank, graphs=count) for rank, count in enumerate(graphs)),
+    )
 
 
 @pytest.mark.parametrize(
     ("snapshot", "phase", "detail"),
     [
-        pytest.param({}, "load", "", id="no driver yet"),
+        pytest.param(None, "load", "", id="no driver yet"),
         pytest.param(known("join"), "load", "", id="workers load the model"),
         pytest.param(known("propose", 0, 0), "agree", "", id="ranks propose"),
         pytest.param(known("capture", 2, 1), "capture", "1 of 2 graphs on 2 ranks", id="the slowest rank counts"),
-        pytest.param(
-            known("seal", 0, 0) | {"plan": {"keys": []}}, "capture", "nothing to capture", id="Xlite captures nothing"
-        ),
+        pytest.param(known("seal", 0, 0, sizes=()), "capture", "nothing to capture", id="Xlite captures nothing"),
         pytest.param(known("seal", 2, 2), "capture", "2 of 2 graphs on 2 ranks", id="graphs are verified"),
-        pytest.param(known("capture", 1, 0, outcome="replace"), "capture", "replacing all workers", id="fresh workers"),
+        pytest.param(
+            known("capture", 1, 0, ended=OutcomeKind.REPLACE), "capture", "replacing all workers", id="fresh workers"
+        ),
+        pytest.param(
+            known("join", ended=OutcomeKind.REPLACE), "load", "replacing all workers", id="fresh workers load the model"
+        ),
         pytest.param(known("serve", 2, 2), "warm-up", "", id="sealed"),
-        pytest.param(known("aborted", 2, 1, outcome="abort"), "aborted", "", id="given up"),
+        pytest.param(known("aborted", 2, 1, ended=OutcomeKind.ABORT), "aborted", "", id="given up"),
     ],
 )
-def test_shows_where_a_session_is(snapshot: dict[str, Any], phase: str, detail: str) -> None:
+def test_shows_where_a_session_is(snapshot: Snapshot | None, phase: str, detail: str) -> None:
     assert (session_phase(snapshot), session_detail(snapshot)) == (phase, detail)
 
 
@@ -50,31 +65,33 @@ def test_each_phase_is_a_plain_line_where_there_is_no_terminal() -> None:
 
 def test_each_rank_that_compiles_static_kernels_is_a_line_once() -> None:
     out = io.StringIO()
+    (key,) = capture_keys(GraphMode.FULL, (8,), max_num_seqs=8)
     events = [
-        {"kind": "compiling", "rank": rank, "key": "FULL/8", "text": f"static kernels compile in /tmp/{rank}"}
+        SessionEvent(1.0, EventKind.COMPILING, 0, f"static kernels compile in /tmp/{rank}", rank, key)
         for rank in (0, 1)
     ]
     with StartupProgress(Console(file=out, width=200)) as progress:
         for count in (1, 1, 2, 2):
-            progress.follow(known("capture", 0, 0) | {"events": [{"kind": "agreed"}, *events[:count]]})
+            seen = (SessionEvent(0.0, EventKind.AGREED, 0, ""), *events[:count])
+            progress.follow(replace(known("capture", 0, 0), events=seen))
     lines = [line for line in out.getvalue().splitlines() if "static kernels" in line]
     assert lines == [f"rank {rank} for FULL/8: static kernels compile in /tmp/{rank}" for rank in (0, 1)]
 
 
 def test_the_summary_says_what_holds_and_why() -> None:
     out = io.StringIO()
-    why = AdjustmentReport(rule="stream-budget", before="1 2 4", after="2", reason="Rank 1 has room for one graph.")
-    report = GraphReport(
-        outcome=Outcome.DEGRADED,
-        requested_mode="FULL",
-        effective_mode="FULL_DECODE_ONLY",
-        requested_runtime="aclgraph",
-        runtime="aclgraph",
+    why = Adjustment("stream-budget", "1 2 4", "2", "Rank 1 has room for one graph.")
+    told = report.GraphReport(
+        outcome=report.Outcome.DEGRADED,
+        requested_mode=GraphMode.FULL,
+        effective_mode=GraphMode.FULL_DECODE_ONLY,
+        requested_runtime=RuntimeName.ACLGRAPH,
+        runtime=RuntimeName.ACLGRAPH,
         capture_sizes=(2,),
         adjustments=(why,),
-        ranks=(RankReport(rank=0, node="10.0.0.1", pid=77, graphs=1, capture_seconds=0.4, streams_left=3),),
+        ranks=(RankState(0, "10.0.0.1", 77, graphs=1, capture_seconds=0.4, streams_left=3),),
     )
-    print_summary(Console(file=out, width=200), report)
+    print_summary(Console(file=out, width=200), told)
     text = out.getvalue()
     for part in ("degraded", "FULL_DECODE_ONLY (requested: FULL)", "Rank 1 has room for one graph.", "10.0.0.1", "77"):
         assert part in text

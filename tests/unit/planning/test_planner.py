@@ -10,9 +10,9 @@ from ascend_serve.cluster.placement import NodeOffer
 from ascend_serve.config import load
 from ascend_serve.errors import AscendServeError, ClusterError, ConfigError, ModelError, PlanError
 from ascend_serve.graph.modes import GraphMode, RuntimeName
+from ascend_serve.graph.plan import Switch
 from ascend_serve.graph.streams import ExpansionMode, StreamLayout, prior_budget, sizes_that_fit
 from ascend_serve.planning import DeploymentPlan, plan_deployment
-from ascend_serve.planning.deployment import Switch
 
 CONFIGS = Path(__file__).parents[3] / "configs"
 SHIPPED = sorted(path.stem for path in CONFIGS.glob("*.yaml"))

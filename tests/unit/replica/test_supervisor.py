@@ -17,8 +17,9 @@ from ascend_serve.errors import EngineError
 from ascend_serve.replica import supervisor as supervisor_module
 from ascend_serve.replica.supervisor import Supervisor
 from ascend_serve.telemetry.metrics import ReplicaMetrics
-from ascend_serve.telemetry.report import Event, GraphReport, Outcome
+from ascend_serve.telemetry.report import Event, GraphReport
 from tests.patience import PATIENCE_SECONDS
+from tests.reports import REPORT
 
 EXPECTED_SECONDS = 22.0
 """What the first start took, without what a restart does not repeat."""
@@ -67,9 +68,7 @@ class SimulatedEngine:
         self.llm.errored = False
 
     async def report(self) -> GraphReport:
-        return GraphReport(
-            outcome=Outcome.GRAPH, requested_mode="", effective_mode="", requested_runtime="", runtime=""
-        )
+        return REPORT
 
 
 def run(

@@ -9,14 +9,13 @@ import pytest
 
 from ascend_serve.errors import AscendServeError
 from ascend_serve.serving.profiling import API_KEY, ProfiledServer
-from ascend_serve.telemetry.report import GraphReport, Outcome
+from tests.reports import REPORT
 
 URL = "http://deployment:8000"
 
 
 def report(profiler_dir: str) -> bytes:
-    modes = {"requested_mode": "FULL", "effective_mode": "FULL", "requested_runtime": "aclgraph", "runtime": "aclgraph"}
-    return GraphReport(outcome=Outcome.GRAPH, profiler_dir=profiler_dir, **modes).model_dump_json().encode()
+    return REPORT.model_copy(update={"profiler_dir": profiler_dir}).model_dump_json().encode()
 
 
 def server(answer: Callable[[httpx.Request], httpx.Response]) -> ProfiledServer:

@@ -1,55 +1,79 @@
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
 
-from ascend_serve.graph.plan import Adjustment
+from ascend_serve.capture.messages import Phase
+from ascend_serve.capture.outcome import EventKind, SessionEvent
+from ascend_serve.capture.roster import RankState
+from ascend_serve.capture.snapshot import Snapshot
+from ascend_serve.graph.keys import capture_keys
+from ascend_serve.graph.modes import GraphMode, RuntimeName
+from ascend_serve.graph.plan import Adjustment, CapturePlan, Switch
 from ascend_serve.telemetry.metrics import ReplicaMetrics
 from ascend_serve.telemetry.report import GraphReport, build_report
 
-BUDGET = {"rule": "stream-budget", "before": "1 2 4 8", "after": "2 8", "reason": "Rank 1 has room for two graphs."}
+BUDGET = Adjustment("stream-budget", "1 2 4 8", "2 8", "Rank 1 has room for two graphs.")
 PLANNED = Adjustment("backend", "FULL", "FULL_DECODE_ONLY", "The attention backend runs uniform batches only.")
 
 
 def snapshot(
-    runtime: str = "aclgraph", mode: str = "FULL", sizes: tuple[int, ...] = (2, 8), **more: Any
-) -> dict[str, Any]:
-    plan = {"runtime": runtime, "mode": mode, "capture_sizes": list(sizes), "keys": [f"FULL/{size}" for size in sizes]}
-    ranks = [
-        {"rank": rank, "node": "10.0.0.1", "pid": 100 + rank, "incarnation": 0, "graphs": len(sizes)}
-        | {"capture_seconds": 0.5, "streams_used": 8, "streams_left": 40, "state": "serve"}
+    runtime: RuntimeName = RuntimeName.ACLGRAPH,
+    mode: GraphMode = GraphMode.FULL,
+    sizes: tuple[int, ...] = (2, 8),
+    *adjustments: Adjustment,
+) -> Snapshot:
+    keys = capture_keys(mode, sizes, max_num_seqs=8)
+    ranks = tuple(
+        RankState(rank, "10.0.0.1", 100 + rank, graphs=len(sizes), capture_seconds=0.5, streams_left=40)
         for rank in range(2)
-    ]
-    return {"group": "g", "phase": "serve", "plan": plan, "ranks": ranks, "seconds": {"capture": 1.23456}, **more}
-
-
-def report(known: dict[str, Any], planned: tuple[Adjustment, ...] = (), **more: Any) -> GraphReport:
-    return build_report(
-        known, requested_runtime="aclgraph", requested_mode="FULL", planned=planned, seconds={"total": 30.0}, **more
     )
+    return Snapshot(
+        Phase.SERVE,
+        plan=CapturePlan(1, runtime, mode, sizes, keys, adjustments),
+        ranks=ranks,
+        events=(SessionEvent(1e9, EventKind.CAPTURED, 0, "", 1, keys[0] if keys else None),),
+        seconds={"capture": 1.23456},
+    )
+
+
+def report(known: Snapshot | None, planned: tuple[Adjustment, ...] = (), **more: Any) -> GraphReport:
+    return build_report(
+        known,
+        requested_runtime=RuntimeName.ACLGRAPH,
+        requested_mode=GraphMode.FULL,
+        planned=planned,
+        seconds={"total": 30.0},
+        **more,
+    )
+
+
+NARROWED = snapshot(RuntimeName.ACLGRAPH, GraphMode.FULL_DECODE_ONLY, (2, 8), BUDGET)
+EAGER = snapshot(RuntimeName.EAGER, GraphMode.NONE, ())
 
 
 @pytest.mark.parametrize(
     ("known", "planned", "outcome"),
     [
         pytest.param(snapshot(), (), "graph", id="all that was asked for"),
-        pytest.param(snapshot(adjustments=[BUDGET]), (), "degraded", id="fewer sizes after capture"),
+        pytest.param(NARROWED, (), "degraded", id="fewer sizes after capture"),
         pytest.param(snapshot(), (PLANNED,), "degraded", id="a mode that was narrowed before the start"),
-        pytest.param(snapshot("eager", "NONE", ()), (), "eager", id="eager runtime"),
-        pytest.param(snapshot("aclgraph", "NONE", ()), (), "eager", id="aclgraph without a mode"),
-        pytest.param(snapshot("xlite", "NONE", ()), (), "graph", id="xlite replays without capture"),
-        pytest.param({}, (), "eager", id="no capture session"),
-        pytest.param({"plan": None, "phase": "join"}, (), "eager", id="nothing agreed on yet"),
+        pytest.param(EAGER, (), "eager", id="eager runtime"),
+        pytest.param(snapshot(RuntimeName.ACLGRAPH, GraphMode.NONE, ()), (), "eager", id="aclgraph without a mode"),
+        pytest.param(snapshot(RuntimeName.XLITE, GraphMode.NONE, ()), (), "graph", id="xlite replays without capture"),
+        pytest.param(None, (), "eager", id="no capture session"),
+        pytest.param(Snapshot(Phase.JOIN), (), "eager", id="nothing agreed on yet"),
     ],
 )
-def test_outcome(known: dict[str, Any], planned: tuple[Adjustment, ...], outcome: str) -> None:
+def test_outcome(known: Snapshot | None, planned: tuple[Adjustment, ...], outcome: str) -> None:
     assert report(known, planned).outcome == outcome
 
 
 def test_says_what_was_asked_for_and_what_holds() -> None:
-    told = report(snapshot(mode="FULL_DECODE_ONLY", adjustments=[BUDGET]), (PLANNED,))
+    told = report(NARROWED, (PLANNED,))
     assert (told.requested_mode, told.effective_mode) == ("FULL", "FULL_DECODE_ONLY")
     assert told.capture_sizes == (2, 8)
     assert [adjustment.rule for adjustment in told.adjustments] == ["backend", "stream-budget"]
@@ -58,8 +82,8 @@ def test_says_what_was_asked_for_and_what_holds() -> None:
 
 
 def test_an_adjustment_that_planner_and_driver_know_is_told_once() -> None:
-    known = {"rule": PLANNED.rule, "before": PLANNED.before, "after": PLANNED.after, "reason": PLANNED.reason}
-    assert len(report(snapshot(adjustments=[known]), (PLANNED,)).adjustments) == 1
+    known = snapshot(RuntimeName.ACLGRAPH, GraphMode.FULL_DECODE_ONLY, (2, 8), PLANNED)
+    assert len(report(known, (PLANNED,)).adjustments) == 1
 
 
 def test_json_is_stable() -> None:
@@ -81,23 +105,42 @@ def test_json_is_stable() -> None:
     ]
 
 
-ON = {"npugraph_ex": {"on": True, "reason": "on by default in mode FULL_DECODE_ONLY"}}
+def test_the_json_is_what_clients_know() -> None:
+    told = report(NARROWED, options=ON).model_dump(mode="json")
+    assert (told["effective_mode"], told["runtime"]) == ("FULL_DECODE_ONLY", "aclgraph")
+    assert told["adjustments"] == [asdict(BUDGET)]
+    assert told["options"] == {"npugraph_ex": asdict(ON["npugraph_ex"])}
+    assert told["ranks"][1] == {
+        "rank": 1,
+        "node": "10.0.0.1",
+        "pid": 101,
+        "incarnation": 0,
+        "graphs": 2,
+        "capture_seconds": 0.5,
+        "streams_used": None,
+        "streams_left": 40,
+        "instruction_set": "",
+        "state": "",
+    }
+    assert told["events"] == [{"time": 1e9, "kind": "captured", "rank": 1, "key": "FULL/8", "text": ""}]
+
+
+ON = {"npugraph_ex": Switch(True, "on by default in mode FULL_DECODE_ONLY")}
 
 
 def test_what_was_decided_of_npugraph_ex_is_told() -> None:
-    told = report(snapshot(), options=ON).options["npugraph_ex"]
-    assert told.model_dump() == ON["npugraph_ex"]
+    assert report(snapshot(), options=ON).options == ON
 
 
 def test_npugraph_ex_is_off_where_the_group_went_down_to_eager() -> None:
-    told = report(snapshot("eager", "NONE", ()), options=ON).options["npugraph_ex"]
+    told = report(EAGER, options=ON).options["npugraph_ex"]
     assert not told.on
     assert "eager NONE" in told.reason
 
 
 def test_metrics_follow_the_report() -> None:
     registry = CollectorRegistry()
-    ReplicaMetrics(registry).show(report(snapshot(adjustments=[BUDGET])))
+    ReplicaMetrics(registry).show(report(NARROWED))
     value = registry.get_sample_value
     assert value("ascend_serve_graph_outcome", {"outcome": "degraded"}) == 1
     assert value("ascend_serve_graph_outcome", {"outcome": "graph"}) == 0
