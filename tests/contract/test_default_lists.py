@@ -10,7 +10,7 @@ config = pytest.importorskip("vllm.config", reason="vLLM is not installed")
 
 
 @pytest.mark.parametrize("maximum", [1, 3, 8, 20, 100, 255, 256, 257, 300, 512])
-def test_sizes_up_to_the_maximum_that_vllm_ascend_sets(maximum):
+def test_sizes_up_to_the_maximum_that_vllm_ascend_sets(maximum: int) -> None:
     compilation = config.CompilationConfig(max_cudagraph_capture_size=maximum)
     compilation.cudagraph_mode = config.CUDAGraphMode.FULL_AND_PIECEWISE
     engine = SimpleNamespace(

@@ -11,7 +11,9 @@ dispatching = pytest.importorskip("vllm.v1.cudagraph_dispatcher", reason="vLLM i
 from vllm.config import CompilationConfig, CompilationMode, CUDAGraphMode  # noqa: E402
 
 
-def dispatched(mode, sizes, max_num_seqs, decode_query_len, max_loras):
+def dispatched(
+    mode: GraphMode, sizes: tuple[int, ...], max_num_seqs: int, decode_query_len: int, max_loras: int
+) -> list[tuple[str, int, int | None, bool, int]]:
     """The keys of a real dispatcher; only the engine's configuration around it is reduced to what it reads."""
     compilation = CompilationConfig(
         mode=CompilationMode.VLLM_COMPILE,
@@ -46,7 +48,9 @@ def dispatched(mode, sizes, max_num_seqs, decode_query_len, max_loras):
         pytest.param((1, 4, 8), 8, 1, (0, 1, 2, 3), id="LoRA"),
     ],
 )
-def test_keys_and_their_order_are_upstreams(mode, sizes, max_num_seqs, decode_query_len, lora_cases):
+def test_keys_and_their_order_are_upstreams(
+    mode: GraphMode, sizes: tuple[int, ...], max_num_seqs: int, decode_query_len: int, lora_cases: tuple[int, ...]
+) -> None:
     ours = capture_keys(
         mode, sizes, max_num_seqs=max_num_seqs, decode_query_len=decode_query_len, lora_cases=lora_cases
     )

@@ -4,9 +4,10 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from ascend_serve.cli.main import app
 from ascend_serve.errors import AscendServeError
@@ -15,25 +16,25 @@ CONFIGS = Path(__file__).parents[3] / "configs"
 SHIPPED = sorted(path.stem for path in CONFIGS.glob("*.yaml"))
 
 
-def run(name, *arguments):
+def run(name: str, *arguments: str) -> Result:
     return CliRunner().invoke(app, ["plan", str(CONFIGS / f"{name}.yaml"), *arguments], env={"COLUMNS": "120"})
 
 
-def as_json(name, *arguments):
+def as_json(name: str, *arguments: str) -> dict[str, Any]:
     result = run(name, *arguments, "--json")
     assert result.exit_code == 0, result.output
     return json.loads(result.stdout)
 
 
 @pytest.mark.parametrize("name", SHIPPED)
-def test_tables(name):
+def test_tables(name: str) -> None:
     result = run(name, "--compare")
     assert result.exit_code == 0
     for part in ("mode", "npugraph_ex", "padding waste", "Placement", "Steps down", '"cudagraph_mode"', "ours"):
         assert part in result.stdout
 
 
-def test_the_tables_say_what_was_narrowed_and_why():
+def test_the_tables_say_what_was_narrowed_and_why() -> None:
     text = " ".join(run("deepseek-v3", "graph.mode=FULL").stdout.split())
     assert "mode FULL_DECODE_ONLY (requested: FULL)" in text
     assert "backend-uniform-batches-only: FULL -> FULL_DECODE_ONLY" in text
@@ -41,7 +42,7 @@ def test_the_tables_say_what_was_narrowed_and_why():
     assert "CompilationConfig.resolve_cudagraph_mode_and_sizes" in text
 
 
-def test_json_is_the_plan():
+def test_json_is_the_plan() -> None:
     plan = as_json("qwen3-32b")
     assert plan["format"] == 1
     assert plan["mode"] == "FULL_AND_PIECEWISE"
@@ -49,7 +50,7 @@ def test_json_is_the_plan():
     assert "comparison" not in plan
 
 
-def test_the_comparison_is_at_the_same_number_of_sizes():
+def test_the_comparison_is_at_the_same_number_of_sizes() -> None:
     plan = as_json("qwen3-32b", "--compare", "--concurrency", "40")
     ours, *others = plan["comparison"]
     assert ours["sizes"] == plan["capture"]["sizes"]
@@ -61,7 +62,7 @@ def test_the_comparison_is_at_the_same_number_of_sizes():
     assert fewest["graphs"] < default["graphs"]
 
 
-def test_nothing_captured_is_nothing_compared():
+def test_nothing_captured_is_nothing_compared() -> None:
     assert as_json("qwen3-32b", "graph.runtime=eager", "--compare")["comparison"] == []
 
 
@@ -72,14 +73,16 @@ def test_nothing_captured_is_nothing_compared():
         pytest.param("--trace", "arrival,input_tokens,output_tokens\n0,10,5\n", "trace", id="trace"),
     ],
 )
-def test_a_workload_on_the_command_line_replaces_that_of_the_file(tmp_path, option, content, source):
+def test_a_workload_on_the_command_line_replaces_that_of_the_file(
+    tmp_path: Path, option: str, content: str, source: str
+) -> None:
     file = tmp_path / "a load"
     file.write_text(content)
     plan = as_json("qwen3-32b", "graph.workload.concurrency=9", option, str(file))
     assert plan["capture"]["workload"].startswith(f"{source} {file}")
 
 
-def test_a_measured_budget_on_the_command_line():
+def test_a_measured_budget_on_the_command_line() -> None:
     plan = as_json("qwen3-32b", "--stream-budget", "660")
     assert len(plan["capture"]["sizes"]) == 5
     assert plan["capture"]["budget_source"] == "measured"
@@ -94,7 +97,7 @@ def test_a_measured_budget_on_the_command_line():
         pytest.param("qwen3-32b", ["--histogram", "/nowhere"], "/nowhere", id="no histogram"),
     ],
 )
-def test_what_cannot_work(name, arguments, part):
+def test_what_cannot_work(name: str, arguments: list[str], part: str) -> None:
     result = run(name, *arguments)
     assert isinstance(result.exception, AscendServeError)
     assert result.exception.exit_code == 2
@@ -102,7 +105,7 @@ def test_what_cannot_work(name, arguments, part):
     assert result.exception.remedy
 
 
-def test_the_command_exits_with_2_and_no_traceback():
+def test_the_command_exits_with_2_and_no_traceback() -> None:
     command = [sys.executable, "-m", "ascend_serve.cli.main", "plan", str(CONFIGS / "qwen3-8b-vnpu.yaml")]
     result = subprocess.run([*command, "graph.mode=PIECEWISE"], capture_output=True, text=True, check=False)
     assert result.returncode == 2
@@ -113,7 +116,7 @@ def test_the_command_exits_with_2_and_no_traceback():
 @pytest.mark.parametrize(
     "arguments", [[], ["--json"], ["--compare"]], ids=lambda arguments: "".join(arguments) or "table"
 )
-def test_no_engine_is_imported(arguments):
+def test_no_engine_is_imported(arguments: list[str]) -> None:
     script = (
         "import sys\nfrom ascend_serve.cli.main import app\n"
         f"app(['plan', {str(CONFIGS / 'deepseek-v3.yaml')!r}, *{arguments!r}], standalone_mode=False)\n"

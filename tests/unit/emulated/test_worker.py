@@ -19,7 +19,9 @@ def test_shared_memory_of_killed_ranks_at_our_port_is_removed(tmp_path: Path, mo
     assert sorted(tmp_path.iterdir()) == sorted(others)
 
 
-def test_ranks_that_meet_at_a_file_leave_all_shared_memory_alone(tmp_path, monkeypatch):
+def test_ranks_that_meet_at_a_file_leave_all_shared_memory_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(worker, "SHARED_MEMORY", tmp_path)
     other = tmp_path / "32813-tp:0-[0-1]-cpushm_0"
     other.touch()

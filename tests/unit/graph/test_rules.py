@@ -1,6 +1,7 @@
 """The rules of graph mode, one by one: the situation, and what it becomes."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -15,14 +16,14 @@ NONE, PIECEWISE, FULL = GraphMode.NONE, GraphMode.PIECEWISE, GraphMode.FULL
 DECODE, BOTH = GraphMode.FULL_DECODE_ONLY, GraphMode.FULL_AND_PIECEWISE
 
 
-def situation(mode=BOTH, runtime=ACLGRAPH, **fields):
+def situation(mode: GraphMode = BOTH, runtime: RuntimeName = ACLGRAPH, **fields: Any) -> Situation:
     return Situation(
         **{"runtime": runtime, "mode": mode, "requested_mode": mode, "architecture": "Qwen3ForCausalLM"} | fields
     )
 
 
 @pytest.mark.parametrize("mode", list(GraphMode), ids=lambda mode: mode.value)
-def test_a_dense_model_keeps_every_mode(mode):
+def test_a_dense_model_keeps_every_mode(mode: GraphMode) -> None:
     resolved, _ = resolve(situation(mode))
     assert resolved.mode is mode
     assert resolved.runtime is (EAGER if mode is NONE else ACLGRAPH)
@@ -115,7 +116,7 @@ def test_a_dense_model_keeps_every_mode(mode):
         pytest.param({"runtime": XLITE, "soc": Soc.ATLAS_300I}, BOTH, ACLGRAPH, "xlite-on-310p", id="Xlite, 310P"),
     ],
 )
-def test_what_is_narrowed(fields, mode, runtime, rule):
+def test_what_is_narrowed(fields: dict[str, Any], mode: GraphMode, runtime: RuntimeName, rule: str) -> None:
     resolved, changes = resolve(situation(**fields))
     assert (resolved.mode, resolved.runtime) == (mode, runtime)
     assert rule in {change.adjustment.rule for change in changes}
@@ -146,7 +147,7 @@ def test_what_is_narrowed(fields, mode, runtime, rule):
         ),
     ],
 )
-def test_what_is_refused(fields, rule):
+def test_what_is_refused(fields: dict[str, Any], rule: str) -> None:
     with pytest.raises(PlanError) as refusal:
         resolve(situation(**fields))
     assert rule in refusal.value.problem
@@ -166,7 +167,7 @@ def test_what_is_refused(fields, rule):
         pytest.param({"soft_partitioned": True, "mode": PIECEWISE, "runtime": EAGER}, id="eager on vNPU"),
     ],
 )
-def test_what_is_not_refused(fields):
+def test_what_is_not_refused(fields: dict[str, Any]) -> None:
     resolve(situation(**fields))
 
 
@@ -183,7 +184,7 @@ def test_what_is_not_refused(fields):
         pytest.param({"mode": FULL, "npugraph_ex": False}, False, id="switched off"),
     ],
 )
-def test_where_npugraph_ex_is_on_and_static_kernels_with_it(fields, on):
+def test_where_npugraph_ex_is_on_and_static_kernels_with_it(fields: dict[str, Any], on: bool) -> None:
     resolved, _ = resolve(situation(**fields, static_kernel=True))
     assert resolved.npugraph_ex is on
     assert resolved.static_kernel is on
@@ -204,11 +205,11 @@ def test_an_emulated_npu_has_npugraph_ex_without_static_kernels():
         pytest.param({"soc": Soc.ATLAS_300I, "tensor_parallel_size": 2}, 2, id="310P, TP"),
     ],
 )
-def test_how_many_sizes_a_device_takes(fields, most):
+def test_how_many_sizes_a_device_takes(fields: dict[str, Any], most: int | None) -> None:
     assert resolve(situation(**fields))[0].max_sizes == most
 
 
-def test_every_rule_can_be_read():
+def test_every_rule_can_be_read() -> None:
     names = [rule.name for rule in RULES]
     assert len(set(names)) == len(names)
     for rule in RULES:
@@ -217,7 +218,7 @@ def test_every_rule_can_be_read():
         assert (rule.to is None) == bool(rule.remedy) == (not rule.changes)
 
 
-def test_rules_do_not_depend_on_what_they_have_already_changed():
+def test_rules_do_not_depend_on_what_they_have_already_changed() -> None:
     settled, changes = resolve(situation(FULL, encoder_decoder=True))
     assert changes
     assert resolve(replace(settled, requested_mode=settled.mode)) == (replace(settled, requested_mode=settled.mode), ())

@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from itertools import combinations
 
 import pytest
@@ -26,7 +27,9 @@ from ascend_serve.graph.sizes import (
         pytest.param(8, {"maximum": 3}, (1, 2, 3), id="explicit maximum"),
     ],
 )
-def test_candidates_are_all_reachable_multiples(max_num_seqs, options, expected):
+def test_candidates_are_all_reachable_multiples(
+    max_num_seqs: int, options: dict[str, int], expected: tuple[int, ...]
+) -> None:
     assert candidate_sizes(max_num_seqs, **options) == expected
 
 
@@ -42,15 +45,15 @@ def test_candidates_are_all_reachable_multiples(max_num_seqs, options, expected)
         pytest.param(2, {100: 1}, (3, 8), id="a load above the top says nothing: the prior holds"),
     ],
 )
-def test_chosen_sizes(max_graphs, weights, expected):
+def test_chosen_sizes(max_graphs: int, weights: dict[int, int], expected: tuple[int, ...]) -> None:
     assert select_sizes(range(1, 9), max_graphs, weights) == expected
 
 
-def test_order_and_repetition_of_candidates_do_not_matter():
+def test_order_and_repetition_of_candidates_do_not_matter() -> None:
     assert select_sizes([8, 1, 4, 4, 2], 2, {1: 1}) == (1, 8)
 
 
-def padded_tokens(sizes, weights):
+def padded_tokens(sizes: Sequence[int], weights: dict[int, int]) -> int:
     return sum(weight * padded_size(sizes, n) for n, weight in weights.items())
 
 
@@ -59,7 +62,7 @@ candidate_lists = st.lists(st.integers(1, 40), min_size=1, max_size=9, unique=Tr
 
 @settings(deadline=None)
 @given(candidates=candidate_lists, max_graphs=st.integers(1, 9), data=st.data())
-def test_optimum_equals_brute_force(candidates, max_graphs, data):
+def test_optimum_equals_brute_force(candidates: list[int], max_graphs: int, data: st.DataObject) -> None:
     weights = data.draw(st.dictionaries(st.integers(1, candidates[-1]), st.integers(1, 1000), min_size=1, max_size=12))
     chosen = select_sizes(candidates, max_graphs, weights)
     others = combinations(candidates[:-1], min(max_graphs, len(candidates)) - 1)
@@ -71,7 +74,7 @@ def test_optimum_equals_brute_force(candidates, max_graphs, data):
 
 @settings(deadline=None)
 @given(top=st.integers(1, 512), max_graphs=st.integers(1, 64))
-def test_without_a_load_never_worse_than_an_even_spread(top, max_graphs):
+def test_without_a_load_never_worse_than_an_even_spread(top: int, max_graphs: int) -> None:
     candidates = candidate_sizes(top)
     even = sorted({-(-top * k // max_graphs) for k in range(1, max_graphs + 1)})
     prior = prior_weights(candidates)
@@ -83,20 +86,20 @@ def test_without_a_load_never_worse_than_an_even_spread(top, max_graphs):
     ("num_tokens", "expected"),
     [pytest.param(1, 2, id="padded"), pytest.param(4, 4, id="exact"), pytest.param(5, None, id="eager")],
 )
-def test_padded_size(num_tokens, expected):
+def test_padded_size(num_tokens: int, expected: int | None) -> None:
     assert padded_size((2, 4), num_tokens) == expected
 
 
-def test_waste_counts_only_steps_that_replay_a_graph():
+def test_waste_counts_only_steps_that_replay_a_graph() -> None:
     weights = {1: 2.0, 4: 1.0, 100: 1.0}
     assert padding_waste((2, 4), weights) == pytest.approx((2 * 1 + 0) / (2 * 1 + 4))
     assert eager_share((2, 4), weights) == 0.25
 
 
-def test_waste_of_nothing_is_nothing():
+def test_waste_of_nothing_is_nothing() -> None:
     assert padding_waste((2, 4), {}) == 0.0
     assert eager_share((2, 4), {}) == 0.0
 
 
-def test_prior_is_a_distribution():
+def test_prior_is_a_distribution() -> None:
     assert sum(prior_weights(candidate_sizes(512)).values()) == pytest.approx(1)

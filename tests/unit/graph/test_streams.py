@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 
 from ascend_serve.graph.modes import GraphMode
@@ -30,7 +32,7 @@ AIV = ExpansionMode.AIV
         ),
     ],
 )
-def test_piecewise_sizes_that_fit(layout, streams, expected):
+def test_piecewise_sizes_that_fit(layout: dict[str, Any], streams: int, expected: int) -> None:
     layout = StreamLayout(**{"tensor_parallel_size": 4} | layout)
     assert sizes_that_fit(layout, GraphMode.PIECEWISE, prior_budget(layout, streams)) == expected
 
@@ -49,14 +51,14 @@ def test_piecewise_sizes_that_fit(layout, streams, expected):
         pytest.param({"data_parallel_size": 2, "expansion_mode": AIV}, 2, id="AIV, dense over DP"),
     ],
 )
-def test_streams_of_a_full_graph(layout, expected):
+def test_streams_of_a_full_graph(layout: dict[str, Any], expected: int) -> None:
     assert streams_per_full(StreamLayout(num_layers=48, **layout)) == expected
 
 
 @pytest.mark.parametrize(
     ("draft_layers", "expected"), [pytest.param(0, 49, id="no draft model"), pytest.param(2, 52, id="draft model")]
 )
-def test_a_piecewise_size_has_a_piece_around_each_attention(draft_layers, expected):
+def test_a_piecewise_size_has_a_piece_around_each_attention(draft_layers: int, expected: int) -> None:
     assert streams_per_piecewise(StreamLayout(num_layers=48, num_draft_layers=draft_layers)) == expected
 
 
@@ -70,13 +72,13 @@ def test_a_piecewise_size_has_a_piece_around_each_attention(draft_layers, expect
         (GraphMode.FULL_AND_PIECEWISE, 18),
     ],
 )
-def test_streams_of_a_size_by_mode(mode, expected):
+def test_streams_of_a_size_by_mode(mode: GraphMode, expected: int) -> None:
     assert streams_per_size(StreamLayout(num_layers=4, tensor_parallel_size=2), mode) == expected
 
 
-def test_eager_needs_no_streams():
+def test_eager_needs_no_streams() -> None:
     assert sizes_that_fit(StreamLayout(num_layers=4), GraphMode.NONE, 0) is None
 
 
-def test_a_budget_is_never_negative():
+def test_a_budget_is_never_negative() -> None:
     assert prior_budget(StreamLayout(num_layers=4, tensor_parallel_size=2), streams=10) == 0

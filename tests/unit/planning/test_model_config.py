@@ -1,4 +1,6 @@
 import json
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,7 +12,7 @@ from ascend_serve.planning.model_config import card_names, read_architecture
 DENSE = {"architectures": ["Qwen3ForCausalLM"], "num_hidden_layers": 4, "hidden_size": 64, "num_attention_heads": 2}
 
 
-def model(tmp_path, **fields):
+def model(tmp_path: Path, **fields: Any) -> str:
     (tmp_path / "config.json").write_text(json.dumps(DENSE | fields))
     return str(tmp_path)
 
@@ -26,7 +28,9 @@ def model(tmp_path, **fields):
         pytest.param({"kv_lora_rank": None}, AttentionBackend.ATTENTION_V1, GraphSupport.ALWAYS, id="null is absent"),
     ],
 )
-def test_attention_backend(tmp_path, fields, backend, support):
+def test_attention_backend(
+    tmp_path: Path, fields: dict[str, Any], backend: AttentionBackend, support: GraphSupport
+) -> None:
     architecture = read_architecture(model(tmp_path, **fields))
     assert architecture.backend is backend
     assert architecture.backend.support is support
@@ -51,24 +55,26 @@ def test_attention_backend(tmp_path, fields, backend, support):
         ),
     ],
 )
-def test_figures_under_the_names_of_each_family(tmp_path, fields, expected):
+def test_figures_under_the_names_of_each_family(
+    tmp_path: Path, fields: dict[str, Any], expected: dict[str, Any]
+) -> None:
     architecture = read_architecture(model(tmp_path, **fields))
     assert {name: getattr(architecture, name) for name in expected} == expected
 
 
-def test_parameters_are_counted_from_the_weights(tmp_path):
+def test_parameters_are_counted_from_the_weights(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").write_bytes(b"0" * 200)
     assert read_architecture(model(tmp_path)).parameters == 100
 
 
-def test_a_folder_that_is_not_there_is_planned_from_its_card():
+def test_a_folder_that_is_not_there_is_planned_from_its_card() -> None:
     architecture = read_architecture("/nowhere/qwen3-32b")
     assert architecture.num_hidden_layers == 64
     assert "Qwen3-32B.yaml" in architecture.source
 
 
 @pytest.mark.parametrize("name", card_names())
-def test_every_card_is_complete(name):
+def test_every_card_is_complete(name: str) -> None:
     architecture = read_architecture(f"/nowhere/{name}")
     assert architecture.parameters
 
@@ -83,14 +89,14 @@ def test_every_card_is_complete(name):
         pytest.param(json.dumps(DENSE | {"num_hidden_layers": "many"}), "num_hidden_layers", id="a wrong type"),
     ],
 )
-def test_what_cannot_be_read_is_named(tmp_path, content, part):
+def test_what_cannot_be_read_is_named(tmp_path: Path, content: str | None, part: str) -> None:
     if content is not None:
         (tmp_path / "config.json").write_text(content)
     with pytest.raises(ModelError, match=part):
         read_architecture(str(tmp_path))
 
 
-def test_neither_folder_nor_card():
+def test_neither_folder_nor_card() -> None:
     with pytest.raises(ModelError, match=r"vllm\.speculative_config\.model: /nowhere/else") as error:
         read_architecture("/nowhere/else", "vllm.speculative_config.model")
     assert "Qwen3-32B" in error.value.remedy

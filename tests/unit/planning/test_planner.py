@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,16 +19,16 @@ CONFIGS = Path(__file__).parents[3] / "configs"
 SHIPPED = sorted(path.stem for path in CONFIGS.glob("*.yaml"))
 
 
-def planned(name, *overrides, environment=None, **options):
+def planned(name: str, *overrides: str, environment: dict[str, str] | None = None, **options: Any) -> DeploymentPlan:
     return plan_deployment(load(CONFIGS / f"{name}.yaml", overrides), environment=environment or {}, **options)
 
 
-def rules(plan):
+def rules(plan: DeploymentPlan) -> list[str]:
     return [adjustment.rule for adjustment in plan.adjustments]
 
 
 @pytest.mark.parametrize("name", SHIPPED)
-def test_every_shipped_configuration_plans_without_its_model_and_without_loose_ends(name):
+def test_every_shipped_configuration_plans_without_its_model_and_without_loose_ends(name: str) -> None:
     plan = planned(name)
     capture = plan.capture
     assert plan.mode is plan.requested_mode
@@ -53,7 +54,7 @@ def test_every_shipped_configuration_plans_without_its_model_and_without_loose_e
         pytest.param("whisper-large-v3", "attention_v1", False, 1, 1, id="encoder-decoder"),
     ],
 )
-def test_shipped_configurations(name, backend, npugraph_ex, graphs_per_size, nodes):
+def test_shipped_configurations(name: str, backend: str, npugraph_ex: bool, graphs_per_size: int, nodes: int) -> None:
     plan = planned(name)
     assert plan.model.attention_backend == backend
     assert plan.npugraph_ex.on is npugraph_ex
@@ -138,7 +139,7 @@ def test_shipped_configurations(name, backend, npugraph_ex, graphs_per_size, nod
         ),
     ],
 )
-def test_what_is_narrowed_and_why(name, overrides, mode, runtime, rule):
+def test_what_is_narrowed_and_why(name: str, overrides: list[str], mode: str, runtime: str, rule: str) -> None:
     plan = planned(name, *overrides)
     assert (plan.mode, plan.runtime) == (mode, runtime)
     assert rule in rules(plan)
@@ -173,7 +174,9 @@ def test_what_is_narrowed_and_why(name, overrides, mode, runtime, rule):
         ),
     ],
 )
-def test_what_cannot_work_says_what_to_change(name, overrides, environment, part):
+def test_what_cannot_work_says_what_to_change(
+    name: str, overrides: list[str], environment: dict[str, str], part: str
+) -> None:
     with pytest.raises(PlanError, match=part) as refusal:
         planned(name, *overrides, environment=environment)
     assert refusal.value.exit_code == 2
@@ -193,14 +196,14 @@ def test_what_cannot_work_says_what_to_change(name, overrides, environment, part
         pytest.param(["model.path=/nowhere/else"], ModelError, "/nowhere/else", id="neither model nor card"),
     ],
 )
-def test_what_the_user_wrote_wrong(overrides, error, part):
+def test_what_the_user_wrote_wrong(overrides: list[str], error: type[AscendServeError], part: str) -> None:
     with pytest.raises(error, match=part) as raised:
         planned("qwen3-32b", *overrides)
     assert isinstance(raised.value, AscendServeError)
     assert raised.value.exit_code == 2
 
 
-def test_streams_limit_the_sizes_by_the_formula():
+def test_streams_limit_the_sizes_by_the_formula() -> None:
     layout = StreamLayout(num_layers=64, tensor_parallel_size=8, expansion_mode=ExpansionMode.AIV)
     plan = planned("qwen3-32b")
     assert plan.capture.stream_budget == prior_budget(layout)
@@ -218,7 +221,7 @@ def test_streams_limit_the_sizes_by_the_formula():
         pytest.param(1, "NONE", 0, id="nothing fits: eager"),
     ],
 )
-def test_a_measured_budget_replaces_the_prior(budget, mode, sizes):
+def test_a_measured_budget_replaces_the_prior(budget: int, mode: str, sizes: int) -> None:
     plan = planned("qwen3-32b", measured_budget=budget)
     assert plan.mode == mode
     assert len(plan.capture.sizes) == sizes
@@ -258,16 +261,16 @@ def test_a_measured_budget_replaces_the_prior(budget, mode, sizes):
         ),
     ],
 )
-def test_why_npugraph_ex_is_on_or_off(overrides, on, reason):
+def test_why_npugraph_ex_is_on_or_off(overrides: list[str], on: bool, reason: str) -> None:
     assert planned("qwen3-32b", *overrides).npugraph_ex == Switch(on=on, reason=reason)
 
 
-def test_no_room_and_no_step_down_allowed():
+def test_no_room_and_no_step_down_allowed() -> None:
     with pytest.raises(PlanError, match="One size takes 132 streams"):
         planned("qwen3-32b", "graph.on_failure=fail", measured_budget=131)
 
 
-def test_a_container_counts_with_its_own_quota():
+def test_a_container_counts_with_its_own_quota() -> None:
     plan = planned("qwen3-8b-vnpu")
     assert plan.capture.budget_source == "container quota"
     assert plan.capture.stream_budget == 512 * 1800 // 2048
@@ -289,7 +292,7 @@ def test_a_container_counts_with_its_own_quota():
         ),
     ],
 )
-def test_sizes_of_the_user(overrides, sizes, rule):
+def test_sizes_of_the_user(overrides: list[str], sizes: tuple[int, ...], rule: str | None) -> None:
     plan = planned("qwen3-8b-vnpu", *overrides)
     assert plan.capture.sizes == sizes
     assert rules(plan) == ([rule] if rule else [])
@@ -312,18 +315,18 @@ def test_sizes_of_the_user(overrides, sizes, rule):
         ),
     ],
 )
-def test_batches_that_run_eager_are_named(overrides, part):
+def test_batches_that_run_eager_are_named(overrides: list[str], part: str) -> None:
     (note,) = [note for note in planned("qwen3-8b-vnpu", *overrides).notes if "eager" in note]
     assert re.search(part, note)
 
 
-def test_sizes_are_multiples_under_speculative_decoding_and_sequence_parallelism():
+def test_sizes_are_multiples_under_speculative_decoding_and_sequence_parallelism() -> None:
     plan = planned("deepseek-v3", "vllm.additional_config.enable_flashcomm1=true")
     assert plan.capture.multiple_of == 8
     assert all(size % 8 == 0 for size in plan.capture.sizes)
 
 
-def test_the_workload_decides_the_sizes(tmp_path):
+def test_the_workload_decides_the_sizes(tmp_path: Path) -> None:
     histogram = tmp_path / "histogram.json"
     histogram.write_text(json.dumps({"7": 900, "13": 100}))
     prior, counted = planned("qwen3-32b"), planned("qwen3-32b", f"graph.workload.histogram={histogram}")
@@ -332,7 +335,7 @@ def test_the_workload_decides_the_sizes(tmp_path):
     assert str(histogram) in counted.capture.workload
 
 
-def test_lora_cases_have_graphs_of_their_own():
+def test_lora_cases_have_graphs_of_their_own() -> None:
     plain, lora = planned("qwen3-8b-vnpu"), planned("qwen3-8b-vnpu", "vllm.enable_lora=true", "vllm.max_loras=2")
     assert lora.lora_cases == (0, 3)
     assert lora.capture.streams_per_size == 2 * plain.capture.streams_per_size
@@ -352,11 +355,13 @@ def test_lora_cases_have_graphs_of_their_own():
         ),
     ],
 )
-def test_where_hccl_unfolds_decides_the_streams(name, overrides, environment, streams):
+def test_where_hccl_unfolds_decides_the_streams(
+    name: str, overrides: list[str], environment: dict[str, str], streams: int
+) -> None:
     assert planned(name, *overrides, environment=environment).capture.streams_per_size == streams
 
 
-def test_an_expansion_mode_that_hccl_does_not_know():
+def test_an_expansion_mode_that_hccl_does_not_know() -> None:
     with pytest.raises(ConfigError, match="HCCL_OP_EXPANSION_MODE=AVI"):
         planned(
             "qwen3-32b",
@@ -365,7 +370,7 @@ def test_an_expansion_mode_that_hccl_does_not_know():
         )
 
 
-def test_the_engine_gets_what_was_planned():
+def test_the_engine_gets_what_was_planned() -> None:
     plan = planned("qwen3-32b", "graph.mode=FULL_DECODE_ONLY", "graph.npugraph_ex.static_kernel=true")
     arguments = plan.vllm_arguments
     assert arguments["max_num_seqs"] == 256
@@ -378,14 +383,14 @@ def test_the_engine_gets_what_was_planned():
     assert any("Static kernels" in note for note in plan.notes)
 
 
-def test_the_request_of_the_capture_group_is_the_plan():
+def test_the_request_of_the_capture_group_is_the_plan() -> None:
     plan = planned("deepseek-v3")
     request = plan.request()
     assert (request.runtime, request.mode, request.capture_sizes) == (plan.runtime, plan.mode, plan.capture.sizes)
     assert (request.max_num_seqs, request.decode_query_len) == (64, 2)
 
 
-def test_ranks_are_placed_by_group_stage_and_engine():
+def test_ranks_are_placed_by_group_stage_and_engine() -> None:
     ranks = planned("qwen3-235b-a22b").placement.ranks
     assert [rank.node for rank in ranks] == ["node-0"] * 8 + ["node-1"] * 8
     assert [rank.pipeline_parallel_rank for rank in ranks] == [0] * 8 + [1] * 8
@@ -393,7 +398,7 @@ def test_ranks_are_placed_by_group_stage_and_engine():
     assert [rank.device for rank in ranks] == [*range(8), *range(8)]
 
 
-def test_on_a_given_cluster_its_nodes_count():
+def test_on_a_given_cluster_its_nodes_count() -> None:
     nodes = [NodeOffer("a", "10.0.0.1", npus=2), NodeOffer("b", "10.0.0.2", npus=2)]
     placement = planned("demo", "parallel.pipeline_parallel_size=2", nodes=nodes).placement
     assert [rank.node for rank in placement.ranks] == ["a", "a", "b", "b"]
@@ -401,7 +406,7 @@ def test_on_a_given_cluster_its_nodes_count():
         planned("qwen3-32b", nodes=nodes[:1])
 
 
-def test_each_node_gets_its_own_environment():
+def test_each_node_gets_its_own_environment() -> None:
     environment = planned("deepseek-v3").placement.environment
     assert list(environment) == ["node-0", "node-1", "node-2", "node-3"]
     assert environment["node-2"]["HCCL_IF_IP"] == "<address of node-2>"
@@ -448,7 +453,7 @@ def test_each_node_gets_its_own_environment():
         ),
     ],
 )
-def test_options_without_effect_are_named_once(name, overrides, option):
+def test_options_without_effect_are_named_once(name: str, overrides: list[str], option: str) -> None:
     assert [sentence for sentence in planned(name, *overrides).no_effect if option in sentence] != []
     options = [sentence.split(" has no effect")[0] for sentence in planned(name, *overrides).no_effect]
     assert len(options) == len(set(options))
