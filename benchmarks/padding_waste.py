@@ -144,9 +144,8 @@ def main(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = 
     measured, needed, seconds = list(rows()), list(needed_sizes()), selection_seconds()
     console = Console()
     if as_json:
-        results = {"waste": measured, "needed": needed}
-        plain = {name: [entry.model_dump() for entry in entries] for name, entries in results.items()}
-        console.print_json(data=plain | {"selection_seconds": seconds})
+        waste, sizes = ([entry.model_dump() for entry in entries] for entries in (measured, needed))
+        console.print_json(data={"waste": waste, "needed": sizes, "selection_seconds": seconds})
         return
     table = Table("load", "sizes", "vLLM subsample", "ours", "times less", "in sample", "load unknown")
     for row in measured:

@@ -43,7 +43,7 @@ def start(output: Path, *overrides: str) -> Command:
             process_group=0,
             text=True,
         )
-    return Command(process, output, port)
+    return Command(process, output, port, Path(tempfile.gettempdir()))
 
 
 def kill_and_wait(load: Load, url: str) -> float:

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from interleaved import Switch, TimedModel, compare, model_runner, prepare_environment, show, start_engine
+
+from benchmarks.interleaved import Switch, TimedModel, compare, model_runner, prepare_environment, show, start_engine
 
 
 def main(

@@ -66,7 +66,7 @@ def operators(text: str) -> Iterator[tuple[str, list[tuple[str, str]], str]]:
         if match is None:
             raise ValueError(f"{OPERATORS.name}: not an operator: {entry}")
         name, parameters, body = match.groups()
-        yield name, [tuple(part.split()) for part in parameters.split(",")], body.strip()  # type: ignore[misc]
+        yield name, [tuple(part.split()) for part in parameters.split(",")], body.strip()
 
 
 def operator_source(name: str, parameters: list[tuple[str, str]], body: str) -> str:

@@ -94,6 +94,7 @@ class Normalised(ast.NodeTransformer):
         return None if ast.unparse(node.target) == "msg" else self.generic_visit(node)
 
     def visit_Raise(self, node: ast.Raise) -> ast.AST:
+        assert isinstance(node.exc, ast.Call)
         node.exc.args = []
         return node
 

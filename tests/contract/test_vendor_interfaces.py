@@ -37,7 +37,7 @@ EMULATED: tuple[Contract, ...] = (
 RAY: Contract = ("ray", emulated_interfaces.RAY, vendors.installed_ray)
 
 
-def rows() -> Iterator[pytest.param]:
+def rows() -> Iterator[Any]:
     for name, table, load in (*DEVICE, EMULATED[1], RAY):
         for module, needs in table.items():
             yield pytest.param(module, needs, load, id=f"{name}-{module}")
@@ -59,7 +59,7 @@ def tables_of(package: str) -> list[interfaces.Table]:
     return [table for _, table, _ in (EMULATED if package == "emulated" else DEVICE)]
 
 
-def all_imports() -> Iterator[pytest.param]:
+def all_imports() -> Iterator[Any]:
     for package, paths in modules().items():
         for use in imports(paths):
             yield pytest.param(package, use, id=f"{use.place} {use.name}")

@@ -85,7 +85,7 @@ def places(need: str, module: str) -> list[str]:
     if wanted == "__init__":
         wanted = need.partition(".")[0]
     return [
-        f"{path.relative_to(ROOT)}:{node.lineno}"
+        f"{path.relative_to(ROOT)}:{vars(node)['lineno']}"
         for path in sorted(PACKAGE.rglob("*.py"))
         for node in ast.walk(_tree(path))
         if _names(node, wanted, module)

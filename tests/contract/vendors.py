@@ -69,7 +69,7 @@ class Release:
             self._download(scratch)
             for wheel in Path(scratch).glob("*.whl"):
                 with zipfile.ZipFile(wheel) as archive:
-                    archive.extractall(folder, filter(is_wanted, archive.namelist()))
+                    archive.extractall(folder, [name for name in archive.namelist() if is_wanted(name)])
 
     def _fetch(self) -> None:
         CACHE.mkdir(parents=True, exist_ok=True)

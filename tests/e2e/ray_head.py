@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import psutil
 
@@ -153,7 +154,7 @@ def ray_head(npus: int, variables: Mapping[str, str] | None = None) -> Iterator[
 
 @contextlib.contextmanager
 def started(
-    command: Sequence[object], env: dict[str, str], log: object, cwd: Path | None = None
+    command: Sequence[object], env: dict[str, str], log: IO[str] | int, cwd: Path | None = None
 ) -> Iterator[psutil.Popen]:
     """Run a command that blocks, and end it with all its descendants."""
     words = [str(word) for word in command]

@@ -40,7 +40,7 @@ def serve(cluster: RayHead, config: Callable[[int], Path], tmp_path: Path) -> It
 
     def run(*overrides: str) -> Command:
         port, env = free_port(), cluster.env | {"RAY_ADDRESS": cluster.address}
-        words = [*COMMAND, "serve", config(port), *overrides]
+        words = [*COMMAND, "serve", str(config(port)), *overrides]
         output = tmp_path / "output"
         with output.open("w") as file:
             process = subprocess.Popen(

@@ -40,7 +40,7 @@ class Ways:
 
     def serve(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Run `serve` to its end."""
-        line = [BIN / "serve", *words]
+        line = [str(BIN / "serve"), *words]
         return subprocess.run(line, cwd=ROOT, env=self.env, capture_output=True, text=True, check=False)
 
     def client(self, name: str) -> httpx.Client:
@@ -135,7 +135,7 @@ def test_from_python(ways: Ways, block: str, prefix: str) -> None:
 
 @pytest.mark.slow
 def test_the_doctor_of_a_cluster_with_emulated_npus(ways: Ways) -> None:
-    words = [BIN / "ascend-serve", "doctor", "configs/demo.yaml"]
+    words = [str(BIN / "ascend-serve"), "doctor", "configs/demo.yaml"]
     done = subprocess.run(words, cwd=ROOT, env=ways.env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
 

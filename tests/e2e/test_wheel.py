@@ -57,13 +57,13 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The command of the installed wheel, in an environment that sees the packages of this one."""
     environment = tmp_path_factory.mktemp("environment")
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", environment], check=True)
-    python = environment / "bin" / "python"
+    python = str(environment / "bin" / "python")
     ask = [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
     own = Path(subprocess.run(ask, check=True, capture_output=True, text=True).stdout.strip())
     # The files with extension pth that lie in that folder do not count, and so neither does the editable install.
     (own / "shared.pth").write_text(sysconfig.get_path("purelib"))
     pip = [sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-index", "--no-deps"]
-    subprocess.run([*pip, "--ignore-installed", wheel], check=True)
+    subprocess.run([*pip, "--ignore-installed", str(wheel)], check=True)
     return environment / "bin" / "ascend-serve"
 
 

@@ -86,7 +86,7 @@ class _Replays:
             self.count += 1
             replay(npu_graph)
 
-        NPUGraph.replay = counted  # type: ignore[method-assign]
+        NPUGraph.replay = counted  # type: ignore[method-assign, assignment]
 
 
 REPLAYS = _Replays()

@@ -290,15 +290,16 @@ def count_replays(worker: Any) -> int:
     """Count the replays of this rank: the first call starts to count."""
     from ascend_serve.emulated.npu_graph import NPUGraph
 
-    if not hasattr(NPUGraph, "replays"):
-        NPUGraph.replays, replay = 0, NPUGraph.replay
+    counting: Any = NPUGraph
+    if not hasattr(counting, "replays"):
+        counting.replays, replay = 0, counting.replay
 
         def counted(graph: NPUGraph) -> None:
-            NPUGraph.replays += 1
+            counting.replays += 1
             replay(graph)
 
-        NPUGraph.replay = counted
-    return NPUGraph.replays
+        counting.replay = counted
+    return int(counting.replays)
 
 
 def node_id(worker: Any) -> str:

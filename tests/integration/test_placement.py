@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
@@ -62,12 +63,12 @@ print("FOUND", json.dumps(found))
 
 
 @pytest.fixture(scope="module")
-def found() -> dict[str, list[str]]:
+def found() -> dict[str, Any]:
     env = {**os.environ, "RAY_AUTH_MODE": "token", "ASCEND_SERVE_EMULATED_NPU": "1"}
     done = subprocess.run([sys.executable, "-c", PLACE], cwd=ROOT, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     line = next(line for line in done.stdout.splitlines() if line.startswith("FOUND "))
-    answer: dict[str, list[str]] = json.loads(line.removeprefix("FOUND "))
+    answer: dict[str, Any] = json.loads(line.removeprefix("FOUND "))
     return answer
 
 
@@ -82,15 +83,15 @@ def found() -> dict[str, list[str]]:
         pytest.param("after a loss", "aabb", id="after the loss of a node"),
     ],
 )
-def test_ranks_are_together_that_belong_together(found: dict[str, list[str]], sizes: str, layout: str) -> None:
+def test_ranks_are_together_that_belong_together(found: dict[str, Any], sizes: str, layout: str) -> None:
     letters = {node: "abc"[number] for number, node in enumerate(dict.fromkeys(found[sizes]))}
     assert "".join(letters[node] for node in found[sizes]) == layout
 
 
-def test_a_lost_node_is_left(found: dict[str, list[str]]) -> None:
+def test_a_lost_node_is_left(found: dict[str, Any]) -> None:
     assert found["lost"] not in found["after a loss"]
 
 
-def test_what_does_not_fit_is_refused_with_the_nodes_that_are_left(found: dict[str, list[str]]) -> None:
+def test_what_does_not_fit_is_refused_with_the_nodes_that_are_left(found: dict[str, Any]) -> None:
     assert "needs 6 NPUs (tensor_parallel_size 2 x pipeline_parallel_size 3" in found["refused"]
     assert "the cluster offers 4" in found["refused"]

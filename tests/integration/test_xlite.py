@@ -106,9 +106,10 @@ def mistral(models: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 
 @pytest.fixture(scope="module")
-def results(mistral: Path) -> dict[str, Result]:
+def results(mistral: Path) -> dict[Any, Result]:
     """Results by overrides; those of eager by the model."""
-    named = {row.values[0]: Scenario(str(row.id), _overrides(row.values[0], mistral)) for row in ROWS}
+    given: dict[str, Any] = {str(row.id): row.values[0] for row in ROWS}
+    named = {overrides: Scenario(name, _overrides(overrides, mistral)) for name, overrides in given.items()}
     eager = {model: Scenario(model, _overrides((model, "graph.runtime=eager"), mistral)) for model in ("", MISTRAL)}
     return dict(zip([*named, *eager], run([*named.values(), *eager.values()]), strict=True))
 

@@ -162,8 +162,8 @@ def results(body: Callable[[int], Any]) -> list[Any]:
 
 
 def test_reductions() -> None:
-    expected = {f"torch.{name}": [3, 10] for name in ("float32", "bfloat16", "float16", "int32", "int64")}
-    expected |= {"max": [1, 0], "min": [0, -1], "long": True}
+    sums = {f"torch.{name}": [3, 10] for name in ("float32", "bfloat16", "float16", "int32", "int64")}
+    expected = {**sums, "max": [1, 0], "min": [0, -1], "long": True}
     assert results(reductions) == [expected, expected]
 
 

@@ -13,7 +13,7 @@ from ascend_serve.cli.main import app
 from ascend_serve.config import load
 from tests.documents import DOCUMENTS, ROOT, blocks
 
-COMMANDS = get_command(app).commands
+COMMANDS = vars(get_command(app))["commands"]
 SHIPPED = [
     line for block in blocks() for line in block.lines if line.startswith("ascend-serve ") and "configs/" in line
 ]

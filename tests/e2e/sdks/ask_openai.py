@@ -24,6 +24,7 @@ def ask(call: dict[str, Any]) -> dict[str, Any]:
         )
     except openai.OpenAIError as error:
         return {"error": repr(error), "seconds": time.monotonic() - begun}
+    assert answer.usage is not None
     return {"tokens": answer.usage.completion_tokens, "seconds": time.monotonic() - begun}
 
 

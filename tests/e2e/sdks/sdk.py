@@ -89,7 +89,7 @@ class Sdk:
         if is_python:
             return [str(home / "bin" / "python"), str(FOLDER / self.program)]
         # Node looks for packages beside the program.
-        return ["node", shutil.copy(FOLDER / self.program, home)]
+        return ["node", str(shutil.copy(FOLDER / self.program, home))]
 
 
 @dataclass

@@ -12,11 +12,12 @@ from prometheus_fastapi_instrumentator import Instrumentator
 from pydantic import SecretStr
 from starlette.middleware.cors import CORSMiddleware
 from starlette.testclient import TestClient
+from vllm.entrypoints.launchers.app import build_app
 from vllm.v1.metrics.prometheus import get_prometheus_registry
 
 from ascend_serve.api.guard import guarded
 from ascend_serve.api.http_metrics import HttpMetrics
-from ascend_serve.api.openai_app import build_app, server_arguments
+from ascend_serve.api.openai_app import server_arguments
 from ascend_serve.errors import EngineError
 from ascend_serve.replica.gate import Gate
 

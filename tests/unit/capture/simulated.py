@@ -21,7 +21,7 @@ from ascend_serve.capture.messages import (
     Verdict,
     VerdictKind,
 )
-from ascend_serve.capture.outcome import Outcome, OutcomeKind
+from ascend_serve.capture.outcome import Answer, Outcome, OutcomeKind
 from ascend_serve.capture.session import Session
 from ascend_serve.graph.death import death_by_signal
 from ascend_serve.graph.keys import GraphKey
@@ -256,7 +256,7 @@ class Group:
         self._asked.add(member.rank)
         self._hand_out(self.session.handle(question, self.now))
 
-    def _hand_out(self, answers: list) -> None:  # type: ignore[type-arg]
+    def _hand_out(self, answers: list[Answer]) -> None:
         for answer in answers:
             self.verdicts.append((answer.rank, answer.verdict.kind))
             self._asked.discard(answer.rank)

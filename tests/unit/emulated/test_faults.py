@@ -73,7 +73,7 @@ def test_errors_are_the_device_s_own(error: FaultError, kind: type[Exception], t
 
 def test_a_slow_rank_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     slept: list[float] = []
-    monkeypatch.setattr(faults.time, "sleep", slept.append)
+    monkeypatch.setattr("ascend_serve.emulated.faults.time.sleep", slept.append)
     inflict(FaultConfig(rank=0, phase="serve", error=FaultError.SLOW))
     assert slept == [faults.SLOW_SECONDS]
 
@@ -87,10 +87,10 @@ def test_a_slow_rank_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_a_rank_crashes_or_hangs(fault: dict[str, str], outcome: int | None) -> None:
-    fault = {"rank": 0, "phase": "seal", **fault}
+    whole = {"rank": 0, "phase": "seal", **fault}
     source = (
         "from ascend_serve.config.schema import FaultConfig; from ascend_serve.emulated.faults import inflict; "
-        f"print('ready', flush=True); inflict(FaultConfig(**{fault}))"
+        f"print('ready', flush=True); inflict(FaultConfig(**{whole}))"
     )
     with subprocess.Popen([sys.executable, "-c", source], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -118,7 +118,8 @@ def test_a_capture_fault_strikes_at_the_begin_or_in_the_middle(error: str) -> No
 
 def _operators_before(mode: faults.CaptureFault) -> int:
     """Operators that went into the graph before the fault."""
-    x, done = torch.ones(1), []
+    x = torch.ones(1)
+    done: list[torch.Tensor] = []
     with pytest.raises((RuntimeError, torch.OutOfMemoryError)), graph(NPUGraph()), mode:
         done.extend(operator(x) for operator in (torch.neg, torch.abs, torch.exp, torch.sin))
     return len(done)

@@ -64,7 +64,7 @@ def test_a_graph_takes_the_streams_that_the_planner_expects(
     monkeypatch.delenv("HCCL_OP_EXPANSION_MODE", raising=False)
     if variable is not None:
         monkeypatch.setenv("HCCL_OP_EXPANSION_MODE", variable)
-    assert device_of_config(config({}, **parallel), rank=0).streams_per_graph == streams
+    assert device_of_config(config({}, instance_id="group", **parallel), rank=0).streams_per_graph == streams
 
 
 @pytest.mark.parametrize("additional", [{}, None, {"ascend_serve": {}}], ids=["empty", "none", "no options"])

@@ -71,7 +71,8 @@ def test_a_worker_asks_before_it_has_anything_that_could_compute(monkeypatch: py
     """The model runner, which runs every forward pass, is made by the worker of vLLM that comes after."""
     host = Processor(monkeypatch, "x86_64", {"amx_tile"})
     asked_before: list[int] = []
-    monkeypatch.setattr(worker.CPUWorker, "init_device", lambda self: asked_before.append(host.asked))
+    base = "ascend_serve.emulated.worker.CPUWorker"
+    monkeypatch.setattr(f"{base}.init_device", lambda self: asked_before.append(host.asked))
     before = current_device()
     _worker().init_device()
     initialize_device(before)

@@ -123,7 +123,7 @@ def _lines(body: Callable[[], object]) -> int:
     recording = trace(recorder.operators)
     program = compile_program(recording, MemoryPool())
     del result
-    code = program.__code__  # type: ignore[attr-defined]
+    code = program.__code__
     return len({line for _, _, line in code.co_lines() if line is not None and line > 1})
 
 

@@ -55,7 +55,12 @@ def test_a_reader_sleeps(
 ) -> None:
     condition = reader[1]._spin_condition
     polled: list[int] = []
-    monkeypatch.setattr(condition, "poller", SimpleNamespace(poll=lambda timeout: polled.append(timeout) or []))
+
+    def poll(timeout: int) -> list[int]:
+        polled.append(timeout)
+        return []
+
+    monkeypatch.setattr(condition, "poller", SimpleNamespace(poll=poll))
     condition.last_read = time.monotonic() - idle_seconds
     condition.wait(timeout_ms=timeout_ms)
     assert polled == [expected]

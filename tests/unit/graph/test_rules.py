@@ -190,7 +190,7 @@ def test_where_npugraph_ex_is_on_and_static_kernels_with_it(fields: dict[str, An
     assert resolved.static_kernel is on
 
 
-def test_an_emulated_npu_has_npugraph_ex_without_static_kernels():
+def test_an_emulated_npu_has_npugraph_ex_without_static_kernels() -> None:
     resolved, _ = resolve(situation(mode=FULL, emulated=True, static_kernel=True))
     assert (resolved.npugraph_ex, resolved.static_kernel) == (True, False)
 

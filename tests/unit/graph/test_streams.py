@@ -33,8 +33,8 @@ AIV = ExpansionMode.AIV
     ],
 )
 def test_piecewise_sizes_that_fit(layout: dict[str, Any], streams: int, expected: int) -> None:
-    layout = StreamLayout(**{"tensor_parallel_size": 4} | layout)
-    assert sizes_that_fit(layout, GraphMode.PIECEWISE, prior_budget(layout, streams)) == expected
+    laid_out = StreamLayout(**{"tensor_parallel_size": 4} | layout)
+    assert sizes_that_fit(laid_out, GraphMode.PIECEWISE, prior_budget(laid_out, streams)) == expected
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +79,7 @@ def test_no_compiler_is_needed_where_nothing_is_compiled() -> None:
 
 
 @pytest.fixture
-def odd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def odd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder that is HOME and TMPDIR, in an environment that says nothing else about caches."""
     for name in ("TORCHINDUCTOR_CACHE_DIR", "XDG_CACHE_HOME", "CXX"):
         monkeypatch.delenv(name, raising=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from contextlib import ExitStack, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
 
 import pytest
@@ -51,7 +51,8 @@ def test_the_last_engine_ends_the_cluster(order: tuple[str, str]) -> None:
 def test_the_cluster_is_handed_on_more_than_once() -> None:
     events: list[str] = []
     stacks = [ExitStack() for _ in range(3)]
-    for stack, cluster in zip(stacks, [started(events), nullcontext(CLUSTER), nullcontext(CLUSTER)], strict=True):
+    clusters: list[AbstractContextManager[Cluster]] = [started(events), nullcontext(CLUSTER), nullcontext(CLUSTER)]
+    for stack, cluster in zip(stacks, clusters, strict=True):
         stack.enter_context(tenancy("demo", 1, cluster))
     for stack in stacks:
         assert events == ["start"]

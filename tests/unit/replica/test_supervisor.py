@@ -82,8 +82,7 @@ def run(
         supervisor = Supervisor(engine, HealthConfig(), ReplicaMetrics(registry))  # type: ignore[arg-type]
         assert supervisor.is_serving
         engine.lost.set()
-        while supervisor.is_serving:
-            await asyncio.sleep(0.01)
+        await _until(lambda: not supervisor.is_serving)
         await check(engine, supervisor, registry)
         supervisor.stop()
 

@@ -122,6 +122,6 @@ def test_nobody_watches_on_after_the_end(steps: int) -> None:
         watching.cancel()
         for _ in range(10):
             await asyncio.sleep(0)
-        return asyncio.all_tasks() - {asyncio.current_task()}  # type: ignore[arg-type]
+        return asyncio.all_tasks() - {asyncio.current_task()}
 
     assert asyncio.run(leave_after_some_steps()) == set()

@@ -51,8 +51,8 @@ def options(application: Any) -> dict[str, Any]:
 def test_every_kind_of_configuration_gives_the_same_application(kind: str, tmp_path: Path) -> None:
     file = tmp_path / "config.yaml"
     OmegaConf.save(OmegaConf.create(CONFIG), file)
-    given = {"path": file, "dict": CONFIG, "DictConfig": OmegaConf.create(CONFIG), "typed": load(file)}[kind]
-    assert options(ascend_serve.build_app(given, OVERRIDE)) == {
+    given: dict[str, Any] = {"path": file, "dict": CONFIG, "DictConfig": OmegaConf.create(CONFIG), "typed": load(file)}
+    assert options(ascend_serve.build_app(given[kind], OVERRIDE)) == {
         "name": "OpenAIReplica",
         "bundles": [{"CPU": 1.0}, {"NPU": 1.0}, {"NPU": 1.0}],
         "strategy": "STRICT_PACK",

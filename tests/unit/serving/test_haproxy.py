@@ -13,6 +13,7 @@ import tempfile
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psutil
@@ -70,7 +71,7 @@ def _client(scope: Scope) -> bytes:
 
 
 @contextlib.contextmanager
-def application(port: int, **options: str) -> Iterator[Application]:
+def application(port: int, **options: Any) -> Iterator[Application]:
     app = Application()
     server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="critical", lifespan="off", **options))
     thread = threading.Thread(target=server.run)
