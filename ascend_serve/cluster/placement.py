@@ -135,14 +135,14 @@ def _cannot_fit(parallel: ParallelConfig, nodes: Sequence[NodeOffer]) -> Cluster
         f"{parallel.pipeline_parallel_size} x data_parallel_size {parallel.data_parallel_size}), each group of {size} "
         f"on one node; the cluster offers {total} ({offered})."
     )
-    return ClusterError(problem, _remedy(parallel, nodes))
+    return ClusterError(problem, _remedy(nodes))
 
 
 def _gpu_note(node: NodeOffer) -> str:
     return f" but {node.gpus} GPU" if node.gpus and not node.npus else ""
 
 
-def _remedy(parallel: ParallelConfig, nodes: Sequence[NodeOffer]) -> str:
+def _remedy(nodes: Sequence[NodeOffer]) -> str:
     disguised = [node for node in nodes if node.gpus and not node.npus]
     if disguised:
         return "; ".join(

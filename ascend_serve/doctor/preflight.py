@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import socket
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -54,17 +53,10 @@ def _machine_problems(configs: Sequence[AscendServeConfig]) -> list[tuple[str, s
 def _model_problems(config: AscendServeConfig) -> Iterator[tuple[str, str]]:
     if config.model.is_built_in:
         return
-    folder = Path(config.model.path)
-    if not os.path.isdir(folder):
-        what = "is a file, not a folder" if os.path.exists(folder) else "does not exist"
-        yield f"model.path: {folder.absolute()} {what}", _MODEL_REMEDY
-        return
-    if os.access(folder, os.R_OK | os.X_OK) and not os.path.lexists(folder / "config.json"):
-        yield f"model.path: {folder.absolute()} has no config.json", _MODEL_REMEDY
-        return
-    finding = check_model_files(model_facts(str(folder.absolute())))
+    facts = model_facts(str(Path(config.model.path).absolute()))
+    finding = check_model_files(facts)
     if finding.status is Status.FAIL:
-        yield f"model.path: {finding.text}", finding.fix
+        yield f"model.path: {finding.text}", finding.fix if facts.is_model else _MODEL_REMEDY
 
 
 _MODEL_REMEDY = (

@@ -24,7 +24,7 @@ from ascend_serve.capture.outcome import Outcome, OutcomeKind
 from ascend_serve.cluster.worker_death import WorkerDeath, death_of, death_of_actor, is_of
 from ascend_serve.engine.graph_request import capture_deadlines, graph_request
 from ascend_serve.engine.histogram import DecodeHistogram
-from ascend_serve.engine.node_worker import use_node_workers
+from ascend_serve.engine.node_worker import local_world_size, use_node_workers
 from ascend_serve.engine.plan_memory import PlanMemory
 from ascend_serve.engine.queue_wait import spare_cores
 from ascend_serve.engine.settings import prepare_fresh_workers, read_settings
@@ -174,8 +174,9 @@ class LockstepRayExecutor(RayExecutorV2):
         """
         try:
             super()._init_executor()
+            ranks_here = self._ranks_here()
             for queue in self.response_mqs:
-                spare_cores(queue, self.parallel_config.world_size)
+                spare_cores(queue, ranks_here)
         except RayActorError as error:
             loading = [handle for handle in self.ray_worker_handles if is_of(error, handle.actor)]
             if not loading:
@@ -185,6 +186,11 @@ class LockstepRayExecutor(RayExecutorV2):
             lost = self._lost(handle.rank, found, final=True)
             self._driver.tell_last(lost)
             raise EngineError(f"Rank {lost.rank} was lost: {lost.death.text}", lost.death.advice) from error
+
+    def _ranks_here(self) -> int:
+        here = ray.get_runtime_context().get_node_id()
+        own = sum(handle.node_id == here for handle in self.ray_worker_handles)
+        return local_world_size(own, self.parallel_config)
 
     def start_worker_monitor(self, inline: bool = False) -> None:
         """Watch the workers: in a session a death goes to the driver, later it ends the executor as in vLLM."""

@@ -24,6 +24,7 @@ class ModelFacts(BaseModel):
 
     Attributes:
         path: The folder.
+        problem: Why it is no folder that can be read; empty where it is one.
         files: Size in bytes by file name; empty when the folder is missing.
         digest: Hash of names, sizes, ``config.json`` and the safetensors index; equal for equal folders.
         unreadable: Files that this user may not read.
@@ -33,10 +34,16 @@ class ModelFacts(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     path: str
+    problem: str = ""
     files: dict[str, int] = {}
     digest: str | None = None
     unreadable: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
+
+    @property
+    def is_model(self) -> bool:
+        """Whether it is a folder that can be read, with the configuration of a model, be that a broken link."""
+        return not self.problem and ("config.json" in self.files or "config.json" in self.missing)
 
 
 def model_facts(path: str) -> ModelFacts:
@@ -56,8 +63,8 @@ def model_facts(path: str) -> ModelFacts:
             if _DIGESTED.fullmatch(entry.name):
                 digest.update(entry.read_bytes())
         missing = dict.fromkeys([*dangling, *_missing_shards(readable, sizes)])
-    except OSError:
-        return ModelFacts(path=path)
+    except OSError as error:
+        return ModelFacts(path=path, problem=_problem(path, error))
     return ModelFacts(
         path=path,
         files=sizes,
@@ -69,13 +76,17 @@ def model_facts(path: str) -> ModelFacts:
 
 def check_model_files(model: ModelFacts) -> Finding:
     """The folder and the files that will be read."""
-    if model.digest is None:
-        return fail(
-            f"{model.path} is not a readable folder here", "mount or copy the model to the same path on every node"
-        )
-    if "config.json" not in model.files and "config.json" not in model.missing:
+    if model.problem:
+        return fail(f"{model.path} {model.problem}", "mount or copy the model to the same path on every node")
+    if not model.is_model:
         return fail(f"{model.path} has no config.json", "copy the whole model folder")
     return merge(_broken(model), ok(f"{model.path}: {len(model.files)} files, {_gigabytes(model):.1f} GB"))
+
+
+def _problem(path: str, error: OSError) -> str:
+    if not os.path.exists(path):
+        return "does not exist"
+    return "is a file, not a folder" if os.path.isfile(path) else f"cannot be read: {error.strerror}"
 
 
 def _broken(model: ModelFacts) -> Iterator[Finding]:

@@ -8,13 +8,13 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
+from ascend_serve.cache import USER_CACHE_VARIABLE, user_cache
+
 CACHE_VARIABLE = "TORCHINDUCTOR_CACHE_DIR"
 """Variable of torch for the folder with what Inductor compiled."""
 
 TOKEN_VARIABLE = "RAY_AUTH_TOKEN_PATH"
 """Variable of Ray for the file with its token."""
-
-_XDG_CACHE = "XDG_CACHE_HOME"
 
 LONGEST_PLACE = 21
 """Characters of the folder that a workspace may be made in.
@@ -29,11 +29,6 @@ def home() -> Path:
     return Path(os.path.expanduser("~"))
 
 
-def cache_folder() -> Path:
-    """Where programs keep their caches."""
-    return Path(os.environ.get(_XDG_CACHE) or home() / ".cache")
-
-
 def token_file() -> Path:
     """Where Ray looks for its token unless it is told otherwise."""
     return home() / ".ray" / "auth_token"
@@ -42,7 +37,7 @@ def token_file() -> Path:
 def home_is_usable() -> bool:
     """Whether Ray's token can be read or written in the home folder, and caches can be written."""
     token = os.access(token_file(), os.R_OK) or can_be_made(token_file().parent)
-    return home().is_absolute() and home().is_dir() and token and can_be_made(cache_folder())
+    return home().is_absolute() and home().is_dir() and token and can_be_made(user_cache())
 
 
 def home_in(folder: Path) -> dict[str, str]:
@@ -51,7 +46,7 @@ def home_in(folder: Path) -> dict[str, str]:
         return {}
     token = {TOKEN_VARIABLE: str(token_file())} if os.access(token_file(), os.R_OK) else {}
     kept = {TOKEN_VARIABLE: os.environ[TOKEN_VARIABLE]} if TOKEN_VARIABLE in os.environ else {}
-    return {"HOME": str(folder), _XDG_CACHE: str(folder / ".cache"), **token, **kept}
+    return {"HOME": str(folder), USER_CACHE_VARIABLE: str(folder / ".cache"), **token, **kept}
 
 
 def compiler_cache(places: Iterable[Path]) -> dict[str, str]:

@@ -23,7 +23,7 @@ ALLOWED: dict[str, frozenset[str]] = {
     "engine": frozenset(
         {"errors", "graph", "config", "capture", "runtime", "emulated", "telemetry", "node", "cluster"}
     ),
-    "node": frozenset({"errors", "graph", "config", "emulated"}),
+    "node": frozenset({"errors", "cache", "graph", "config", "emulated"}),
     "cluster": frozenset({"errors", "graph", "config", "node"}),
     "doctor": frozenset({"errors", "graph", "config", "emulated", "node", "cluster", "planning"}),
     "api": frozenset({"errors"}),

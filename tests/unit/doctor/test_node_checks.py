@@ -203,14 +203,17 @@ def test_xlite_is_needed_only_where_it_is_asked_for(runtime: str, installed: boo
 
 
 @pytest.mark.parametrize(
-    ("files", "digest", "words"),
+    ("model", "words"),
     [
-        pytest.param({}, None, "not a readable folder", id="missing"),
-        pytest.param({"model.safetensors": 9}, "d", "no config.json", id="half a folder"),
+        pytest.param(ModelFacts(path="/models/m", problem="does not exist"), "/models/m does not exist", id="missing"),
+        pytest.param(
+            ModelFacts(path="/models/m", files={"model.safetensors": 9}, digest="d"),
+            "no config.json",
+            id="half a folder",
+        ),
     ],
 )
-def test_names_a_model_folder_that_cannot_be_served(files: dict[str, int], digest: str | None, words: str) -> None:
-    model = ModelFacts(path="/models/m", files=files, digest=digest)
+def test_names_a_model_folder_that_cannot_be_served(model: ModelFacts, words: str) -> None:
     found = lines(node_probe(node_facts(model=model)), context(config()))["model"]
     assert found.status is Status.FAIL
     assert words in found.text
