@@ -104,7 +104,7 @@ lint: $(DEVELOPMENT)
 
 $(BIN)/python:
 	@$(PYTHON) -c "import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))" 2>/dev/null || \
-		{ echo "error: '$(PYTHON)' is no Python 3.11, 3.12 or 3.13; install one, or give it as PYTHON=..."; exit 1; }
+		{ echo "error: '$(PYTHON)' is not Python 3.11, 3.12 or 3.13; install one, or give it as PYTHON=..."; exit 1; }
 	@echo "install: Python environment in .venv"
 	@$(PYTHON) -m venv .venv
 

@@ -44,7 +44,7 @@ class HandleApi:
 
         Raises:
             RequestError: The answer is an error; of a stream that is found when its chunks are read.
-            TypeError: ``body`` is no mapping.
+            TypeError: ``body`` is not a mapping.
         """
         if not isinstance(body, Mapping):
             raise TypeError(f"a request is a dict, the body of an OpenAI request, not {type(body).__name__}")

@@ -87,7 +87,7 @@ def _served_models(url: str, answer: httpx.Response) -> list[ServedModel]:
     try:
         return [_served_model(entry) for entry in answer.json()["data"]]
     except (ValueError, KeyError, TypeError) as error:
-        raise ClusterError(f"What answers at {url} is no server with the OpenAI API", _ADDRESS) from error
+        raise ClusterError(f"What answers at {url} is not a server with the OpenAI API", _ADDRESS) from error
 
 
 def _served_model(entry: dict[str, Any]) -> ServedModel:

@@ -69,5 +69,5 @@ class Planning:
         try:
             self._replacements.count(reason)
         except LookupError as error:
-            raise AgreementError(reason, "Restart; when it comes again, set graph.runtime=aclgraph.") from error
+            raise AgreementError(reason, "Restart; if it happens again, set graph.runtime=aclgraph.") from error
         self.ceiling = plan

@@ -106,7 +106,7 @@ def load_models(config: Path, words: Sequence[str] | None) -> list[AscendServeCo
     """Load the models of a command line.
 
     Raises:
-        ConfigError: One of them cannot be loaded; if it is no whole configuration, with how files are merged.
+        ConfigError: One of them cannot be loaded; if it is not a whole configuration, with how files are merged.
     """
     first, *further = models(config, words or ())
     return [first.load(), *(_further(each, first) for each in further)]

@@ -51,13 +51,13 @@ def bench(
     *,
     clients: Annotated[
         list[int] | None,
-        typer.Option(min=1, help="Requests under way at a time; can be given several times. [default: 1, 8, 32]"),
+        typer.Option(min=1, help="Concurrent requests; can be given several times. [default: 1, 8, 32]"),
     ] = None,
     input_tokens: Annotated[int, typer.Option(min=1, help="Tokens of each prompt, which are random.")] = 128,
     output_tokens: Annotated[int, typer.Option(min=2, help="Tokens of each answer.")] = 128,
     requests: Annotated[
         int | None,
-        typer.Option(min=1, help="Requests of each load. [default: 8 for each client, at least 16]"),
+        typer.Option(min=1, help="Requests per load. [default: 8 for each client, at least 16]"),
     ] = None,
     model: Annotated[str | None, typer.Option(help="Which model, where the server has several.")] = None,
     tokenizer: Annotated[
@@ -67,7 +67,7 @@ def bench(
         str | None, typer.Option(help="File whose first line is the API key; else VLLM_API_KEY, if it is set.")
     ] = None,
     output: Annotated[Path | None, typer.Option(help="JSON file for the results.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace an output that is there.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace an output file that exists.")] = False,
 ) -> None:
     """Measure a server with the OpenAI API, this one or another, with vLLM's own load generator.
 

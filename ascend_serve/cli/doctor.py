@@ -21,7 +21,7 @@ _COLOURS = {Status.OK: "green", Status.WARN: "yellow", Status.FAIL: "bold red"}
 def doctor(
     config: Annotated[
         Path | None,
-        typer.Argument(metavar="[CONFIG]", help="What is to be served: model, placement and ports are checked too."),
+        typer.Argument(metavar="[CONFIG]", help="What will be served; its model, placement and ports are checked too."),
     ] = None,
     overrides: OverrideArguments = None,
     json_output: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,

@@ -27,8 +27,8 @@ def generate(
     *,
     source: Annotated[Path, typer.Option("--input", help="One JSON object per line, with prompt or messages.")],
     output: Annotated[Path, typer.Option("--output", help="One JSON object per line, in the order of the input.")],
-    force: Annotated[bool, typer.Option("--force", help="Replace an output that is there.")] = False,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the output of an interrupted run.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace an output file that exists.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the output of an interrupted run.")] = False,
     verbose: Verbose = False,
 ) -> None:
     """Answer a file of requests offline. Lines that cannot be answered get their error in the output."""

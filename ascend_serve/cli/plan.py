@@ -27,12 +27,12 @@ def plan(
     overrides: OverrideArguments = None,
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print the plan as JSON.")] = False,
-    compare: Annotated[bool, typer.Option(help="Put the sizes beside those of vLLM, SGLang and TensorRT-LLM.")] = False,
+    compare: Annotated[bool, typer.Option(help="Compare with the sizes of vLLM, SGLang and TensorRT-LLM.")] = False,
     histogram: Annotated[Path | None, typer.Option(help="JSON file: steps per decode batch size.")] = None,
     trace: Annotated[Path | None, typer.Option(help="CSV file: arrival, input_tokens, output_tokens.")] = None,
-    concurrency: Annotated[int | None, typer.Option(min=1, help="Clients that wait for their answers.")] = None,
+    concurrency: Annotated[int | None, typer.Option(min=1, help="Clients that ask one request at a time each.")] = None,
     stream_budget: Annotated[
-        int | None, typer.Option(min=0, help="Streams for graphs that a start on this hardware has measured.")
+        int | None, typer.Option(min=0, help="Streams left for graphs, as measured by a start on this hardware.")
     ] = None,
     forget: Annotated[
         bool,
@@ -40,7 +40,7 @@ def plan(
             "--forget",
             callback=_forget,
             is_eager=True,
-            help="Forget the capture plans that earlier starts kept; plan nothing.",
+            help="Forget the capture plans that earlier starts kept, and plan nothing.",
         ),
     ] = False,
 ) -> None:

@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from ascend_serve.cluster.placement import counted
 from ascend_serve.graph.plan import Switch
 from ascend_serve.planning.comparison import ComparedList
 from ascend_serve.planning.deployment import DeploymentPlan
@@ -132,7 +133,9 @@ def _range(estimate: Range | None, unit: str) -> str:
 
 def _ranks(plan: DeploymentPlan) -> Table:
     placement = plan.placement
-    title = f"Placement: {placement.npus} NPUs on {len(placement.nodes)} node(s), {placement.strategy}"
+    title = (
+        f"Placement: {counted(placement.npus, 'NPU')} on {counted(len(placement.nodes), 'node')}, {placement.strategy}"
+    )
     table = _table(title, "node", "ranks", "bundles")
     for node in placement.nodes:
         ranks = [rank for rank in placement.ranks if rank.node == node]

@@ -23,7 +23,9 @@ def profile(
     seconds: Annotated[
         float | None,
         typer.Option(
-            min=0.1, help="Trace what clients ask for in this time; else one short request is sent.", show_default=False
+            min=0.1,
+            help="Trace what clients ask for in this time; by default one short request is sent.",
+            show_default=False,
         ),
     ] = None,
 ) -> None:

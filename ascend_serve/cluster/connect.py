@@ -91,6 +91,6 @@ def _check_reachable(address: str) -> None:
 def _refused(address: str, error: Exception) -> ClusterError:
     return ClusterError(
         f"The Ray cluster at {address} (RAY_ADDRESS) cannot be used: {error}",
-        "`ray status` on its head node tells whether it runs. A cluster with token authentication needs its token "
+        "`ray status` on its head node shows whether it runs. A cluster with token authentication needs its token "
         "here, in ~/.ray/auth_token or RAY_AUTH_TOKEN. Unset RAY_ADDRESS to start a local cluster instead.",
     )

@@ -122,6 +122,11 @@ def _placement(size: int, per_node: int, layout: list[str], nodes: Sequence[Node
     )
 
 
+def counted(number: int, noun: str) -> str:
+    """``1 NPU``, ``2 NPUs``, for messages."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def _bundle(address: str | None) -> dict[str, float]:
     return {NPU: 1} if address is None else {NPU: 1, f"node:{address}": 0.001}
 
@@ -131,9 +136,10 @@ def _cannot_fit(parallel: ParallelConfig, nodes: Sequence[NodeOffer]) -> Cluster
     total = sum(node.npus for node in nodes)
     size = parallel.tensor_parallel_size
     problem = (
-        f"The replica needs {parallel.world_size} NPUs (tensor_parallel_size {size} x pipeline_parallel_size "
-        f"{parallel.pipeline_parallel_size} x data_parallel_size {parallel.data_parallel_size}), each group of {size} "
-        f"on one node; the cluster offers {total} ({offered})."
+        f"The replica needs {counted(parallel.world_size, 'NPU')} (tensor_parallel_size {size} x "
+        f"pipeline_parallel_size {parallel.pipeline_parallel_size} x "
+        f"data_parallel_size {parallel.data_parallel_size}), each group of {size} on one node; "
+        f"the cluster offers {total} ({offered})."
     )
     return ClusterError(problem, _remedy(nodes))
 

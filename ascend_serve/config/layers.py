@@ -61,7 +61,7 @@ def layer(source: Source) -> Layer:
         name = str(getattr(source, "name", f"<{type(source).__name__}>"))
         return _of_text(name, _read(name, source.read))
     raise ConfigError(
-        f"{source!r} ({type(source).__name__}) is no configuration",
+        f"{source!r} ({type(source).__name__}) is not a configuration",
         "Give the path of a YAML file, a dict, an OmegaConf DictConfig or an AscendServeConfig.",
     )
 

@@ -70,7 +70,7 @@ def check_argument_names(arguments: Mapping[str, Any]) -> None:
     """Hold the keys of the ``vllm:`` section against the engine arguments of the vLLM that is installed here, if any.
 
     Raises:
-        ConfigError: A key is no engine argument; with the nearest one that is.
+        ConfigError: A key is not an engine argument; with the nearest one that is.
     """
     known = engine_arguments()
     problems = []
@@ -78,7 +78,7 @@ def check_argument_names(arguments: Mapping[str, Any]) -> None:
         if key not in known:
             match = difflib.get_close_matches(key, known, n=1)
             remedy = f"Did you mean vllm.{match[0]}?" if match else "`vllm serve --help=all` lists them."
-            problems.append((f"vllm.{key}: no engine argument of the installed vLLM", remedy))
+            problems.append((f"vllm.{key}: not an engine argument of the installed vLLM", remedy))
     if problems:
         raise ConfigError.of("vllm", problems)
 

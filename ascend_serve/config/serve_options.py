@@ -77,7 +77,7 @@ def _unknown(model: type[BaseModel], options: Mapping[str, Any], key: str) -> It
         if name not in model.model_fields:
             match = difflib.get_close_matches(str(name), model.model_fields, n=1)
             remedy = f"Did you mean {key}.{match[0]}?" if match else f"It has {', '.join(model.model_fields)}."
-            yield f"{key}.{name}: no option of Ray Serve's {model.__name__}", remedy
+            yield f"{key}.{name}: not an option of Ray Serve's {model.__name__}", remedy
 
 
 def _sections(model: type[BaseModel], options: Mapping[str, Any]) -> Iterator[tuple[str, type[BaseModel]]]:
@@ -98,8 +98,8 @@ def _refused(model: type[BaseModel], options: Mapping[str, Any], key: str) -> It
             name = ".".join([key, *(str(part) for part in detail["loc"] if str(part) in model.model_fields)])
             yield (
                 f"{name}: {detail['msg'].removeprefix('Value error, ')}",
-                "Ray Serve's documentation tells what is allowed.",
+                "Ray Serve's documentation says what is allowed.",
             )
     except (ImportError, AttributeError, ValueError, TypeError) as error:
         # The classes that options name are imported by some of the models.
-        yield f"{key}: {error}", "Ray Serve's documentation tells what is allowed."
+        yield f"{key}: {error}", "Ray Serve's documentation says what is allowed."

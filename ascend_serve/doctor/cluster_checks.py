@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from ascend_serve.cluster.placement import NPU, NodeOffer, placement_bundles
+from ascend_serve.cluster.placement import NPU, NodeOffer, counted, placement_bundles
 from ascend_serve.config.schema import AscendServeConfig
 from ascend_serve.doctor.cluster_probe import NodeProbe
 from ascend_serve.errors import ClusterError
@@ -114,7 +114,7 @@ def check_placement(probes: Sequence[NodeProbe], config: AscendServeConfig | Non
         placement = placement_bundles(config.parallel, [_offer(probe) for probe in in_cluster])
     except ClusterError as error:
         return fail(error.problem, error.remedy)
-    fits = ok(f"{len(placement.nodes)} ranks fit on {len(set(placement.nodes))} node(s)")
+    fits = ok(f"{counted(len(placement.nodes), 'rank')} on {counted(len(set(placement.nodes)), 'node')}")
     return merge([warn(note, "make tensor_parallel_size divide each node's NPUs") for note in placement.notes], fits)
 
 

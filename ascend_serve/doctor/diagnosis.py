@@ -11,6 +11,7 @@ import ray
 from pydantic import BaseModel, ConfigDict, computed_field
 
 from ascend_serve.cluster.connect import connected_cluster
+from ascend_serve.cluster.placement import counted
 from ascend_serve.config.schema import AscendServeConfig
 from ascend_serve.config.shipped import LAUNCH
 from ascend_serve.doctor.cluster_checks import run_cluster_checks
@@ -85,7 +86,7 @@ def diagnose(config: AscendServeConfig | None, timeout: float) -> Diagnosis:
         with connected_cluster(address) as cluster:
             probes = probe_cluster(request, timeout)
             connection = [
-                ("connection", ok(f"{cluster.address}, {len(probes)} node(s)")),
+                ("connection", ok(f"{cluster.address}, {counted(len(probes), 'node')}")),
                 ("authentication", authentication(os.environ, home())),
             ]
     except ClusterError as error:

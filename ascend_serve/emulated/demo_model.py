@@ -125,7 +125,8 @@ def make_demo_model(
         return folder
     if noted is None and folder.exists() and any(folder.iterdir()):
         raise ModelError(
-            f"{folder} exists and is not this demo model.", "Name another folder, or remove this one to make it anew."
+            f"{folder} exists and is not this demo model.",
+            "Name another folder, or remove this one to make it again.",
         )
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as scratch:

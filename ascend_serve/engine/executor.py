@@ -135,7 +135,7 @@ class LockstepRayExecutor(RayExecutorV2):
         outcome, _ = self._run_session(request.capture_sizes)
         if outcome.kind is not OutcomeKind.SEALED or outcome.plan is None:
             self._fail()
-            raise EngineError(f"The graphs could not be captured anew: {outcome.reason}", outcome.remedy)
+            raise EngineError(f"The graphs could not be captured again: {outcome.reason}", outcome.remedy)
         self._plan = outcome.plan
         return list(outcome.plan.capture_sizes)
 

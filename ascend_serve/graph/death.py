@@ -96,12 +96,12 @@ _OTHER_ENDS: tuple[tuple[str, str, str], ...] = (
     (
         "its node has died",
         "its node is gone",
-        "`ray status` tells which nodes are left; bring it back, or add another.",
+        "`ray status` shows which nodes are left; bring it back, or add another.",
     ),
     (
         "temporarily unavailable",
         "neither its worker process nor its node answers",
-        "`ray status` tells whether the node is gone; if it is there, see the worker's log on it.",
+        "`ray status` shows whether the node is gone; if it is there, see the worker's log on it.",
     ),
     (
         "running low on memory",
@@ -161,12 +161,12 @@ def death_by_exit_code(code: int, what: str = "its worker process") -> Death:
     """A death of ``what`` that ended itself with ``code``; below zero as `multiprocessing` names signals."""
     if code < 0:
         return death_by_signal(signal.Signals(-code).name, what)
-    return Death(f"exit code {code}", f"{what} ended itself with exit code {code}", f"{_SEE_LOG}: it tells why.")
+    return Death(f"exit code {code}", f"{what} ended itself with exit code {code}", f"{_SEE_LOG}: it says why.")
 
 
 def ended_loop() -> Death:
     """A worker whose main loop came to its end while it was needed."""
-    return Death("main loop", "its main loop ended", f"{_SEE_LOG}: it tells why.")
+    return Death("main loop", "its main loop ended", f"{_SEE_LOG}: it says why.")
 
 
 def failed_loop(error_type: str, error_text: str) -> Death:

@@ -125,7 +125,7 @@ def check_shared_memory(facts: MachineFacts, need: Need) -> Finding:
     needed = RESPONSE_SHM + need.ranks * TOUCHED_SHM
     most = BROADCAST_SHM + need.ranks * RESPONSE_SHM
     found = f"/dev/shm has {facts.shm_bytes // MIB} MiB, {facts.shm_free_bytes // MIB} MiB of them free"
-    fix = "start the container with --shm-size=16g, or mount a memory-backed emptyDir on /dev/shm"
+    fix = "start the container with --shm-size=16g, or mount a memory-backed emptyDir at /dev/shm"
     if facts.shm_free_bytes < needed:
         return fail(f"{found}; the queues of {need.ranks} workers need {needed // MIB} MiB", fix)
     if facts.shm_free_bytes < most:

@@ -24,7 +24,7 @@ class ModelFacts(BaseModel):
 
     Attributes:
         path: The folder.
-        problem: Why it is no folder that can be read; empty where it is one.
+        problem: Why it is not a folder that can be read; empty where it is one.
         files: Size in bytes by file name; empty when the folder is missing.
         digest: Hash of names, sizes, ``config.json`` and the safetensors index; equal for equal folders.
         unreadable: Files that this user may not read.

@@ -51,9 +51,9 @@ def parse_line(number: int, text: str) -> RequestLine:
     try:
         request = json.loads(text)
     except json.JSONDecodeError as error:
-        return RequestLine(number, error=f"line {number} is no JSON: {error}")
+        return RequestLine(number, error=f"line {number} is not valid JSON: {error}")
     if not isinstance(request, dict):
-        return RequestLine(number, error=f"line {number} is no JSON object, but {type(request).__name__}")
+        return RequestLine(number, error=f"line {number} is not a JSON object but {type(request).__name__}")
     body = {key: value for key, value in request.items() if key != "id"}
     identifier = request.get("id", number)
     if ("prompt" in body) == ("messages" in body):
@@ -146,8 +146,8 @@ class OutputFile:
     def _go_on(self, lines: Iterable[RequestLine]) -> None:
         if not self.resume:
             raise ConfigError(
-                f"--output: {self.part} is there from an interrupted run",
-                "Go on with it with --resume, or start anew with --force.",
+                f"--output: {self.part} is left from an interrupted run",
+                "Continue it with --resume, or start over with --force.",
             )
         written = self.part.read_bytes()
         complete = written[: written.rfind(b"\n") + 1]
@@ -155,7 +155,7 @@ class OutputFile:
         if ids != [line.id for line in islice(lines, len(ids))]:
             raise ConfigError(
                 f"--resume: {self.part} answers other requests than --input",
-                "Give the input of the interrupted run, or start anew with --force.",
+                "Give the input of the interrupted run, or start over with --force.",
             )
         self.part.write_bytes(complete)
         self.done = len(ids)

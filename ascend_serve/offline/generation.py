@@ -35,7 +35,7 @@ from ascend_serve.capture.client import glance
 from ascend_serve.capture.snapshot import Snapshot
 from ascend_serve.cluster.connect import Cluster, node_offers
 from ascend_serve.cluster.lease import is_given, ray_cluster
-from ascend_serve.cluster.placement import NPU
+from ascend_serve.cluster.placement import NPU, counted
 from ascend_serve.config import AscendServeConfig, load
 from ascend_serve.config.layers import Source
 from ascend_serve.config.overrides import Overrides
@@ -89,7 +89,7 @@ class Engine:
     def __init__(self, config: AscendServeConfig, *, verbose: bool = False, follow: Follow | None = None) -> None:
         if not isinstance(config, AscendServeConfig):
             raise ConfigError(
-                f"Engine takes an AscendServeConfig, not {config!r}", "Write Engine.from_config(...) for all else."
+                f"Engine takes an AscendServeConfig, not {config!r}", "Use Engine.from_config(...) for everything else."
             )
         self._config = config
         self._follow = follow
@@ -128,7 +128,7 @@ class Engine:
         """Load the model on all ranks and capture its graphs.
 
         Raises:
-            ConfigError: ``vllm:`` has a key that is no engine argument.
+            ConfigError: ``vllm:`` has a key that is not an engine argument.
             ModelError: There is no model at ``model.path``, or it cannot be read.
             MachineError: This machine lacks what a local cluster needs.
             ClusterError: The cluster cannot be reached, or is too small.
@@ -137,7 +137,7 @@ class Engine:
         """
         name = self._config.model.name
         if self._replica is not None:
-            raise EngineError(f"The engine of {name} runs already", "Use it as it is, or close() it first.")
+            raise EngineError(f"The engine of {name} runs already", "Use it as it is, or call close() first.")
         check_here([self._config], given=is_given())
         check_argument_names(self._config.vllm)
         if self._plan is not None:
@@ -224,9 +224,9 @@ def _placement(config: AscendServeConfig, name: str) -> Iterator[tuple[Placement
     try:
         if not group.wait(_PLACEMENT_SECONDS):
             raise ClusterError(
-                f"The cluster has {config.parallel.world_size} NPUs and a CPU for the engine, but they are not free "
-                f"after {_PLACEMENT_SECONDS:.0f} s; {_holders(name)}",
-                "Stop what holds them, or wait for it. `ray status` tells how much is in use.",
+                f"The cluster has {counted(config.parallel.world_size, 'NPU')} and a CPU for the engine, but they are "
+                f"not free after {_PLACEMENT_SECONDS:.0f} s; {_holders(name)}",
+                "Stop what holds them, or wait for it. `ray status` shows how much is in use.",
             )
         yield group, reservation
     finally:
@@ -268,7 +268,7 @@ def _result(reference: Any) -> Any:
     try:
         return ray.get(reference)
     except RayActorError as error:
-        raise EngineError(f"The engine died: {error}", "Its logs are with Ray's; start again.") from error
+        raise EngineError(f"The engine died: {error}", "Its logs are among Ray's; start it again.") from error
     except RayTaskError as error:
         if isinstance(error.cause, AscendServeError):
             raise error.cause from None

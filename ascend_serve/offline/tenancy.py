@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 
 from ascend_serve.cluster.connect import Cluster, node_offers
+from ascend_serve.cluster.placement import counted
 from ascend_serve.errors import ClusterError
 
 
@@ -62,7 +63,7 @@ def _check_room(name: str, npus: int, offered: int) -> None:
     if held and offered - held < npus <= offered:
         others = ", ".join(f"{tenant.name} ({tenant.npus})" for tenant in _tenants)
         raise ClusterError(
-            f"{name} needs {npus} NPUs, but of the cluster's {offered} this process holds {held} with engines that are "
-            f"still open: {others}",
+            f"{name} needs {counted(npus, 'NPU')}, but of the cluster's {offered} this process holds {held} with "
+            f"engines that are still open: {others}",
             "Close them first (leave their `with` blocks, or call close()), or use a cluster with more NPUs.",
         )

@@ -153,7 +153,7 @@ class OpenAIEngine:
         await self._take_snapshot()
         self._replanner = Replanner(self.llm, self._plan, self._config.graph.replan_saving)
         with self._timed("warm_up"):
-            await _within(_WARM_UP_SECONDS, _warm_up(self.llm, self.app), "It stalled in its warm-up")
+            await _within(_WARM_UP_SECONDS, _warm_up(self.llm, self.app), "The engine stalled in its warm-up")
         self.llm.count_clients()
         if self._config.graph.replan is Replan.IDLE:
             await self._start_replanning()
@@ -164,7 +164,7 @@ class OpenAIEngine:
         if group is not None and not await asyncio.to_thread(PlacementGroup.wait, group, _RESERVE_SECONDS):
             raise EngineError(
                 f"The cluster had no NPUs left for this replica within {_RESERVE_SECONDS:g} s",
-                "`ray status` tells what is missing; add a node.",
+                "`ray status` shows what is missing; add a node.",
             )
 
     async def report(self) -> GraphReport:
@@ -363,4 +363,4 @@ async def _within(seconds: float, work: Awaitable[None], problem: str) -> None:
     try:
         await asyncio.wait_for(work, seconds)
     except TimeoutError as error:
-        raise EngineError(f"{problem}: no end after {seconds:g} s", "The log of the ranks is with Ray's.") from error
+        raise EngineError(f"{problem}: no end after {seconds:g} s", "The logs of the ranks are among Ray's.") from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ascend_serve.cluster.placement import NodeOffer, placement_bundles
+from ascend_serve.cluster.placement import NodeOffer, counted, placement_bundles
 from ascend_serve.config.schema import ParallelConfig
 from ascend_serve.errors import ClusterError
 
@@ -61,7 +61,7 @@ def _check_room(parallel: ParallelConfig, nodes: list[NodeOffer], replicas: int)
     except ClusterError as error:
         offered = ", ".join(f"{node.address}: {node.npus} NPU" for node in nodes)
         raise ClusterError(
-            f"{replicas} replicas of {parallel.world_size} NPUs need {together.world_size} NPUs; "
+            f"{replicas} replicas of {counted(parallel.world_size, 'NPU')} need {counted(together.world_size, 'NPU')}; "
             f"the cluster offers {sum(node.npus for node in nodes)} ({offered})",
             "Set fewer replicas in serving.deployment (num_replicas, or autoscaling_config.min_replicas), smaller "
             "parallel sizes, or add nodes.",

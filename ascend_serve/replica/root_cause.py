@@ -72,5 +72,5 @@ def start_error(error: Exception, found: str | None, logs: Iterable[Path]) -> En
     treatment = TREATMENTS[classify("", cause)]
     advice = death.advice if death is not None else treatment.advice if treatment.of_host else ""
     where = " and ".join(map(str, logs))
-    story = f"The whole story is in {where}." if where else ""
+    story = f"The whole log is in {where}." if where else ""
     return EngineError(f"The engine did not start: {cause}", " ".join(filter(None, (advice, story))))

@@ -19,7 +19,7 @@ def check_vllm() -> None:
         EngineError: It is not.
     """
     if find_spec("vllm") is None:
-        raise EngineError(f"vLLM is not installed in {sys.prefix}, and this command runs it", INSTALL)
+        raise EngineError(f"vLLM is not installed in {sys.prefix}, and this command needs it", INSTALL)
 
 
 def explained(error: Exception) -> AscendServeError:

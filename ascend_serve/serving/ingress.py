@@ -157,7 +157,7 @@ def _ask_nodes() -> list[HAProxyHere]:
     try:
         return ray.get([asking.options(scheduling_strategy=place).remote() for place in places], timeout=_PROBE_SECONDS)
     except (RayError, TimeoutError) as error:
-        return [HAProxyHere("", f"a node did not tell whether it can run there: {str(error).splitlines()[0]}")]
+        return [HAProxyHere("", f"a node did not say whether it can run there: {str(error).splitlines()[0]}")]
 
 
 def _haproxy_here() -> HAProxyHere:

@@ -109,6 +109,6 @@ class ProfiledServer:
 
 def _unknown_server(url: str) -> ClusterError:
     return ClusterError(
-        f"What answers at {url} is no deployment of ascend-serve",
+        f"What answers at {url} is not a deployment of ascend-serve",
         "Give the address that `ascend-serve serve` printed, with --url.",
     )

@@ -33,7 +33,7 @@ class ReplicaMetrics:
         )
         self._decodes = Counter(
             "ascend_serve_idle_decodes",
-            "Decodes of a replica's own that an idle engine did; vLLM's metrics leave them out.",
+            "Decode steps that a replica ran by itself on an idle engine; vLLM's metrics leave them out.",
             registry=registry,
         )
 

@@ -88,7 +88,7 @@ def _search(folder: Path) -> list[Path]:
         raise ProfileError(f"{folder} does not exist.", _PROFILE)
     files = sorted(folder.rglob(STATISTIC)) or sorted(folder.rglob("op_statistic_*.csv"))
     if not files:
-        raise ProfileError(f"{folder} holds no {STATISTIC}, at no depth.", _PROFILE)
+        raise ProfileError(f"{folder} holds no {STATISTIC} at any depth.", _PROFILE)
     return files
 
 
@@ -96,7 +96,7 @@ def read_statistic(path: Path) -> OpStatistic:
     """Read one statistics file.
 
     Raises:
-        ProfileError: It cannot be read, lacks a column or has a value that is no number.
+        ProfileError: It cannot be read, lacks a column or has a value that is not a number.
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as stream:
@@ -129,5 +129,5 @@ def _operator(path: Path, row: Mapping[str, str], columns: Mapping[str, str], na
     try:
         calls, time = int(float(row[columns["count"]])), float(row[columns["total_time"]])
     except (TypeError, ValueError):
-        raise ProfileError(f"{path}: the row of {names[0]!r} has a value that is no number.", _PROFILE) from None
+        raise ProfileError(f"{path}: the row of {names[0]!r} has a value that is not a number.", _PROFILE) from None
     return Operator(name=names[0], static=any(MARK in name.lower() for name in names), calls=calls, time=time)

@@ -84,8 +84,8 @@ def test_takes_the_files_of_msprof_where_there_are_no_others(tmp_path: Path) -> 
             "OP Type,Count\nMatMul,3\n", "lacks the column Total Time(us) (it has OP Type, Count)", id="no time"
         ),
         pytest.param("a,b\n1,2\n", "lacks the column OP Type, Count, Total Time(us)", id="something else"),
-        pytest.param(HEADER + "MatMul,AI_CORE,many,1\n", "'MatMul' has a value that is no number", id="no number"),
-        pytest.param(HEADER + "MatMul,AI_CORE\n", "'MatMul' has a value that is no number", id="row cut short"),
+        pytest.param(HEADER + "MatMul,AI_CORE,many,1\n", "'MatMul' has a value that is not a number", id="no number"),
+        pytest.param(HEADER + "MatMul,AI_CORE\n", "'MatMul' has a value that is not a number", id="row cut short"),
     ],
 )
 def test_names_what_is_wrong_with_a_file(tmp_path: Path, text: str, words: str) -> None:

@@ -44,14 +44,14 @@ def test_takes_what_serve_takes(serving: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("section", "options", "problem", "remedy"),
     [
-        ("deployment", {"nun_replicas": 2}, "deployment.nun_replicas: no option", "deployment.num_replicas?"),
+        ("deployment", {"nun_replicas": 2}, "deployment.nun_replicas: not an option", "deployment.num_replicas?"),
         (
             "deployment",
             {"autoscaling_config": {"min_replica": 1}},
-            "deployment.autoscaling_config.min_replica: no option of Ray Serve's AutoscalingConfig",
+            "deployment.autoscaling_config.min_replica: not an option of Ray Serve's AutoscalingConfig",
             "autoscaling_config.min_replicas?",
         ),
-        ("deployment", {"xyzzy": 1}, "deployment.xyzzy: no option", "num_replicas"),
+        ("deployment", {"xyzzy": 1}, "deployment.xyzzy: not an option", "num_replicas"),
         ("deployment", {"max_surge_percent": 101}, "deployment.max_surge_percent: Input", "documentation"),
         ("deployment", {"autoscaling_config": {"min_replicas": 3, "max_replicas": 2}}, "greater than or equal", ""),
         ("deployment", {"autoscaling_config": 3}, "deployment.autoscaling_config: Input", ""),
@@ -61,7 +61,7 @@ def test_takes_what_serve_takes(serving: dict[str, Any]) -> None:
         ("deployment", {"ray_actor_options": {}}, "ray_actor_options: decided", "section parallel"),
         ("deployment", {"user_config": {}}, "user_config: decided", "new version"),
         ("http_options", {"port": 1}, "http_options.port: decided", "serving.port"),
-        ("http_options", {"request_timeout": 1}, "request_timeout: no option", "http_options.request_timeout_s?"),
+        ("http_options", {"request_timeout": 1}, "request_timeout: not an option", "http_options.request_timeout_s?"),
         ("http_options", {"ssl_keyfile": "k"}, "TLS without serving.http_options.ssl_certfile", "or no ssl_ option"),
         ("http_options", {"ssl_certfile": "c"}, "TLS without serving.http_options.ssl_keyfile", "or no ssl_ option"),
         ("http_options", {"ssl_keyfile_password": "x"}, "ssl_keyfile_password: decided", "no password"),

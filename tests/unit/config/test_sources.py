@@ -76,7 +76,7 @@ def test_overrides_go_over_any_source(source: Any, overrides: str | Sequence[str
         pytest.param(MODEL, {"serving.port": 0.5}, "(override 'serving.port=0.5')", id="value-in-a-mapping"),
         pytest.param({**MODEL, "vllm": {"seed": {1}}}, (), "vllm.seed: {1} (set) cannot stand", id="no-yaml-type"),
         pytest.param(MODEL, {"vllm.seed": {1}}, "vllm.seed: {1} (set) cannot stand", id="no-yaml-type-as-override"),
-        pytest.param(5, (), "5 (int) is no configuration", id="number"),
+        pytest.param(5, (), "5 (int) is not a configuration", id="number"),
     ],
 )
 def test_a_mistake_tells_which_source_it_is_in(source: Any, overrides: Any, problem: str) -> None:

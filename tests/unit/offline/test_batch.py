@@ -38,8 +38,8 @@ def test_reads_a_request(text: str, identifier: Any, body: dict[str, Any]) -> No
 @pytest.mark.parametrize(
     ("text", "error"),
     [
-        ("{", "line 3 is no JSON"),
-        ("[1]", "line 3 is no JSON object, but list"),
+        ("{", "line 3 is not valid JSON"),
+        ("[1]", "line 3 is not a JSON object but list"),
         ("{}", 'line 3 needs either "prompt" or "messages"'),
         ('{"prompt": "a", "messages": []}', 'line 3 needs either "prompt" or "messages"'),
     ],

@@ -76,8 +76,8 @@ def test_an_engine_core_that_a_signal_ended_is_named(codes: str, text: str) -> N
 def test_an_engine_that_did_not_start_tells_what_to_do(said: str, log: str, problem: str, remedy: str) -> None:
     error = start_error(RuntimeError(said), last_error(log.splitlines()), [Path("/tmp/core.err")])
     assert problem in error.problem
-    assert error.remedy.endswith("The whole story is in /tmp/core.err.")
-    assert error.remedy.startswith("The whole story") == (not remedy)
+    assert error.remedy.endswith("The whole log is in /tmp/core.err.")
+    assert error.remedy.startswith("The whole log") == (not remedy)
     assert remedy in error.remedy
 
 

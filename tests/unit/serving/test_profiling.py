@@ -29,8 +29,8 @@ def server(answer: Callable[[httpx.Request], httpx.Response]) -> ProfiledServer:
             httpx.Response(200, content=report("")), "vllm.profiler_config is not set", "torch_profiler_dir", id="off"
         ),
         pytest.param(httpx.Response(401), "refuses the key", API_KEY, id="key"),
-        pytest.param(httpx.Response(404), "no deployment of ascend-serve", "--url", id="another server"),
-        pytest.param(httpx.Response(200, text="<html>"), "no deployment of ascend-serve", "--url", id="a page"),
+        pytest.param(httpx.Response(404), "not a deployment of ascend-serve", "--url", id="another server"),
+        pytest.param(httpx.Response(200, text="<html>"), "not a deployment of ascend-serve", "--url", id="a page"),
         pytest.param(httpx.Response(500, text="dead"), "answers 500: dead", "", id="dead engine"),
     ],
 )
