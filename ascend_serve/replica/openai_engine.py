@@ -319,6 +319,7 @@ def _build_llm(args: argparse.Namespace, instance_id: str, placement_group: Plac
     # By its name alone vLLM does not know that the executor can do pipeline parallelism.
     args.distributed_executor_backend = LockstepRayExecutor
     vllm_config = AsyncEngineArgs.from_cli_args(args).create_engine_config(UsageContext.OPENAI_API_SERVER)
+    _warn_of_scheduling(args.async_scheduling, vllm_config.scheduler_config.async_scheduling)
     vllm_config.instance_id = instance_id
     vllm_config.parallel_config.placement_group = placement_group
     with forked_engine_core():
@@ -327,6 +328,14 @@ def _build_llm(args: argparse.Namespace, instance_id: str, placement_group: Plac
             usage_context=UsageContext.OPENAI_API_SERVER,
             enable_log_requests=args.enable_log_requests,
             disable_log_stats=args.disable_log_stats,
+        )
+
+
+def _warn_of_scheduling(asked: bool | None, ahead: bool | None) -> None:
+    """An emulated NPU turns it off without a word; elsewhere vLLM refuses what it cannot do."""
+    if asked and not ahead:
+        logger.warning(
+            "vllm.async_scheduling: true has no effect: the ranks of emulated NPUs compute on every core of this host"
         )
 
 
