@@ -17,6 +17,7 @@ from vllm.forward_context import BatchDescriptor
 from vllm.platforms import current_platform
 from vllm.utils.import_utils import resolve_obj_by_qualname
 
+from ascend_serve.engine.graph_config import set_graphs
 from ascend_serve.errors import CaptureError
 from ascend_serve.graph.keys import GraphKey
 from ascend_serve.graph.modes import GraphMode
@@ -97,13 +98,12 @@ class RunnerSeam:
 
     def dispatch(self, mode: GraphMode, capture_sizes: tuple[int, ...]) -> None:
         """Make the next steps replay graphs of ``mode``, padded to ``capture_sizes``."""
-        vllm_mode = CUDAGraphMode[mode.name]
-        self._compilation.cudagraph_mode = vllm_mode
-        self._compilation.cudagraph_capture_sizes = list(capture_sizes)
-        self._compilation.max_cudagraph_capture_size = max(capture_sizes, default=0)
+        set_graphs(self._compilation, mode, capture_sizes)
         for keys in self._dispatcher.cudagraph_keys.values():
             keys.clear()
-        self._dispatcher.initialize_cudagraph_keys(vllm_mode, self._runner.uniform_decode_query_len)
+        self._dispatcher.initialize_cudagraph_keys(
+            self._compilation.cudagraph_mode, self._runner.uniform_decode_query_len
+        )
         _make_room_for_graph_params(capture_sizes)
 
     def held(self) -> frozenset[GraphKey]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict
 
 from ascend_serve.config.instance_id import InstanceId
+from ascend_serve.engine.graph_config import set_graphs
 from ascend_serve.graph.modes import GraphMode, OnFailure, RuntimeName
 from ascend_serve.graph.plan import CapturePlan
 
@@ -84,16 +85,13 @@ def prepare_fresh_workers(vllm_config: VllmConfig, incarnation: int, plan: Captu
 
 
 def _narrow(vllm_config: VllmConfig, plan: CapturePlan) -> None:
-    from vllm.config import CompilationMode, CUDAGraphMode
+    from vllm.config import CompilationMode
 
     chosen = {"runtime": plan.runtime.value, "mode": plan.mode.value}
     section = {**vllm_config.additional_config.get(SECTION, {}), **chosen}
     vllm_config.additional_config = {**vllm_config.additional_config, SECTION: section}
-    compilation = vllm_config.compilation_config
-    compilation.cudagraph_mode = CUDAGraphMode[plan.mode.name]
-    compilation.cudagraph_capture_sizes = list(plan.capture_sizes)
-    compilation.max_cudagraph_capture_size = max(plan.capture_sizes, default=0)
+    set_graphs(vllm_config.compilation_config, plan.mode, plan.capture_sizes)
     if plan.is_eager:
         # As vLLM does on ``enforce_eager``: nothing is compiled that nobody will replay.
         vllm_config.model_config.enforce_eager = True
-        compilation.mode = CompilationMode.NONE
+        vllm_config.compilation_config.mode = CompilationMode.NONE

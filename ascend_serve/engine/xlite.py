@@ -18,6 +18,7 @@ import ray
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from vllm.v1.executor.ray_utils import get_bundles_sorted_by_node, initialize_ray_cluster
 
+from ascend_serve.engine.graph_config import set_graphs
 from ascend_serve.engine.npu import emulated_method
 from ascend_serve.engine.settings import SECTION
 from ascend_serve.graph.modes import GraphMode, RuntimeName
@@ -142,15 +143,10 @@ def follow_plan(vllm_config: VllmConfig, plan: CapturePlan | None) -> None:
 
 def _leave(vllm_config: VllmConfig, mode: GraphMode, capture_sizes: Sequence[int]) -> None:
     """Let the next workers load for ACLGraph in ``mode`` instead of Xlite."""
-    from vllm.config import CUDAGraphMode
-
     section = {**vllm_config.additional_config.get(SECTION, {}), "mode": mode.value}
     options = {"enabled": False, "full_mode": False}
     vllm_config.additional_config = {**vllm_config.additional_config, OPTIONS: options, SECTION: section}
     if vllm_config.parallel_config.worker_cls == _XLITE_WORKER:
         vllm_config.parallel_config.worker_cls = _PLAIN_WORKER
-    compilation = vllm_config.compilation_config
-    compilation.cudagraph_mode = CUDAGraphMode[mode.name]
-    compilation.cudagraph_capture_sizes = list(capture_sizes)
-    compilation.max_cudagraph_capture_size = max(capture_sizes, default=0)
+    set_graphs(vllm_config.compilation_config, mode, capture_sizes)
     vllm_config.model_config.enforce_eager = mode is GraphMode.NONE
