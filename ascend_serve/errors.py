@@ -8,6 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
+Problem = tuple[str, str]
+"""What is wrong, and what to do about it."""
+
 
 class AscendServeError(Exception):
     """Base of all errors a user can act on.
@@ -32,7 +35,7 @@ class ProblemsError(AscendServeError):
     """An error that may tell several problems at once."""
 
     @classmethod
-    def of(cls, source: str, problems: Sequence[tuple[str, str]]) -> Self:
+    def of(cls, source: str, problems: Sequence[Problem]) -> Self:
         """One error for all problems: a single one plainly, several as a list with the remedy beside each.
 
         Args:

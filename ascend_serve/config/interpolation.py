@@ -17,12 +17,11 @@ from ascend_serve.config.key_names import dotted, nearest, section_of
 from ascend_serve.config.layers import INTERPOLATION, first_line, plain
 from ascend_serve.config.schema import AscendServeConfig
 from ascend_serve.config.targets import KeyPath, field_at, may_be_text, wants_text
+from ascend_serve.errors import Problem
 
 _NO_VARIABLE = re.compile(r"Environment variable '(?P<name>.*?)' not found")
 _NO_KEY = re.compile(r"Interpolation key '(?P<key>.*?)' not found")
 _LEFT_OPEN = "???"
-
-Problem = tuple[str, str]
 
 
 class Resolution:

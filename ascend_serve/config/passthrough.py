@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from ascend_serve.errors import ConfigError
+from ascend_serve.errors import ConfigError, Problem
 
 _SIZES = "graph.capture_sizes decides it."
 _RAY = "Leave it out: ranks are always Ray actors."
@@ -47,7 +47,7 @@ _MAPPINGS = ("compilation_config", "additional_config")
 _ENGINE_ARGUMENTS = ("EngineArgs", "AsyncEngineArgs")
 
 
-def collisions(arguments: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def collisions(arguments: Mapping[str, Any]) -> Iterator[Problem]:
     """Keys of the ``vllm:`` section that contradict our own sections, each with what to set instead."""
     for name in _MAPPINGS:
         if name in arguments and not isinstance(arguments[name], Mapping):

@@ -14,12 +14,13 @@ from pydantic import ValidationError
 from ascend_serve.config.key_names import dotted, nearest
 from ascend_serve.config.sources import Sources
 from ascend_serve.config.targets import KeyPath, alternatives, annotation, field_at, is_section, may_be_list, words
+from ascend_serve.errors import Problem
 
 _UNION_ALTERNATIVE = re.compile(r"int|float|bool|str|(tuple|list|dict)\[.*\]")
 _REFERENCE = "`ascend-serve config --reference` lists all keys; vLLM's engine arguments go below vllm:"
 
 
-def refusals(error: ValidationError, written: Sources) -> list[tuple[str, str]]:
+def refusals(error: ValidationError, written: Sources) -> list[Problem]:
     """Problem and remedy for each key that Pydantic refuses."""
     found: dict[KeyPath, list[Any]] = {}
     for detail in error.errors(include_url=False):
@@ -27,7 +28,7 @@ def refusals(error: ValidationError, written: Sources) -> list[tuple[str, str]]:
     return [_refusal(key, details, written) for key, details in found.items()]
 
 
-def _refusal(key: KeyPath, details: list[Any], written: Sources) -> tuple[str, str]:
+def _refusal(key: KeyPath, details: list[Any], written: Sources) -> Problem:
     name, origin, kind = dotted(key), written.origin(key), details[0]["type"]
     if kind == "extra_forbidden":
         return f"{name}: unknown key ({origin})", _closest_key(key)

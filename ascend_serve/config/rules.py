@@ -9,12 +9,10 @@ from pydantic import BaseModel
 from ascend_serve.config.passthrough import collisions
 from ascend_serve.config.schema import AscendServeConfig, FaultConfig, FaultError
 from ascend_serve.config.serve_options import serve_option_problems
-from ascend_serve.errors import ConfigError
+from ascend_serve.errors import ConfigError, Problem
 from ascend_serve.graph.hardware import Soc
 from ascend_serve.graph.modes import GraphMode, OnFailure, Replan, RuntimeName
 from ascend_serve.graph.rules import STATIC_SHAPE_MODES
-
-Problem = tuple[str, str]
 
 
 def check(config: AscendServeConfig, source: str = "configuration") -> None:

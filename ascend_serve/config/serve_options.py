@@ -10,6 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 if TYPE_CHECKING:
     from ascend_serve.config.schema import ServingConfig
+from ascend_serve.errors import Problem
 
 DEPLOYMENT = "OpenAIReplica"
 """Name of the deployment in each application."""
@@ -34,7 +35,7 @@ SERVE_DECIDED_ELSEWHERE: Mapping[str, str] = {
 """Keys below ``serving`` that our own sections decide, and what to do instead."""
 
 
-def serve_option_problems(serving: ServingConfig) -> Iterator[tuple[str, str]]:
+def serve_option_problems(serving: ServingConfig) -> Iterator[Problem]:
     """What Ray Serve would not take or would ignore, each with what to do. Imports Serve where there is something."""
     if not serving.deployment and not serving.http_options:
         return
@@ -51,7 +52,7 @@ def serve_option_problems(serving: ServingConfig) -> Iterator[tuple[str, str]]:
     yield from _half_of_tls(serving.http_options)
 
 
-def _half_of_tls(options: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _half_of_tls(options: Mapping[str, Any]) -> Iterator[Problem]:
     """Serve 2.60 speaks plain HTTP when it has a certificate or a key alone, and checks it only for the former."""
     missing = {"ssl_keyfile", "ssl_certfile"} - options.keys()
     if missing and any(name.startswith("ssl_") for name in options):
@@ -61,7 +62,7 @@ def _half_of_tls(options: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 def _problems(
     model: type[BaseModel], options: Mapping[str, Any], key: str, required: Mapping[str, Any]
-) -> Iterator[tuple[str, str]]:
+) -> Iterator[Problem]:
     """Unknown names, which most of Serve's models ignore, else what ``model`` says; sections first.
 
     Serve's own types let a plain mapping pass for a section, so each section is held against its model.
@@ -72,7 +73,7 @@ def _problems(
     yield from found or _refused(model, {**options, **required}, key)
 
 
-def _unknown(model: type[BaseModel], options: Mapping[str, Any], key: str) -> Iterator[tuple[str, str]]:
+def _unknown(model: type[BaseModel], options: Mapping[str, Any], key: str) -> Iterator[Problem]:
     for name in options:
         if name not in model.model_fields:
             match = difflib.get_close_matches(str(name), model.model_fields, n=1)
@@ -90,7 +91,7 @@ def _sections(model: type[BaseModel], options: Mapping[str, Any]) -> Iterator[tu
             yield name, section
 
 
-def _refused(model: type[BaseModel], options: Mapping[str, Any], key: str) -> Iterator[tuple[str, str]]:
+def _refused(model: type[BaseModel], options: Mapping[str, Any], key: str) -> Iterator[Problem]:
     try:
         model.model_validate(dict(options))
     except ValidationError as error:
