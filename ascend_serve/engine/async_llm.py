@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import argparse
+import logging
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from ray.util.placement_group import PlacementGroup
 from vllm import SamplingParams
+from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.exceptions import VLLMValidationError
+from vllm.usage.usage_lib import UsageContext
 from vllm.v1.engine.async_llm import AsyncLLM
+from vllm.v1.engine.exceptions import EngineDeadError
 
 from ascend_serve.engine.client_stats import ClientStats, leave_out
+from ascend_serve.engine.executor import LockstepRayExecutor
+from ascend_serve.engine.prefork import forked_engine_core
+
+logger = logging.getLogger(__name__)
 
 
 class ServedLLM(AsyncLLM):
@@ -31,6 +41,29 @@ class ServedLLM(AsyncLLM):
         leave_out(self.output_processor, self._is_own)
 
     @classmethod
+    def launch(cls, args: argparse.Namespace, instance_id: str, placement_group: PlacementGroup | None) -> ServedLLM:
+        """Start an engine on our executor; answers when all ranks have loaded the model and captured.
+
+        Args:
+            args: vLLM's arguments, as ``vllm serve`` parses them.
+            instance_id: Names the capture group and its incarnation; see `InstanceId`.
+            placement_group: Where the ranks go; vLLM makes a placement group when not given.
+        """
+        # By its name alone vLLM does not know that the executor can do pipeline parallelism.
+        args.distributed_executor_backend = LockstepRayExecutor
+        vllm_config = AsyncEngineArgs.from_cli_args(args).create_engine_config(UsageContext.OPENAI_API_SERVER)
+        _warn_of_scheduling(args.async_scheduling, vllm_config.scheduler_config.async_scheduling)
+        vllm_config.instance_id = instance_id
+        vllm_config.parallel_config.placement_group = placement_group
+        with forked_engine_core():
+            return cls.from_vllm_config(
+                vllm_config=vllm_config,
+                usage_context=UsageContext.OPENAI_API_SERVER,
+                enable_log_requests=args.enable_log_requests,
+                disable_log_stats=args.disable_log_stats,
+            )
+
+    @classmethod
     def from_vllm_config(cls, *args: Any, disable_log_stats: bool = False, **options: Any) -> ServedLLM:
         """Start an engine; its metrics begin with `count_clients`."""
         loggers = None if disable_log_stats else [ClientStats]
@@ -42,8 +75,48 @@ class ServedLLM(AsyncLLM):
             if isinstance(logger, ClientStats):
                 logger.is_counting = True
 
-    async def ask(self, params: SamplingParams, data_parallel_rank: int | None = None) -> None:
-        """Answer a short request of our own, which no metric counts."""
+    @property
+    def is_busy(self) -> bool:
+        """Whether a request is under way."""
+        return self.output_processor.has_unfinished_requests()
+
+    def fail_requests(self) -> None:
+        """Let every request in flight raise ``EngineDeadError``.
+
+        vLLM itself does so when its engine core dies (``OutputProcessor.propagate_error``), but not for an engine core
+        that hangs, nor for one that is shut down.
+        """
+        self.output_processor.propagate_error(EngineDeadError())
+
+    async def beat(self, patience: float) -> None:
+        """Wait until every rank has come to the end of its steps.
+
+        Args:
+            patience: Seconds without another heartbeat after which a rank tells where it stands.
+
+        Raises:
+            EngineDeadError: The engine is dead.
+        """
+        await self.collective_rpc("heartbeat", args=(patience,))
+
+    async def decode(self) -> None:
+        """Wait until all ranks have decoded one token, which vLLM's metrics do not count.
+
+        Raises:
+            EngineDeadError: The engine is dead.
+        """
+        for rank in range(self.vllm_config.parallel_config.data_parallel_size):
+            await self.ask(1, temperature=0.0, data_parallel_rank=rank)
+
+    async def ask(self, max_tokens: int, *, data_parallel_rank: int | None = None, **sampling: Any) -> None:
+        """Answer a short request of our own, which no metric counts.
+
+        Args:
+            max_tokens: Tokens of the answer.
+            data_parallel_rank: Whom to ask, where there are several.
+            sampling: More of vLLM's ``SamplingParams``.
+        """
+        params = SamplingParams(max_tokens=max_tokens, **sampling)
         params.skip_reading_prefix_cache = True
         self._own_requests += 1
         try:
@@ -85,3 +158,11 @@ class ServedLLM(AsyncLLM):
             yield
         finally:
             self.is_profiling = False
+
+
+def _warn_of_scheduling(asked: bool | None, ahead: bool | None) -> None:
+    """An emulated NPU turns it off without a word; elsewhere vLLM refuses what it cannot do."""
+    if asked and not ahead:
+        logger.warning(
+            "vllm.async_scheduling: true has no effect: the ranks of emulated NPUs compute on every core of this host"
+        )

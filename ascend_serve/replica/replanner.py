@@ -11,7 +11,7 @@ from ascend_serve.graph.replan import better_sizes, one_at_a_time
 from ascend_serve.planning import DeploymentPlan
 
 if TYPE_CHECKING:
-    from vllm.v1.engine.async_llm import AsyncLLM
+    from ascend_serve.engine.async_llm import ServedLLM
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ class Replanner:
         is_capturing: Whether the ranks capture just now.
     """
 
-    def __init__(self, llm: AsyncLLM, plan: DeploymentPlan, saving: float) -> None:
+    def __init__(self, llm: ServedLLM, plan: DeploymentPlan, saving: float) -> None:
         self._llm = llm
         unit = plan.capture.multiple_of
         self._candidates = range(unit, plan.capture.largest_batch + 1, unit)
@@ -70,7 +70,7 @@ class Replanner:
     async def _recapture(self, current: tuple[int, ...], wanted: tuple[int, ...]) -> tuple[int, ...]:
         """Go there one graph at a time, each at an idle moment: a request that arrives waits for one at most."""
         for sizes in one_at_a_time(current, wanted):
-            while self._llm.output_processor.has_unfinished_requests():
+            while self._llm.is_busy:
                 await asyncio.sleep(_IDLE_POLL_SECONDS)
             self.is_capturing = True
             try:

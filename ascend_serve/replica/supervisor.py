@@ -42,7 +42,7 @@ class Supervisor:
     @property
     def is_serving(self) -> bool:
         """Whether a request can be answered."""
-        return self._down_since is None and not self._engine.llm.errored
+        return self._down_since is None and not self._engine.run.llm.errored
 
     @property
     def retry_after(self) -> int:
@@ -65,10 +65,10 @@ class Supervisor:
 
     async def _watch(self) -> None:
         while self._gave_up is None:
-            failure = await VitalSigns(self._engine, self._health, self._metrics).until_failure()
+            failure = await VitalSigns(self._engine.run, self._health, self._metrics).until_failure()
             self._down_since, self._seconds_before_start = time.monotonic(), 0.0
             self._note(f"engine_{failure.ailment}", failure.reason)
-            await self._engine.end()
+            await self._engine.run.end()
             await self._bring_back(failure, self._down_since)
 
     async def _bring_back(self, failure: EngineFailure, down_since: float) -> None:
@@ -79,7 +79,7 @@ class Supervisor:
             except Exception as error:
                 self._note("restart_failed", f"attempt {attempt} of {_ATTEMPTS}: {error}")
                 self._gave_up = error if attempt == _ATTEMPTS else None
-                await self._engine.end()
+                await self._engine.run.end()
             else:
                 break
         if self._gave_up is None:

@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Any
 
 from ascend_serve.config.schema import HealthConfig
-from ascend_serve.replica.openai_engine import OpenAIEngine
+from ascend_serve.replica.engine_run import EngineRun
 from ascend_serve.telemetry.metrics import ReplicaMetrics
 
 logger = logging.getLogger(__name__)
@@ -50,13 +50,13 @@ class VitalSigns:
     a stall, whoever is the cause. When nobody has asked for anything for long, one token is decoded too.
 
     Args:
-        engine: The engine.
+        run: The engine.
         health: The deadlines.
         metrics: Where its own decodes are counted.
     """
 
-    def __init__(self, engine: OpenAIEngine, health: HealthConfig, metrics: ReplicaMetrics) -> None:
-        self._engine = engine
+    def __init__(self, run: EngineRun, health: HealthConfig, metrics: ReplicaMetrics) -> None:
+        self._run = run
         self._health = health
         self._metrics = metrics
         self._period = min(_MOST_SECONDS_BETWEEN_BEATS, health.stall_seconds / 4)
@@ -78,14 +78,14 @@ class VitalSigns:
         return self._until_loss(), self._until_death(), self._until_stall()
 
     async def _until_loss(self) -> EngineFailure:
-        reason = await self._engine.loss()
+        reason = await self._run.loss()
         if not reason:
             # Nobody can tell of a loss; the other signs remain.
             await asyncio.Event().wait()
         return EngineFailure(Ailment.DIED, reason)
 
     async def _until_death(self) -> EngineFailure:
-        while not self._engine.llm.errored:
+        while not self._run.llm.errored:
             await asyncio.sleep(_POLL_SECONDS)
         return EngineFailure(Ailment.DIED, "the engine core ended")
 
@@ -98,7 +98,7 @@ class VitalSigns:
                 async with asyncio.timeout(patience):
                     await self._sign_of_life()
             except TimeoutError:
-                if not self._engine.is_occupied:
+                if not self._run.is_occupied:
                     return await self._stalled()
             except Exception as error:
                 # Of a dead engine the other signs tell.
@@ -106,18 +106,18 @@ class VitalSigns:
             await asyncio.sleep(self._period)
 
     async def _stalled(self) -> EngineFailure:
-        where = await self._engine.standstill()
+        where = await self._run.standstill()
         reason = f"the ranks did not answer within {self._health.stall_seconds:g} s"
         return EngineFailure(Ailment.STALLED, f"{reason}: {where}" if where else reason)
 
     async def _sign_of_life(self) -> None:
-        if self._engine.is_occupied:
+        if self._run.is_occupied:
             return
-        await self._engine.beat(self._health.stall_seconds / 2)
+        await self._run.llm.beat(self._health.stall_seconds / 2)
         now = time.monotonic()
-        if self._engine.is_busy:
+        if self._run.llm.is_busy:
             self._busy = now
         elif now - self._busy >= self._health.idle_decode_seconds:
-            await self._engine.decode()
+            await self._run.llm.decode()
             self._metrics.decoded()
             self._busy = now

@@ -46,10 +46,12 @@ class ScriptedEngine:
         restart: What happens then.
     """
 
-    is_busy = is_occupied = False
+    is_occupied = False
 
     def __init__(self, restart: Restart) -> None:
-        self.llm = SimpleNamespace(errored=False)
+        # What answers now and what starts it anew are one here.
+        self.run = self
+        self.llm = SimpleNamespace(errored=False, is_busy=False, beat=self.beat)
         self.seconds = {"engine": restart.expected}
         self.events: list[Event] = []
         self.lost = asyncio.Event()

@@ -33,10 +33,12 @@ class SimulatedEngine:
         stays_away: Whether the next one does not end.
     """
 
-    is_busy = is_occupied = False
+    is_occupied = False
 
     def __init__(self, failures: int, *, stays_away: bool = False) -> None:
-        self.llm = SimpleNamespace(errored=False)
+        # What answers now and what starts it anew are one here.
+        self.run = self
+        self.llm = SimpleNamespace(errored=False, is_busy=False, beat=self.beat, decode=self.decode)
         self.seconds = {"imports": 9.0, "engine": EXPECTED_SECONDS - 2.0, "warm_up": 2.0}
         self.events: list[Event] = []
         self.lost = asyncio.Event()

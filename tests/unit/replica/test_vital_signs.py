@@ -16,7 +16,7 @@ from ascend_serve.telemetry.metrics import ReplicaMetrics
 
 
 @dataclass
-class SimulatedEngine:
+class SimulatedRun:
     """An engine in one condition.
 
     Attributes:
@@ -37,7 +37,7 @@ class SimulatedEngine:
     llm: Any = field(init=False)
 
     def __post_init__(self) -> None:
-        self.llm = SimpleNamespace(errored=self.errored)
+        self.llm = SimpleNamespace(errored=self.errored, is_busy=self.is_busy, beat=self.beat, decode=self.decode)
 
     async def loss(self) -> str:
         if not self.lost:
@@ -59,15 +59,13 @@ async def _if(works: bool) -> None:
         await asyncio.Event().wait()
 
 
-def failure(
-    engine: SimulatedEngine, *, idle_decode_seconds: float = 0.1, patience: float = 30.0
-) -> EngineFailure | None:
+def failure(run: SimulatedRun, *, idle_decode_seconds: float = 0.1, patience: float = 30.0) -> EngineFailure | None:
     """What is found, or ``None`` when that is nothing."""
     health = HealthConfig(stall_seconds=1.0, idle_decode_seconds=idle_decode_seconds)
     metrics = ReplicaMetrics(CollectorRegistry())
 
     async def watch() -> EngineFailure | None:
-        signs = VitalSigns(engine, health, metrics)  # type: ignore[arg-type]
+        signs = VitalSigns(run, health, metrics)  # type: ignore[arg-type]
         try:
             return await asyncio.wait_for(signs.until_failure(), patience)
         except TimeoutError:
@@ -81,41 +79,39 @@ UNKNOWN = EngineFailure(Ailment.STALLED, "the ranks did not answer within 1 s")
 
 
 @pytest.mark.parametrize(
-    ("engine", "expected"),
+    ("run", "expected"),
     [
-        (SimulatedEngine(lost="rank 1 is lost"), EngineFailure(Ailment.DIED, "rank 1 is lost")),
-        (SimulatedEngine(errored=True, lost="rank 1 is lost"), EngineFailure(Ailment.DIED, "rank 1 is lost")),
-        (SimulatedEngine(errored=True), EngineFailure(Ailment.DIED, "the engine core ended")),
-        (SimulatedEngine(answers=False), STALLED),
-        (SimulatedEngine(answers=False, is_busy=True), UNKNOWN),
-        (SimulatedEngine(decodes=False), STALLED),
+        (SimulatedRun(lost="rank 1 is lost"), EngineFailure(Ailment.DIED, "rank 1 is lost")),
+        (SimulatedRun(errored=True, lost="rank 1 is lost"), EngineFailure(Ailment.DIED, "rank 1 is lost")),
+        (SimulatedRun(errored=True), EngineFailure(Ailment.DIED, "the engine core ended")),
+        (SimulatedRun(answers=False), STALLED),
+        (SimulatedRun(answers=False, is_busy=True), UNKNOWN),
+        (SimulatedRun(decodes=False), STALLED),
     ],
     ids=["lost rank", "lost rank, dead core", "dead core", "stalled, idle", "stalled, busy", "stalls when it decodes"],
 )
-def test_what_is_wrong_is_found(engine: SimulatedEngine, expected: EngineFailure) -> None:
-    assert failure(engine) == expected
+def test_what_is_wrong_is_found(run: SimulatedRun, expected: EngineFailure) -> None:
+    assert failure(run) == expected
 
 
 @pytest.mark.parametrize(
-    ("engine", "idle_decode_seconds"),
+    ("run", "idle_decode_seconds"),
     [
-        (SimulatedEngine(), 0.1),
-        (SimulatedEngine(decodes=False, is_busy=True), 0.1),
-        (SimulatedEngine(decodes=False), 60.0),
-        (SimulatedEngine(answers=False, is_occupied=True), 0.1),
+        (SimulatedRun(), 0.1),
+        (SimulatedRun(decodes=False, is_busy=True), 0.1),
+        (SimulatedRun(decodes=False), 60.0),
+        (SimulatedRun(answers=False, is_occupied=True), 0.1),
     ],
     ids=["well", "busy, so nothing more is asked of it", "idle, but not for long", "capturing"],
 )
-def test_nothing_is_found_on_an_engine_that_does_what_it_should(
-    engine: SimulatedEngine, idle_decode_seconds: float
-) -> None:
-    assert failure(engine, idle_decode_seconds=idle_decode_seconds, patience=1.5) is None
+def test_nothing_is_found_on_an_engine_that_does_what_it_should(run: SimulatedRun, idle_decode_seconds: float) -> None:
+    assert failure(run, idle_decode_seconds=idle_decode_seconds, patience=1.5) is None
 
 
 @pytest.mark.parametrize("steps", range(12))
 def test_nobody_watches_on_after_the_end(steps: int) -> None:
     async def leave_after_some_steps() -> set[asyncio.Task[Any]]:
-        signs = VitalSigns(SimulatedEngine(), HealthConfig(), ReplicaMetrics(CollectorRegistry()))  # type: ignore[arg-type]
+        signs = VitalSigns(SimulatedRun(), HealthConfig(), ReplicaMetrics(CollectorRegistry()))  # type: ignore[arg-type]
         watching = asyncio.create_task(signs.until_failure())
         for _ in range(steps):
             await asyncio.sleep(0)

@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from ascend_serve.replica import openai_engine
+from ascend_serve.engine import async_llm
 
 
 @pytest.mark.parametrize(
@@ -21,6 +21,6 @@ from ascend_serve.replica import openai_engine
 def test_a_scheduler_that_does_not_run_ahead_as_asked_is_told(
     asked: bool | None, ahead: bool, warned: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with caplog.at_level(logging.WARNING, openai_engine.logger.name):
-        openai_engine._warn_of_scheduling(asked, ahead)
+    with caplog.at_level(logging.WARNING, async_llm.logger.name):
+        async_llm._warn_of_scheduling(asked, ahead)
     assert ("vllm.async_scheduling: true has no effect" in caplog.text) is warned

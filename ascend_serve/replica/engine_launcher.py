@@ -1,0 +1,160 @@
+"""Starting the engines of a replica, one after the other: vLLM's engine on our executor, with its errors explained."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from ray.util.placement_group import PlacementGroup
+
+from ascend_serve.capture.client import DriverClient
+from ascend_serve.capture.outcome import Outcome
+from ascend_serve.capture.plan_store import default_directory
+from ascend_serve.capture.snapshot import Snapshot
+from ascend_serve.config.instance_id import InstanceId
+from ascend_serve.config.passthrough import check_argument_names, merge
+from ascend_serve.config.schema import AscendServeConfig
+from ascend_serve.engine.prefork import start_importing
+from ascend_serve.engine.settings import SECTION
+from ascend_serve.errors import AscendServeError, CaptureError, EngineError
+from ascend_serve.planning import DeploymentPlan
+from ascend_serve.replica.engine_run import EngineRun
+from ascend_serve.replica.process_environment import prepare_engine_process
+from ascend_serve.replica.replanner import Replanner
+from ascend_serve.replica.root_cause import OwnLog, start_error
+from ascend_serve.replica.vllm_import import explained
+
+if TYPE_CHECKING:
+    from ascend_serve.engine.async_llm import ServedLLM
+
+_DRIVER_POLL_SECONDS = 0.2
+_RESERVE_SECONDS = 60.0
+_TELL_SECONDS = 1.0
+
+
+def engine_arguments(config: AscendServeConfig, plan: DeploymentPlan) -> argparse.Namespace:
+    """vLLM's arguments as ``vllm serve`` parses them; takes seconds, because it imports vLLM.
+
+    Raises:
+        EngineError: vLLM cannot be imported.
+        ConfigError: The section ``vllm`` has an argument that vLLM does not know.
+    """
+    # Before anything else is imported: the engine core's imports go on beside these.
+    prepare_engine_process()
+    start_importing()
+
+    try:
+        from ascend_serve.api.openai_app import server_arguments
+    except Exception as error:
+        raise explained(error) from error
+
+    check_argument_names(config.vllm)
+    here: dict[str, Any] = {"additional_config": {SECTION: {"plan_directory": str(default_directory())}}}
+    if config.model.is_built_in:
+        from ascend_serve.emulated.built_in_model import provide
+
+        here["model"] = str(provide())
+    return server_arguments(merge(plan.vllm_arguments, here))
+
+
+class EngineLauncher:
+    """Starts engines with the same arguments, each with a capture group of its own.
+
+    Args:
+        name: Name of the capture group of the first; unique per replica. The others add a number.
+        args: vLLM's arguments.
+        plan: What was decided about the deployment.
+        placement_group: Where the ranks go; vLLM makes a placement group when not given.
+        replan_saving: Padding waste that other capture sizes must save.
+
+    Attributes:
+        args: vLLM's arguments.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        args: argparse.Namespace,
+        plan: DeploymentPlan,
+        placement_group: PlacementGroup | None,
+        replan_saving: float,
+    ) -> None:
+        self._name = self._group = name
+        self.args = args
+        self._plan = plan
+        self._placement_group = placement_group
+        self._replan_saving = replan_saving
+        self._restarts = 0
+        self._snapshot: Snapshot | None = None
+
+    async def start(self) -> EngineRun:
+        """Load the model on all ranks and capture.
+
+        Raises:
+            CaptureError: Capture failed and the configuration does not allow to go on.
+            EngineError: The engine did not start, for another reason.
+        """
+        return await self._run(self._group)
+
+    async def start_again(self) -> EngineRun:
+        """Start a fresh engine core with fresh workers, after the one before has ended.
+
+        Raises:
+            CaptureError: Capture failed and the configuration does not allow to go on.
+            EngineError: The engine did not start, for another reason.
+        """
+        self._restarts += 1
+        await self._wait_for_npus()
+        self._group = f"{self._name}-{self._restarts}"
+        incarnation = 1 if self._snapshot is None else self._snapshot.incarnation + 1
+        return await self._run(str(InstanceId(self._group, incarnation=incarnation)))
+
+    async def snapshot(self) -> Snapshot | None:
+        """What the driver of the latest capture group knows, or knew when it answered last."""
+        driver = DriverClient.find(self._group)
+        self._snapshot = (None if driver is None else await driver.snapshot()) or self._snapshot
+        return self._snapshot
+
+    async def _wait_for_npus(self) -> None:
+        """Wait until Ray holds the NPUs again: where a node was lost, it looks for others."""
+        group = self._placement_group
+        if group is not None and not await asyncio.to_thread(PlacementGroup.wait, group, _RESERVE_SECONDS):
+            raise EngineError(
+                f"The cluster had no NPUs left for this replica within {_RESERVE_SECONDS:g} s",
+                "`ray status` shows what is missing; add a node.",
+            )
+
+    async def _run(self, instance_id: str) -> EngineRun:
+        log = OwnLog()
+        abort = asyncio.create_task(_abort(self._group))
+        try:
+            llm = await asyncio.to_thread(_build_llm, self.args, instance_id, self._placement_group)
+        except AscendServeError:
+            raise
+        except Exception as error:
+            # What the driver told last may still be on its way.
+            await asyncio.wait([abort], timeout=_TELL_SECONDS)
+            raise _failure(error, abort.result() if abort.done() else None, log) from error
+        finally:
+            abort.cancel()
+        return EngineRun(llm, DriverClient.find(self._group), Replanner(llm, self._plan, self._replan_saving))
+
+
+async def _abort(group: str) -> Outcome | None:
+    """Wait until the driver of ``group`` aborts the session, and tell why; ``None`` when it is gone without a word."""
+    while (driver := DriverClient.find(group)) is None:
+        await asyncio.sleep(_DRIVER_POLL_SECONDS)
+    return await driver.abort()
+
+
+def _failure(error: Exception, abort: Outcome | None, log: OwnLog) -> AscendServeError:
+    if abort is not None:
+        return CaptureError(abort.reason, abort.remedy)
+    return start_error(error, log.last_error(), log.paths)
+
+
+def _build_llm(args: argparse.Namespace, instance_id: str, placement_group: PlacementGroup | None) -> ServedLLM:
+    from ascend_serve.engine.async_llm import ServedLLM
+
+    return ServedLLM.launch(args, instance_id, placement_group)

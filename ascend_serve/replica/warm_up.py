@@ -1,0 +1,68 @@
+"""Warming an engine up, until the first request is as fast as the second."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Any
+
+import httpx
+
+from ascend_serve.errors import EngineError
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+    from ascend_serve.engine.async_llm import ServedLLM
+
+logger = logging.getLogger(__name__)
+
+_MOST_SECONDS = 300.0
+_TOKENS = 4
+
+_SAMPLERS: tuple[dict[str, Any], ...] = (
+    {"temperature": 0.0},
+    {"temperature": 0.8},
+    {"temperature": 0.8, "top_p": 0.9},
+    {"temperature": 0.8, "top_k": 20},
+    {"temperature": 0.8, "top_p": 0.9, "top_k": 20, "logprobs": 1},
+    {"temperature": 0.8, "repetition_penalty": 1.1, "presence_penalty": 0.1, "min_p": 0.05},
+)
+
+_PROMPTS: dict[str, dict[str, Any]] = {
+    "/v1/completions": {"prompt": "warm up"},
+    "/v1/chat/completions": {"messages": [{"role": "user", "content": "warm up"}]},
+}
+"""Ways into the application. A model without a chat template refuses the second one, which is fine here."""
+
+
+async def warm_up(llm: ServedLLM, app: FastAPI) -> None:
+    """Run each kind of sampler once, as the first random one compiles for seconds, and each way into ``app``.
+
+    Raises:
+        EngineError: It does not come to an end.
+    """
+    try:
+        async with asyncio.timeout(_MOST_SECONDS):
+            await _use_samplers(llm)
+            await _use_application(app)
+    except TimeoutError as error:
+        raise EngineError(
+            f"The engine stalled in its warm-up: no end after {_MOST_SECONDS:g} s",
+            "The logs of the ranks are among Ray's.",
+        ) from error
+
+
+async def _use_samplers(llm: ServedLLM) -> None:
+    for kind in _SAMPLERS:
+        await llm.ask(_TOKENS, ignore_eos=True, **kind)
+
+
+async def _use_application(app: FastAPI) -> None:
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://engine") as client:
+        for path, prompt in _PROMPTS.items():
+            for stream in (False, True):
+                body = {"max_tokens": _TOKENS, "stream": stream, **prompt}
+                response = await client.post(path, json=body, timeout=None)
+                logger.debug("Warm-up of %s: %s", path, response.status_code)
