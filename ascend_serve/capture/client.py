@@ -14,7 +14,7 @@ from ray.exceptions import RayActorError, RayError
 from ascend_serve.capture.deadlines import Deadlines
 from ascend_serve.capture.driver import CaptureDriver
 from ascend_serve.capture.messages import Compiling, Lost, Question, Verdict
-from ascend_serve.capture.outcome import Outcome
+from ascend_serve.capture.outcome import IncarnationOutcome
 from ascend_serve.capture.snapshot import Snapshot
 from ascend_serve.errors import EngineError
 from ascend_serve.graph.plan import CapturePlan, GraphRequest
@@ -87,13 +87,13 @@ class DriverClient:
         """Tell where a rank stands still, without waiting; ``place`` is empty when it goes on."""
         self.handle.note_place.remote(rank, place)
 
-    def outcome(self, incarnation: int) -> Outcome:
+    def outcome(self, incarnation: int) -> IncarnationOutcome:
         """Wait until the session of ``incarnation`` has ended, and tell how.
 
         Raises:
             EngineError: The driver is gone.
         """
-        outcome: Outcome = self._get(self.handle.outcome.remote(incarnation))
+        outcome: IncarnationOutcome = self._get(self.handle.outcome.remote(incarnation))
         return outcome
 
     def reopen(self, request: GraphRequest) -> None:
@@ -105,10 +105,10 @@ class DriverClient:
         """
         self._get(self.handle.reopen.remote(request))
 
-    async def abort(self) -> Outcome | None:
+    async def abort(self) -> IncarnationOutcome | None:
         """Wait until the session is aborted, and tell why; ``None`` when the driver is gone without a word."""
         try:
-            outcome: Outcome = await self.handle.abort.remote()
+            outcome: IncarnationOutcome = await self.handle.abort.remote()
         except RayActorError:
             return None
         return outcome

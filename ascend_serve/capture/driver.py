@@ -11,7 +11,7 @@ import time
 
 from ascend_serve.capture.deadlines import Deadlines
 from ascend_serve.capture.messages import Compiling, Lost, Message, Question, Verdict
-from ascend_serve.capture.outcome import Answer, Outcome, OutcomeKind
+from ascend_serve.capture.outcome import Delivery, IncarnationOutcome, OutcomeKind
 from ascend_serve.capture.roster import Roster
 from ascend_serve.capture.session import Session
 from ascend_serve.capture.snapshot import Snapshot
@@ -46,7 +46,7 @@ class CaptureDriver:
         self._roster = Roster()
         self._session = Session(ranks, request, deadlines, remembered=remembered, incarnation=incarnation)
         self._questions: dict[int, asyncio.Future[Verdict]] = {}
-        self._outcomes: dict[int, Outcome] = {}
+        self._outcomes: dict[int, IncarnationOutcome] = {}
         self._places: dict[int, str] = {}
         self._changed = asyncio.Condition()
         self._clock: asyncio.Task[None] | None = None
@@ -63,14 +63,14 @@ class CaptureDriver:
         """Take note of a lost rank, or of one that compiles."""
         await self._handle(message)
 
-    async def outcome(self, incarnation: int) -> Outcome:
+    async def outcome(self, incarnation: int) -> IncarnationOutcome:
         """Wait until the session of ``incarnation`` has ended, and tell how."""
         self._start_clock()
         async with self._changed:
             await self._changed.wait_for(lambda: incarnation in self._outcomes)
         return self._outcomes[incarnation]
 
-    async def abort(self) -> Outcome:
+    async def abort(self) -> IncarnationOutcome:
         """Wait until the session is aborted, and tell why: this actor ends with the engine core that started it."""
         async with self._changed:
             await self._changed.wait_for(lambda: self._session.state is State.ABORTED)
@@ -96,7 +96,7 @@ class CaptureDriver:
             f"{name_ranks([rank], {rank: self._roster.node(rank)})} stands {place}" for rank, place in places.items()
         )
 
-    def _failed_outcome(self) -> Outcome | None:
+    def _failed_outcome(self) -> IncarnationOutcome | None:
         outcome = self._session.outcome
         return None if outcome is None or outcome.kind is OutcomeKind.SEALED else outcome
 
@@ -130,7 +130,7 @@ class CaptureDriver:
         self._roster.note(message)
         await self._deliver(self._session.handle(message, time.monotonic()))
 
-    async def _deliver(self, answers: list[Answer]) -> None:
+    async def _deliver(self, answers: list[Delivery]) -> None:
         for answer in answers:
             # The caller of ``ask`` may be gone; its question holds on to the id until it is answered.
             verdict = self._questions.pop(id(answer.question), None)

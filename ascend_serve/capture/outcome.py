@@ -11,7 +11,7 @@ from ascend_serve.graph.plan import CapturePlan
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Delivery:
     """A verdict that can be given now.
 
     Attributes:
@@ -36,7 +36,7 @@ class OutcomeKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class IncarnationOutcome:
     """How an incarnation ended.
 
     Attributes:

@@ -24,7 +24,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from ascend_serve.capture import diagnosis, standing
+from ascend_serve.capture import causes, standing
 from ascend_serve.capture.deadlines import Deadlines
 from ascend_serve.capture.meeting import Meeting
 from ascend_serve.capture.messages import (
@@ -42,8 +42,8 @@ from ascend_serve.capture.messages import (
     Verdict,
     VerdictKind,
 )
-from ascend_serve.capture.outcome import Answer, EventKind, Outcome, OutcomeKind, SessionEvent
-from ascend_serve.capture.planning import Planning
+from ascend_serve.capture.outcome import Delivery, EventKind, IncarnationOutcome, OutcomeKind, SessionEvent
+from ascend_serve.capture.plan_sequence import PlanSequence
 from ascend_serve.capture.state import State
 from ascend_serve.capture.walk import Walk
 from ascend_serve.errors import AgreementError
@@ -56,7 +56,7 @@ from ascend_serve.graph.ranks import name_ranks
 DEATH_SECONDS = 20.0
 """How long word of a death may take: Ray has to notice, and the log to be read on another node."""
 
-__all__ = ["Answer", "EventKind", "Outcome", "OutcomeKind", "Session", "SessionEvent", "State"]
+__all__ = ["Delivery", "EventKind", "IncarnationOutcome", "OutcomeKind", "Session", "SessionEvent", "State"]
 
 
 class Session:
@@ -91,8 +91,8 @@ class Session:
     ) -> None:
         self._ranks = ranks
         self._deadlines = deadlines
-        self._planning = Planning(ranks, request, remembered)
-        self._answers: list[Answer] = []
+        self._planning = PlanSequence(ranks, request, remembered)
+        self._answers: list[Delivery] = []
         self._now = 0.0
         self._patience = deadlines.join
         self._due: float | None = -math.inf
@@ -102,7 +102,7 @@ class Session:
 
     def _begin(self, incarnation: int, held: Sequence[GraphKey] = ()) -> None:
         self.incarnation = incarnation
-        self.outcome: Outcome | None = None
+        self.outcome: IncarnationOutcome | None = None
         self.state = State.JOIN
         self._nodes: dict[int, str] = {}
         self._proposals: dict[int, Proposal] = {}
@@ -134,7 +134,7 @@ class Session:
         """When :meth:`tick` is due, on the caller's clock; ``None`` when nothing is waited for."""
         return self._due
 
-    def handle(self, message: Message, now: float) -> list[Answer]:
+    def handle(self, message: Message, now: float) -> list[Delivery]:
         """Take one message in.
 
         Args:
@@ -161,7 +161,7 @@ class Session:
             self._ask(message)
         return self._give()
 
-    def tick(self, now: float) -> list[Answer]:
+    def tick(self, now: float) -> list[Delivery]:
         """Let the time go on: when a deadline has passed, the ranks that are missing hang."""
         self._start_clock(now)
         if self._due is not None and now >= self._due:
@@ -173,7 +173,7 @@ class Session:
         if self._due == -math.inf:
             self._due = now + self._patience
 
-    def _give(self) -> list[Answer]:
+    def _give(self) -> list[Delivery]:
         answers, self._answers = self._answers, []
         return answers
 
@@ -185,12 +185,12 @@ class Session:
             self._answer(question, verdict)
         elif isinstance(question, Failed):
             self._meeting.add(question)
-            self._end(diagnosis.failed_rank(question, self._who(question.rank)), question.rank)
+            self._end(causes.failed_rank(question, self._who(question.rank)), question.rank)
         elif standing.is_expected(self, question):
             _TAKE[self.state](self, question)
         else:
             self._meeting.add(question)
-            self._end(diagnosis.out_of_step(question, self._where(question.rank)), question.rank)
+            self._end(causes.out_of_step(question, self._where(question.rank)), question.rank)
 
     # Meeting points.
 
@@ -228,7 +228,7 @@ class Session:
             self._planning.ledger.captured(rank, key, result)
             self._log(EventKind.CAPTURED, rank=rank, key=key, seconds=result.seconds)
             return None
-        failure = diagnosis.failed_capture(question, self._who(rank), self._ranks)
+        failure = causes.failed_capture(question, self._who(rank), self._ranks)
         self._meeting.failures.append(failure)
         if failure.kind is FailureKind.STREAM_EXHAUSTED:
             self._meeting.refusals[rank] = (key, result.streams_left)
@@ -247,11 +247,11 @@ class Session:
         digests = self._meeting.digests
         digests.setdefault(question.digest, question.rank)
         if not question.canary_ok:
-            self._end(diagnosis.changed_numbers(self._who(question.rank)), question.rank)
+            self._end(causes.changed_numbers(self._who(question.rank)), question.rank)
         elif here and len(digests) > 1:
-            self._end(diagnosis.different_graphs(self._who(*sorted(digests.values()))), None)
+            self._end(causes.different_graphs(self._who(*sorted(digests.values()))), None)
         elif here:
-            self.outcome = Outcome(OutcomeKind.SEALED, self.incarnation, self.plan)
+            self.outcome = IncarnationOutcome(OutcomeKind.SEALED, self.incarnation, self.plan)
             self._log(EventKind.SEALED, describe(self.plan) if self.plan else "")
             self._move(State.SEALED, Verdict(VerdictKind.SEALED, self.epoch, self.plan), None)
 
@@ -297,7 +297,7 @@ class Session:
         self._due = None if patience is None else self._now + patience
 
     def _answer(self, question: Question, verdict: Verdict) -> None:
-        self._answers.append(Answer(question.rank, question.incarnation, verdict, question))
+        self._answers.append(Delivery(question.rank, question.incarnation, verdict, question))
 
     # Failures.
 
@@ -306,7 +306,7 @@ class Session:
             return
         if message.node:
             self._nodes.setdefault(message.rank, message.node)
-        death = diagnosis.lost_rank(message, self._where(message.rank), standing.graph_at_work(self))
+        death = causes.lost_rank(message, self._where(message.rank), standing.graph_at_work(self))
         self._note_failure(death, message.rank)
         if message.final:
             self._abort(death.account, death.advice)
@@ -319,7 +319,7 @@ class Session:
             return
         if self.state is State.REPLACING:
             self._begin(self.incarnation + 1)
-        hang = diagnosis.hanging_ranks(self._where(*self._meeting.missing()), self._patience)
+        hang = causes.hanging_ranks(self._where(*self._meeting.missing()), self._patience)
         self._note_failure(hang, None)
         # A rank that was refused at this very meeting is why the others hang.
         self._replace(self._meeting.failures[0] if self._meeting.failures else hang)
@@ -369,12 +369,12 @@ class Session:
 
     def _send_for_replacements(self, start: CapturePlan | None, reason: str, advice: str) -> None:
         self.epoch = self.epoch if start is None else max(self.epoch, start.epoch)
-        self.outcome = Outcome(OutcomeKind.REPLACE, self.incarnation, start, reason, advice)
+        self.outcome = IncarnationOutcome(OutcomeKind.REPLACE, self.incarnation, start, reason, advice)
         self._log(EventKind.REPLACED, reason)
         self._move(State.REPLACING, standing.end_verdict(self, VerdictKind.REPLACE), self._deadlines.join)
 
     def _abort(self, reason: str, remedy: str) -> None:
-        self.outcome = Outcome(OutcomeKind.ABORT, self.incarnation, self.plan, reason, remedy)
+        self.outcome = IncarnationOutcome(OutcomeKind.ABORT, self.incarnation, self.plan, reason, remedy)
         self._log(EventKind.ABORTED, reason)
         self._move(State.ABORTED, standing.end_verdict(self, VerdictKind.ABORT), None)
 

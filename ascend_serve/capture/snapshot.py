@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from ascend_serve.capture.messages import Phase
-from ascend_serve.capture.outcome import EventKind, Outcome, SessionEvent
+from ascend_serve.capture.outcome import EventKind, IncarnationOutcome, SessionEvent
 from ascend_serve.capture.roster import RankState, Roster
 from ascend_serve.capture.session import Session
 from ascend_serve.graph.plan import CapturePlan
@@ -29,7 +29,7 @@ class Snapshot:
     phase: Phase
     incarnation: int = 0
     plan: CapturePlan | None = None
-    outcome: Outcome | None = None
+    outcome: IncarnationOutcome | None = None
     ranks: tuple[RankState, ...] = ()
     events: tuple[SessionEvent, ...] = ()
     seconds: dict[str, float] = field(default_factory=dict)

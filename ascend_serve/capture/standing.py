@@ -17,7 +17,7 @@ from ascend_serve.capture.messages import (
     Verdict,
     VerdictKind,
 )
-from ascend_serve.capture.outcome import Outcome
+from ascend_serve.capture.outcome import IncarnationOutcome
 from ascend_serve.capture.state import EXPECTED, State
 from ascend_serve.capture.walk import Walk
 from ascend_serve.graph.keys import GraphKey
@@ -37,7 +37,7 @@ class Standing(Protocol):
     def state(self) -> State: ...
 
     @property
-    def outcome(self) -> Outcome | None: ...
+    def outcome(self) -> IncarnationOutcome | None: ...
 
     @property
     def walk(self) -> Walk: ...

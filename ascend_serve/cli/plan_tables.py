@@ -15,7 +15,7 @@ from ascend_serve.graph.plan import Switch
 from ascend_serve.planning.comparison import ComparedList
 from ascend_serve.planning.deployment import DeploymentPlan
 from ascend_serve.planning.estimate import Range
-from ascend_serve.planning.placement import PlannedRank
+from ascend_serve.planning.planned_placement import PlannedRank
 
 _BAR = 16
 """Width of the longest bar, in characters."""

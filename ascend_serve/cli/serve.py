@@ -27,7 +27,7 @@ from ascend_serve.replica.vllm_import import check_vllm
 
 if TYPE_CHECKING:
     from ascend_serve.cluster.connect import Cluster
-    from ascend_serve.serving.deployment import ServeDeployment
+    from ascend_serve.serving.serve_deployment import ServeDeployment
 
 _WATCH_SECONDS = 2.0
 
@@ -99,7 +99,7 @@ def _cluster(configs: Sequence[AscendServeConfig], *, verbose: bool, dashboard: 
 @contextmanager
 def _deployment(model: _Model, cluster: Cluster, started: float) -> Iterator[ServeDeployment]:
     from ascend_serve.cluster.connect import node_offers
-    from ascend_serve.serving.deployment import ServeDeployment
+    from ascend_serve.serving.serve_deployment import ServeDeployment
 
     plan = model.plan or plan_deployment(model.config, nodes=node_offers())
     deployment = ServeDeployment(model.config, plan, started, model.keys, local=cluster.local)

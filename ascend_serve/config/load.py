@@ -11,10 +11,10 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from ascend_serve.config import sources
+from ascend_serve.config.combinations import check, ineffective_options
 from ascend_serve.config.layers import Source
 from ascend_serve.config.overrides import Overrides
 from ascend_serve.config.refusal import refusals
-from ascend_serve.config.rules import check, ineffective_options
 from ascend_serve.config.schema import AscendServeConfig
 from ascend_serve.config.sources import Sources
 from ascend_serve.errors import ConfigError

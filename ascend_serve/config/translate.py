@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ascend_serve.config.combinations import check, effective_npugraph_ex, mode_under_xlite
 from ascend_serve.config.passthrough import merge
-from ascend_serve.config.rules import check, effective_npugraph_ex, mode_under_xlite
 from ascend_serve.config.schema import AscendServeConfig
 from ascend_serve.graph.modes import GraphMode, RuntimeName
 
@@ -112,7 +112,7 @@ def _settings(
     weights: Mapping[int, float] | None,
     plan_directory: str | None,
 ) -> dict[str, Any]:
-    """What our executor and workers read (``engine/settings.py``) and the emulated NPU, as plain JSON types."""
+    """What our executor and workers read (``engine/group_settings.py``) and the emulated NPU, as plain JSON types."""
     graph = config.graph
     settings: dict[str, Any] = {
         "data_parallel_size": config.parallel.data_parallel_size,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from ascend_serve.cluster.placement import NPU
-from ascend_serve.config.rules import compiles_on_host
+from ascend_serve.config.combinations import compiles_on_host
 from ascend_serve.config.schema import AscendServeConfig
 from ascend_serve.doctor import release
 from ascend_serve.doctor.cluster_probe import NodeProbe

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ascend_serve.config import AscendServeConfig
-from ascend_serve.config.rules import compiles_on_host
+from ascend_serve.config.combinations import compiles_on_host
 from ascend_serve.config.schema import BUILT_IN_MODEL
 from ascend_serve.errors import ConfigError, MachineError, ModelError, PortInUseError
 from ascend_serve.node.finding import Status

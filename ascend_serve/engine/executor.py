@@ -20,14 +20,14 @@ from vllm.v1.kv_cache_interface import KVCacheConfig
 
 from ascend_serve.capture.client import DriverClient
 from ascend_serve.capture.messages import Lost
-from ascend_serve.capture.outcome import Outcome, OutcomeKind
+from ascend_serve.capture.outcome import IncarnationOutcome, OutcomeKind
 from ascend_serve.cluster.worker_death import WorkerDeath, death_of, death_of_actor, is_of
 from ascend_serve.engine.graph_request import capture_deadlines, graph_request
+from ascend_serve.engine.group_settings import prepare_fresh_workers, read_settings
 from ascend_serve.engine.histogram import DecodeHistogram
 from ascend_serve.engine.node_worker import local_world_size, use_node_workers
 from ascend_serve.engine.plan_memory import PlanMemory
 from ascend_serve.engine.queue_wait import spare_cores
-from ascend_serve.engine.settings import prepare_fresh_workers, read_settings
 from ascend_serve.engine.xlite import ask_ranks, follow_plan, settle_runtime
 from ascend_serve.errors import CaptureError, EngineError
 from ascend_serve.graph.plan import CapturePlan
@@ -139,7 +139,7 @@ class LockstepRayExecutor(RayExecutorV2):
         self._plan = outcome.plan
         return list(outcome.plan.capture_sizes)
 
-    def _run_session(self, other_sizes: Sequence[int] = ()) -> tuple[Outcome, list[Any]]:
+    def _run_session(self, other_sizes: Sequence[int] = ()) -> tuple[IncarnationOutcome, list[Any]]:
         self._in_session = True
         pending = self.collective_rpc("run_capture_session", args=(tuple(other_sizes),), non_block=True)
         try:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import vllm
 from vllm.platforms import current_platform
 
-from ascend_serve.engine.settings import EngineSettings
+from ascend_serve.engine.group_settings import GroupSettings
 from ascend_serve.engine.xlite import XliteOffer
 from ascend_serve.graph.plan import GraphRequest
 
@@ -38,7 +38,7 @@ def fingerprint(vllm_config: VllmConfig) -> dict[str, str]:
 
 
 def plan_fingerprint(
-    vllm_config: VllmConfig, settings: EngineSettings, request: GraphRequest, offers: Sequence[XliteOffer] = ()
+    vllm_config: VllmConfig, settings: GroupSettings, request: GraphRequest, offers: Sequence[XliteOffer] = ()
 ) -> dict[str, str]:
     """Describe all that a remembered plan depends on: what ranks share, layout, hardware and what was asked for."""
     parallel = vllm_config.parallel_config

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ascend_serve.capture.deadlines import Deadlines, default_deadlines
-from ascend_serve.engine.settings import EngineSettings
+from ascend_serve.engine.group_settings import GroupSettings
 from ascend_serve.engine.xlite import ACLGRAPH_MODE, is_loaded
 from ascend_serve.graph.default_lists import vllm_sizes
 from ascend_serve.graph.modes import GraphMode, RuntimeName
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from vllm.config import VllmConfig
 
 
-def graph_request(vllm_config: VllmConfig, settings: EngineSettings) -> GraphRequest:
+def graph_request(vllm_config: VllmConfig, settings: GroupSettings) -> GraphRequest:
     """Build the request of the whole group; equal in every engine of a data-parallel group."""
     eager = vllm_config.model_config.enforce_eager and not is_loaded(vllm_config)
     return GraphRequest(
@@ -39,7 +39,7 @@ def _mode(vllm_config: VllmConfig) -> GraphMode:
     return GraphMode(vllm_config.compilation_config.cudagraph_mode.name)
 
 
-def requested_sizes(vllm_config: VllmConfig, settings: EngineSettings) -> tuple[int, ...]:
+def requested_sizes(vllm_config: VllmConfig, settings: GroupSettings) -> tuple[int, ...]:
     """Candidate sizes, ascending, in tokens; where Xlite leaves vLLM without any, the ones to fall back to."""
     sizes = tuple(sorted(vllm_config.compilation_config.cudagraph_capture_sizes or ()))
     if sizes or not is_loaded(vllm_config):
@@ -48,7 +48,7 @@ def requested_sizes(vllm_config: VllmConfig, settings: EngineSettings) -> tuple[
     return settings.capture_sizes or tuple(vllm_sizes(min(reach, MAX_CAPTURE_SIZE)))
 
 
-def capture_deadlines(vllm_config: VllmConfig, settings: EngineSettings) -> Deadlines:
+def capture_deadlines(vllm_config: VllmConfig, settings: GroupSettings) -> Deadlines:
     """Derive the deadlines of the group from the size of the model's weights on disk and the user's settings."""
     weights = sum(file.stat().st_size for file in Path(vllm_config.model_config.model).glob("*.safetensors"))
     return default_deadlines(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ascend_serve.capture.plan_store import PlanStore, fingerprint_digest
 from ascend_serve.engine.fingerprint import plan_fingerprint
-from ascend_serve.engine.settings import EngineSettings
+from ascend_serve.engine.group_settings import GroupSettings
 from ascend_serve.engine.xlite import XliteOffer
 from ascend_serve.graph.plan import CapturePlan, GraphRequest
 
@@ -36,7 +36,7 @@ class PlanMemory:
 
     @classmethod
     def of(
-        cls, vllm_config: VllmConfig, settings: EngineSettings, request: GraphRequest, offers: Sequence[XliteOffer] = ()
+        cls, vllm_config: VllmConfig, settings: GroupSettings, request: GraphRequest, offers: Sequence[XliteOffer] = ()
     ) -> PlanMemory:
         """Open the memory of this deployment; the first engine of a group keeps the plan for all."""
         if settings.plan_directory is None:

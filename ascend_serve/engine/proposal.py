@@ -8,9 +8,9 @@ from vllm.v1.worker.worker_base import WorkerBase
 
 from ascend_serve.engine.fingerprint import fingerprint
 from ascend_serve.engine.graph_request import requested_sizes
+from ascend_serve.engine.group_settings import GroupSettings
 from ascend_serve.engine.layout import stream_layout
 from ascend_serve.engine.npu import free_memory
-from ascend_serve.engine.settings import EngineSettings
 from ascend_serve.engine.xlite import XliteOffer, is_loaded, offer_of
 from ascend_serve.graph.modes import GraphMode, RuntimeName
 from ascend_serve.graph.plan import Adjustment, Proposal
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ascend_serve.engine.runner import RunnerSeam
 
 
-def make_proposal(worker: WorkerBase, seam: RunnerSeam, settings: EngineSettings) -> Proposal:
+def make_proposal(worker: WorkerBase, seam: RunnerSeam, settings: GroupSettings) -> Proposal:
     """Describe what this rank can do, after vLLM has narrowed the mode to what its attention backends support."""
     layout = stream_layout(worker.vllm_config)
     loaded, offer = _loaded(worker, seam), _xlite(worker, settings)
@@ -46,7 +46,7 @@ def _loaded(worker: WorkerBase, seam: RunnerSeam) -> RuntimeName:
     return RuntimeName.EAGER if seam.mode is GraphMode.NONE else RuntimeName.ACLGRAPH
 
 
-def _xlite(worker: WorkerBase, settings: EngineSettings) -> XliteOffer:
+def _xlite(worker: WorkerBase, settings: GroupSettings) -> XliteOffer:
     if settings.runtime is not RuntimeName.XLITE:
         return XliteOffer()
     return offer_of(worker.vllm_config, group_rank(worker))
@@ -65,7 +65,7 @@ def _runtimes(loaded: RuntimeName, wanted: RuntimeName, offer: XliteOffer) -> tu
     return (RuntimeName.XLITE, *graphs) if offer.version else graphs
 
 
-def _narrowing(settings: EngineSettings, loaded: RuntimeName, mode: GraphMode) -> tuple[Adjustment, ...]:
+def _narrowing(settings: GroupSettings, loaded: RuntimeName, mode: GraphMode) -> tuple[Adjustment, ...]:
     wanted = settings.mode
     if wanted is mode or settings.runtime is RuntimeName.EAGER or loaded is RuntimeName.XLITE:
         return ()

@@ -20,10 +20,10 @@ from ascend_serve.capture.messages import CaptureResult, Phase
 from ascend_serve.capture.participant import Participant
 from ascend_serve.engine.canary import Canary, fixed_batch
 from ascend_serve.engine.compilation import watch_static_kernels
+from ascend_serve.engine.group_settings import GroupSettings, read_settings
 from ascend_serve.engine.npu import instruction_set, scripted_fault, streams_left
 from ascend_serve.engine.proposal import group_rank, make_proposal
 from ascend_serve.engine.runner import RunnerSeam
-from ascend_serve.engine.settings import EngineSettings, read_settings
 from ascend_serve.engine.standstill import StandstillWatch
 from ascend_serve.errors import CaptureError, chain_of
 from ascend_serve.graph.keys import GraphKey
@@ -161,7 +161,7 @@ class WorkerSession:
         scripted_fault(phase)
 
 
-def _participant(worker: WorkerBase, settings: EngineSettings) -> Participant:
+def _participant(worker: WorkerBase, settings: GroupSettings) -> Participant:
     driver = DriverClient.find(settings.group)
     if driver is None:
         raise CaptureError(f"There is no capture driver for the group {settings.group}")

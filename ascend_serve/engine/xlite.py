@@ -19,8 +19,8 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from vllm.v1.executor.ray_utils import get_bundles_sorted_by_node, initialize_ray_cluster
 
 from ascend_serve.engine.graph_config import set_graphs
+from ascend_serve.engine.group_settings import SECTION
 from ascend_serve.engine.npu import emulated_method
-from ascend_serve.engine.settings import SECTION
 from ascend_serve.graph.modes import GraphMode, RuntimeName
 from ascend_serve.graph.plan import CapturePlan, GraphRequest
 from ascend_serve.graph.rule import apply_rules

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict
 from ascend_serve.graph.modes import GraphMode, OnFailure, RuntimeName
 from ascend_serve.graph.plan import Adjustment, GraphRequest, Switch
 from ascend_serve.planning.estimate import Range
-from ascend_serve.planning.placement import PlannedPlacement
+from ascend_serve.planning.planned_placement import PlannedPlacement
 
 
 class _Part(BaseModel):

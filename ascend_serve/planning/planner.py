@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from ascend_serve.cluster.placement import NodeOffer
-from ascend_serve.config.rules import ineffective_options
+from ascend_serve.config.combinations import ineffective_options
 from ascend_serve.config.schema import AscendServeConfig
 from ascend_serve.config.translate import engine_args
 from ascend_serve.graph.architecture import Architecture
@@ -24,7 +24,7 @@ from ascend_serve.graph.streams import StreamLayout, streams_per_size
 from ascend_serve.planning.deployment import CaptureFigures, DeploymentPlan, LadderStep, ModelFigures
 from ascend_serve.planning.estimate import capture_memory_gib, capture_seconds
 from ascend_serve.planning.ineffective import without_effect
-from ascend_serve.planning.placement import plan_placement
+from ascend_serve.planning.planned_placement import plan_placement
 from ascend_serve.planning.settings import EngineSettings, read_settings
 from ascend_serve.planning.situation import architecture_of, situation_of, stream_layout
 from ascend_serve.planning.sizing import SIZE_RULES, Sizing, choose_sizes

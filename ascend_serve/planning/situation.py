@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ascend_serve.config.rules import wants_npugraph_ex
+from ascend_serve.config.combinations import wants_npugraph_ex
 from ascend_serve.config.schema import BUILT_IN_MODEL, AscendServeConfig
 from ascend_serve.errors import ConfigError
 from ascend_serve.graph.architecture import Architecture

@@ -52,8 +52,8 @@ def protected(app: ASGIApp, supervisor: Supervisor, keys: Sequence[SecretStr], m
         keys: Keys that clients may use; without one everybody may ask.
         max_body_bytes: Largest body of a request.
     """
+    from ascend_serve.api.admission import guarded
     from ascend_serve.api.departure import Departure
-    from ascend_serve.api.guard import guarded
     from ascend_serve.replica.gate import Gate
 
     return guarded(Gate(Departure(app), supervisor), keys, max_body_bytes)

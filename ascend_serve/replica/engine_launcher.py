@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 from ray.util.placement_group import PlacementGroup
 
 from ascend_serve.capture.client import DriverClient
-from ascend_serve.capture.outcome import Outcome
+from ascend_serve.capture.outcome import IncarnationOutcome
 from ascend_serve.capture.plan_store import default_directory
 from ascend_serve.capture.snapshot import Snapshot
 from ascend_serve.config.instance_id import InstanceId
 from ascend_serve.config.passthrough import check_argument_names, merge
 from ascend_serve.config.schema import AscendServeConfig
+from ascend_serve.engine.group_settings import SECTION
 from ascend_serve.engine.prefork import start_importing
-from ascend_serve.engine.settings import SECTION
 from ascend_serve.errors import AscendServeError, CaptureError, EngineError
 from ascend_serve.planning import DeploymentPlan
 from ascend_serve.replica.engine_run import EngineRun
@@ -141,14 +141,14 @@ class EngineLauncher:
         return EngineRun(llm, DriverClient.find(self._group), Replanner(llm, self._plan, self._replan_saving))
 
 
-async def _abort(group: str) -> Outcome | None:
+async def _abort(group: str) -> IncarnationOutcome | None:
     """Wait until the driver of ``group`` aborts the session, and tell why; ``None`` when it is gone without a word."""
     while (driver := DriverClient.find(group)) is None:
         await asyncio.sleep(_DRIVER_POLL_SECONDS)
     return await driver.abort()
 
 
-def _failure(error: Exception, abort: Outcome | None, log: OwnLog) -> AscendServeError:
+def _failure(error: Exception, abort: IncarnationOutcome | None, log: OwnLog) -> AscendServeError:
     if abort is not None:
         return CaptureError(abort.reason, abort.remedy)
     return start_error(error, log.last_error(), log.paths)

@@ -20,7 +20,7 @@ from ascend_serve.config.overrides import Overrides
 from ascend_serve.doctor.preflight import check_built_in
 from ascend_serve.errors import ClusterError
 from ascend_serve.planning import DeploymentPlan, plan_deployment
-from ascend_serve.planning.placement import described_offers
+from ascend_serve.planning.planned_placement import described_offers
 from ascend_serve.replica.application import build_application
 from ascend_serve.serving.serve_run import ServeRun
 

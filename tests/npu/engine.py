@@ -17,11 +17,11 @@ from vllm.plugins import load_general_plugins
 from vllm.v1.executor.uniproc_executor import ExecutorWithExternalLauncher
 from vllm.v1.kv_cache_interface import KVCacheConfig
 
-from ascend_serve.capture.outcome import Outcome
+from ascend_serve.capture.outcome import IncarnationOutcome
 from ascend_serve.capture.participant import Participant
+from ascend_serve.engine.group_settings import prepare_fresh_workers
 from ascend_serve.engine.proposal import group_rank
 from ascend_serve.engine.runner import RunnerSeam
-from ascend_serve.engine.settings import prepare_fresh_workers
 from ascend_serve.engine.worker_extension import CaptureWorkerExtension, WorkerSession
 from tests.cann_sim import control
 from tests.npu.member import PipeLink
@@ -37,7 +37,7 @@ class _Here:
 
     link: PipeLink
     graphs: int | None
-    before: Sequence[Outcome]
+    before: Sequence[IncarnationOutcome]
 
 
 class PipedCapture(CaptureWorkerExtension):
@@ -98,7 +98,7 @@ def answers(llm: LLM, batch: int) -> list[list[int]]:
     return [list(done.outputs[0].token_ids) for done in llm.generate(PROMPTS[:batch], parameters, use_tqdm=False)]
 
 
-def run(start: Start, rank: int, before: Sequence[Outcome], link: Connection | None) -> dict[str, Any]:
+def run(start: Start, rank: int, before: Sequence[IncarnationOutcome], link: Connection | None) -> dict[str, Any]:
     """One rank from its first step to its last.
 
     Args:

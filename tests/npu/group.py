@@ -17,7 +17,7 @@ from typing import Any
 from ascend_serve.capture.deadlines import Deadlines
 from ascend_serve.capture.driver import CaptureDriver
 from ascend_serve.capture.messages import Message
-from ascend_serve.capture.outcome import Outcome, OutcomeKind, SessionEvent
+from ascend_serve.capture.outcome import IncarnationOutcome, OutcomeKind, SessionEvent
 from ascend_serve.graph.modes import GraphMode, RuntimeName
 from ascend_serve.graph.plan import GraphRequest
 from tests.npu import ranks
@@ -44,11 +44,11 @@ class Trouble:
     patience: float = DEADLINES.capture
 
 
-Body = Callable[[int, Sequence[Outcome], Connection, Trouble], dict[str, Any]]
+Body = Callable[[int, Sequence[IncarnationOutcome], Connection, Trouble], dict[str, Any]]
 """One rank: its number, what came of the incarnations before, its end of the line to the driver, what goes wrong."""
 
 
-def _member(rank: int, before: Sequence[Outcome], link: Connection, trouble: Trouble) -> dict[str, Any]:
+def _member(rank: int, before: Sequence[IncarnationOutcome], link: Connection, trouble: Trouble) -> dict[str, Any]:
     # vLLM, which takes seconds to import, and which only ranks need.
     from tests.npu.member import run as run_member
 
@@ -75,7 +75,7 @@ def run(
     request: GraphRequest = REQUEST,
     size: int = ranks.RANKS,
     patience: float = PATIENCE_SECONDS,
-) -> tuple[list[Outcome], list[Any], list[str]]:
+) -> tuple[list[IncarnationOutcome], list[Any], list[str]]:
     """A whole start: incarnations until one is sealed or all is over.
 
     As the executor does, it kills the ranks of an incarnation that is to be replaced, whatever they wait for.
@@ -86,7 +86,7 @@ def run(
     loop = asyncio.new_event_loop()
     threading.Thread(target=loop.run_forever, daemon=True).start()
     driver = CaptureDriver(size, request, replace(DEADLINES, capture=trouble.patience))
-    outcomes: list[Outcome] = []
+    outcomes: list[IncarnationOutcome] = []
     while not outcomes or outcomes[-1].kind is OutcomeKind.REPLACE:
         told = asyncio.run_coroutine_threadsafe(driver.outcome(len(outcomes)), loop)
         links = [Pipe() for _ in range(size)]
@@ -99,7 +99,7 @@ def run(
 
 
 def _incarnation(
-    body: Body, arguments: list[tuple[Any, Connection, Trouble]], told: Future[Outcome], patience: float
+    body: Body, arguments: list[tuple[Any, Connection, Trouble]], told: Future[IncarnationOutcome], patience: float
 ) -> list[Any]:
     """What the ranks of one incarnation saw, or nothing when they are to be replaced."""
 

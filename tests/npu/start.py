@@ -13,7 +13,7 @@ from functools import partial
 from multiprocessing.connection import Connection
 from typing import Any
 
-from ascend_serve.capture.outcome import Outcome
+from ascend_serve.capture.outcome import IncarnationOutcome
 from ascend_serve.graph.modes import GraphMode, RuntimeName
 from ascend_serve.graph.plan import GraphRequest
 from tests.npu import forked, group, ranks
@@ -50,7 +50,7 @@ class Start:
 
 
 def _rank(
-    start: Start, rank: int, before: Sequence[Outcome], link: Connection | None, _: Trouble | None
+    start: Start, rank: int, before: Sequence[IncarnationOutcome], link: Connection | None, _: Trouble | None
 ) -> dict[str, Any]:
     from tests.npu.engine import run as run_engine
 

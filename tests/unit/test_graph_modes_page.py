@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from ascend_serve.config import load
-from ascend_serve.config.rules import ineffective_options
+from ascend_serve.config.combinations import ineffective_options
 from ascend_serve.config.translate import engine_args
 from tests.guide_examples import Example, examples
 

@@ -15,7 +15,7 @@ from starlette.testclient import TestClient
 from vllm.entrypoints.launchers.app import build_app
 from vllm.v1.metrics.prometheus import get_prometheus_registry
 
-from ascend_serve.api.guard import guarded
+from ascend_serve.api.admission import guarded
 from ascend_serve.api.http_metrics import HttpMetrics
 from ascend_serve.api.openai_app import server_arguments
 from ascend_serve.errors import EngineError

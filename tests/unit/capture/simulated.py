@@ -21,7 +21,7 @@ from ascend_serve.capture.messages import (
     Verdict,
     VerdictKind,
 )
-from ascend_serve.capture.outcome import Answer, Outcome, OutcomeKind
+from ascend_serve.capture.outcome import Delivery, IncarnationOutcome, OutcomeKind
 from ascend_serve.capture.session import Session
 from ascend_serve.graph.death import death_by_signal
 from ascend_serve.graph.keys import GraphKey
@@ -170,10 +170,10 @@ class Group:
         self.session = Session(self.ranks, self.request, DEADLINES, remembered=self.remembered)
         self.now = 0.0
         self.verdicts: list[tuple[int, VerdictKind]] = []
-        self.outcomes: list[Outcome] = []
+        self.outcomes: list[IncarnationOutcome] = []
         self._start(0)
 
-    def run(self) -> Outcome:
+    def run(self) -> IncarnationOutcome:
         """Go on until the group is sealed or given up; returns how."""
         while True:
             while self._round():
@@ -190,7 +190,7 @@ class Group:
                     return outcome
                 self._start(outcome.incarnation + 1)
 
-    def _outcome(self) -> Outcome | None:
+    def _outcome(self) -> IncarnationOutcome | None:
         """How the incarnation that runs has ended, if it has."""
         outcome = self.session.outcome
         return outcome if outcome is not None and outcome.incarnation == self._incarnation else None
@@ -256,7 +256,7 @@ class Group:
         self._asked.add(member.rank)
         self._hand_out(self.session.handle(question, self.now))
 
-    def _hand_out(self, answers: list[Answer]) -> None:
+    def _hand_out(self, answers: list[Delivery]) -> None:
         for answer in answers:
             self.verdicts.append((answer.rank, answer.verdict.kind))
             self._asked.discard(answer.rank)

@@ -10,7 +10,7 @@ import pytest
 from ascend_serve.capture.deadlines import Deadlines
 from ascend_serve.capture.driver import CaptureDriver
 from ascend_serve.capture.messages import Join, Lost, Propose, Seal
-from ascend_serve.capture.outcome import Outcome, OutcomeKind
+from ascend_serve.capture.outcome import IncarnationOutcome, OutcomeKind
 from ascend_serve.graph.death import death_by_signal
 from ascend_serve.graph.modes import GraphMode, OnFailure, RuntimeName
 from ascend_serve.graph.plan import GraphRequest, Proposal
@@ -51,7 +51,7 @@ def test_a_rank_that_is_lost_is_named_to_whoever_waits_for_it() -> None:
 
 
 def test_an_abort_is_told_with_its_remedy_to_whoever_waits_for_it() -> None:
-    async def scenario() -> Outcome:
+    async def scenario() -> IncarnationOutcome:
         request = replace(REQUEST, on_failure=OnFailure.FAIL)
         driver = CaptureDriver(1, request, Deadlines(60, 60, 60, 60))
         joined = asyncio.create_task(driver.ask(Join(0, 0, "node-0")))

@@ -19,7 +19,7 @@ from ascend_serve.capture.messages import (
     Verdict,
     VerdictKind,
 )
-from ascend_serve.capture.outcome import Answer, OutcomeKind
+from ascend_serve.capture.outcome import Delivery, OutcomeKind
 from ascend_serve.capture.replacement import MAX_REPLACEMENTS
 from ascend_serve.capture.session import Session
 from ascend_serve.capture.state import State
@@ -187,7 +187,7 @@ class SessionMachine(RuleBasedStateMachine):
             self.arrived[question.incarnation, question.epoch, question.key].add(question.rank)
         self.take(self.session.handle(copy, self.tock()))
 
-    def take(self, answers: list[Answer]) -> None:
+    def take(self, answers: list[Delivery]) -> None:
         for answer in answers:
             question = self.handed_in.pop(id(answer.question))  # KeyError: answered twice
             assert (answer.rank, answer.incarnation) == (question.rank, question.incarnation)

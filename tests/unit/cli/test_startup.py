@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from ascend_serve.capture.messages import Phase
-from ascend_serve.capture.outcome import EventKind, Outcome, OutcomeKind, SessionEvent
+from ascend_serve.capture.outcome import EventKind, IncarnationOutcome, OutcomeKind, SessionEvent
 from ascend_serve.capture.roster import RankState
 from ascend_serve.capture.snapshot import Snapshot
 from ascend_serve.cli.startup import StartupProgress, session_detail, session_phase
@@ -24,7 +24,7 @@ def known(phase: str, *graphs: int, sizes: tuple[int, ...] = (1, 2), ended: Outc
     return Snapshot(
         Phase(phase),
         plan=CapturePlan(1, RuntimeName.ACLGRAPH, GraphMode.FULL, sizes, keys),
-        outcome=None if ended is None else Outcome(ended, 0, None),
+        outcome=None if ended is None else IncarnationOutcome(ended, 0, None),
         ranks=tuple(RankState(rank, graphs=count) for rank, count in enumerate(graphs)),
     )
 

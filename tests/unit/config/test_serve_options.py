@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ascend_serve.config.rules import check, ineffective_options
+from ascend_serve.config.combinations import check, ineffective_options
 from ascend_serve.config.schema import AscendServeConfig, ModelConfig, ServingConfig
 from ascend_serve.errors import ConfigError
 

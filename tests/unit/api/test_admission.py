@@ -10,7 +10,7 @@ from pydantic import SecretStr
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 
-from ascend_serve.api.guard import guarded
+from ascend_serve.api.admission import guarded
 
 LIMIT = 1000
 KEY = "key-2"

@@ -14,7 +14,7 @@ from ascend_serve.graph.ladder import step_down
 from ascend_serve.graph.plan import CapturePlan, GraphRequest, Proposal
 
 
-class Planning:
+class PlanSequence:
     """Agreements and steps down, with all that was learned on the way.
 
     Args:

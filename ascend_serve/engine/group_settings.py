@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 SECTION = "ascend_serve"
 
 
-class EngineSettings(BaseModel):
+class GroupSettings(BaseModel):
     """The section ``ascend_serve`` of ``additional_config``, and what the instance id says.
 
     Attributes:
@@ -60,14 +60,14 @@ class EngineSettings(BaseModel):
         return quota
 
 
-def read_settings(vllm_config: VllmConfig) -> EngineSettings:
+def read_settings(vllm_config: VllmConfig) -> GroupSettings:
     """Read our section; without one, the engine is a capture group of its own with default settings."""
     section: dict[str, Any] = dict(vllm_config.additional_config.get(SECTION, {}))
     instance = InstanceId.parse(vllm_config.instance_id)
     section |= {"group": instance.group, "incarnation": instance.incarnation}
     section.setdefault("data_parallel_size", vllm_config.parallel_config.data_parallel_size)
     section.setdefault("mode", vllm_config.compilation_config.cudagraph_mode.name)
-    return EngineSettings(**section)
+    return GroupSettings(**section)
 
 
 def prepare_fresh_workers(vllm_config: VllmConfig, incarnation: int, plan: CapturePlan | None) -> None:

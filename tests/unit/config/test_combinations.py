@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from ascend_serve.config import AscendServeConfig, ineffective_options
-from ascend_serve.config.rules import check, effective_npugraph_ex
+from ascend_serve.config.combinations import check, effective_npugraph_ex
 from ascend_serve.errors import ConfigError
 from ascend_serve.graph.modes import GraphMode
 

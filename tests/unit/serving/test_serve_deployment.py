@@ -12,7 +12,7 @@ from ascend_serve.cluster.placement import NodeOffer
 from ascend_serve.config.schema import AscendServeConfig
 from ascend_serve.errors import ClusterError
 from ascend_serve.planning import plan_deployment
-from ascend_serve.serving.deployment import ServeDeployment
+from ascend_serve.serving.serve_deployment import ServeDeployment
 
 CONFIG = AscendServeConfig.model_validate({"model": {"path": "demo"}, "emulated": {"npus": 1}})
 
@@ -30,7 +30,9 @@ def test_a_proxy_that_does_not_start_has_an_answer(error: Exception, monkeypatch
 
     monkeypatch.setattr(serve, "status", lambda: SimpleNamespace(applications={}, proxies={}))
     monkeypatch.setattr(serve, "start", start)
-    monkeypatch.setattr("ascend_serve.serving.deployment.node_offers", lambda: (NodeOffer("node-0", "node-0", 1),))
+    monkeypatch.setattr(
+        "ascend_serve.serving.serve_deployment.node_offers", lambda: (NodeOffer("node-0", "node-0", 1),)
+    )
     with pytest.raises(ClusterError, match="did not start its HTTP proxy") as caught:
         ServeDeployment(CONFIG, plan_deployment(CONFIG), started=0.0).deploy()
     assert "try again" in caught.value.remedy
