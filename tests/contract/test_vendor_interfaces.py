@@ -30,6 +30,9 @@ DEVICE: tuple[Contract, ...] = (
 )
 """What runs on NPUs as well: everything but ``emulated``."""
 
+SEAMS = ("engine", "emulated")
+"""Our packages that may touch private names of vLLM, vllm-ascend and torch."""
+
 EMULATED: tuple[Contract, ...] = (
     ("vllm-installed", interfaces.VLLM, vendors.installed_vllm),
     ("vllm-cpu", emulated_interfaces.VLLM_CPU, vendors.installed_vllm),
@@ -99,6 +102,13 @@ def test_every_private_name_is_in_a_table() -> None:
     known = {name for need in emulated_interfaces.TORCH for name in need.split(".")}
     known |= table_names([table for _, table, _ in (*DEVICE, *EMULATED, RAY)])
     assert [f"{use.place}: {use.name}" for use in private_names() if use.name not in known] == []
+
+
+def test_private_names_of_vllm_stay_in_its_seams() -> None:
+    """Ray's are elsewhere, too; `emulated_interfaces.RAY` has them."""
+    of_ray = table_names([emulated_interfaces.RAY])
+    outside = [use for use in private_names() if use.place.split("/")[1] not in SEAMS and use.name not in of_ray]
+    assert [f"{use.place}: {use.name}" for use in outside] == []
 
 
 EMULATIONS = [

@@ -71,6 +71,8 @@ ALLOWED: dict[str, frozenset[str]] = {
 
 HARDWARE_FREE = ("errors", "graph", "config", "planning")
 ENGINES = frozenset({"torch", "torch_npu", "vllm", "vllm_ascend", "ray", "xlite"})
+KNOWS_VLLM = frozenset({"engine", "emulated", "api", "bench"})
+"""Packages that import vLLM: the seams, and those built on what ``vllm serve`` and ``vllm bench`` are made of."""
 SANS_IO = ("capture/session.py", "capture/messages.py", "graph")
 """Modules and packages that neither read nor write, and know no time."""
 IO = frozenset(
@@ -129,6 +131,11 @@ def test_decisions_need_no_hardware(path: Path) -> None:
     """``graph`` never names an engine; ``config`` asks vLLM for its argument names, but only when told to."""
     names = {name.split(".")[0] for name in imported(path, at_import=layer(path) == "config")}
     assert not names & ENGINES
+
+
+def test_few_packages_know_vllm() -> None:
+    vendors = {"vllm", "vllm_ascend", "torch", "torch_npu", "xlite"}
+    assert {layer(path) for path in SOURCES if {name.split(".")[0] for name in imported(path)} & vendors} == KNOWS_VLLM
 
 
 @pytest.mark.parametrize("name", SANS_IO)
