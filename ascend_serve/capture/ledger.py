@@ -6,10 +6,10 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 from ascend_serve.capture.messages import CaptureResult
-from ascend_serve.graph.budget import StreamBudget
 from ascend_serve.graph.keys import GraphKey
 from ascend_serve.graph.modes import GraphMode
 from ascend_serve.graph.plan import Proposal
+from ascend_serve.graph.stream_budget import StreamBudget
 
 
 class StreamLedger:

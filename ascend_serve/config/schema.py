@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from ascend_serve.graph.hardware import Soc
 from ascend_serve.graph.modes import GraphMode, OnFailure, Replan, RuntimeName
-from ascend_serve.graph.streams import ExpansionMode
+from ascend_serve.graph.stream_costs import ExpansionMode
 
 BUILT_IN_MODEL = "demo"
 """The ``model.path`` of the emulated NPU's small model with random weights, made on each node that needs it."""

@@ -12,7 +12,7 @@ from ascend_serve.emulated.clock import DeviceClock, DeviceTime
 from ascend_serve.emulated.faults import FaultScript
 from ascend_serve.emulated.processor import allow_tiles
 from ascend_serve.emulated.stream_pool import StreamPool, quota_of_rank
-from ascend_serve.graph.streams import DEVICE_STREAMS, StreamLayout, expansion_mode, streams_per_full
+from ascend_serve.graph.stream_costs import DEVICE_STREAMS, StreamLayout, expansion_mode, streams_per_full
 
 
 @dataclass(slots=True)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from ascend_serve.emulated.device_errors import stream_exhausted
 from ascend_serve.errors import ConfigError
-from ascend_serve.graph.streams import DEVICE_STREAMS
+from ascend_serve.graph.stream_costs import DEVICE_STREAMS
 
 
 def quota_of_rank(quota: int | Sequence[int], rank: int) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from ascend_serve.graph.streams import StreamLayout, expansion_mode
+from ascend_serve.graph.stream_costs import StreamLayout, expansion_mode
 
 if TYPE_CHECKING:
     from vllm.config import VllmConfig

@@ -14,7 +14,7 @@ from ascend_serve.engine.npu import free_memory
 from ascend_serve.engine.xlite import XliteOffer, is_loaded, offer_of
 from ascend_serve.graph.modes import GraphMode, RuntimeName
 from ascend_serve.graph.plan import Adjustment, Proposal
-from ascend_serve.graph.streams import prior_budget, streams_per_full, streams_per_piecewise
+from ascend_serve.graph.stream_costs import prior_budget, streams_per_full, streams_per_piecewise
 
 if TYPE_CHECKING:
     from ascend_serve.engine.runner import RunnerSeam

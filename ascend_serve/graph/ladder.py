@@ -10,11 +10,11 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
-from ascend_serve.graph.budget import StreamBudget, fit_sizes, plan_keys
 from ascend_serve.graph.failure import Failure, FailureKind, Step
 from ascend_serve.graph.modes import GraphMode, OnFailure, RuntimeName
 from ascend_serve.graph.plan import Adjustment, CapturePlan, GraphRequest, Proposal
 from ascend_serve.graph.ranks import name_ranks
+from ascend_serve.graph.stream_budget import StreamBudget, fit_sizes, plan_keys
 
 CHEAPER_MODE: Mapping[GraphMode, GraphMode] = MappingProxyType(
     {

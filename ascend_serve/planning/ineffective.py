@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from ascend_serve.config.schema import AscendServeConfig
 from ascend_serve.graph.modes import GraphMode, RuntimeName
 from ascend_serve.graph.rules import Situation
-from ascend_serve.graph.streams import StreamLayout
+from ascend_serve.graph.stream_costs import StreamLayout
 
 
 def without_effect(config: AscendServeConfig, situation: Situation, layout: StreamLayout) -> Iterator[str]:

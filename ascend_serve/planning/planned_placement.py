@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict
 from ascend_serve.cluster.placement import NodeOffer, Placement, placement_bundles
 from ascend_serve.config.schema import AscendServeConfig
 from ascend_serve.errors import ClusterError, PlanError
-from ascend_serve.graph.streams import EXPANSION_MODE, ExpansionMode
+from ascend_serve.graph.stream_costs import EXPANSION_MODE, ExpansionMode
 from ascend_serve.node.environment import node_environment
 from ascend_serve.node.facts import NodeFacts
 

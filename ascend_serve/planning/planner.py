@@ -20,7 +20,7 @@ from ascend_serve.graph.plan import Adjustment, GraphRequest, Switch
 from ascend_serve.graph.rule import Change
 from ascend_serve.graph.rules import OPTION_FIELDS, RULES, Situation, resolve, resolve_options
 from ascend_serve.graph.sizes import eager_share, padding_waste
-from ascend_serve.graph.streams import StreamLayout, streams_per_size
+from ascend_serve.graph.stream_costs import StreamLayout, streams_per_size
 from ascend_serve.planning.deployment import CaptureFigures, DeploymentPlan, LadderStep, ModelFigures
 from ascend_serve.planning.estimate import capture_memory_gib, capture_seconds
 from ascend_serve.planning.ineffective import without_effect

@@ -9,7 +9,7 @@ from ascend_serve.config.schema import BUILT_IN_MODEL, AscendServeConfig
 from ascend_serve.errors import ConfigError
 from ascend_serve.graph.architecture import Architecture
 from ascend_serve.graph.rules import Situation
-from ascend_serve.graph.streams import EXPANSION_MODE, ExpansionMode, StreamLayout
+from ascend_serve.graph.stream_costs import EXPANSION_MODE, ExpansionMode, StreamLayout
 from ascend_serve.planning.model_config import read_architecture, read_card
 from ascend_serve.planning.settings import EngineSettings, read_settings
 

@@ -14,7 +14,7 @@ from ascend_serve.graph.modes import GraphMode, OnFailure
 from ascend_serve.graph.plan import Adjustment
 from ascend_serve.graph.rules import Situation
 from ascend_serve.graph.sizes import MAX_CAPTURE_SIZE, candidate_sizes, eager_share, prior_weights, select_sizes
-from ascend_serve.graph.streams import (
+from ascend_serve.graph.stream_costs import (
     DEVICE_STREAMS,
     HELD_BACK_STREAMS,
     StreamLayout,
@@ -28,7 +28,7 @@ from ascend_serve.planning.workload_file import read_workload
 
 SIZE_RULES = {
     "reachable-sizes": "vLLM 0.23.0, CudagraphDispatcher and adjust_cudagraph_sizes_for_spec_decode",
-    "stream-budget": "streams of the device, graph/streams.py",
+    "stream-budget": "streams of the device, graph/stream_costs.py",
     "device-sizes": "graph/rules.py, sizes-on-950 and sizes-on-310p",
 }
 """Rules that are made here, and their sources."""

@@ -11,7 +11,7 @@ import ray
 from ascend_serve.api.api_keys import VARIABLE
 from ascend_serve.cluster.token import AUTH_MODE
 from ascend_serve.config.schema import AscendServeConfig
-from ascend_serve.graph.streams import EXPANSION_MODE
+from ascend_serve.graph.stream_costs import EXPANSION_MODE
 
 EMULATED_NPU = "ASCEND_SERVE_EMULATED_NPU"
 """Chooses our emulated platform; vLLM reads it when it is imported."""

@@ -6,9 +6,9 @@ from itertools import combinations
 import pytest
 
 from ascend_serve.capture.outcome import OutcomeKind
-from ascend_serve.graph.budget import plan_keys
 from ascend_serve.graph.modes import GraphMode, RuntimeName
 from ascend_serve.graph.plan import GraphRequest
+from ascend_serve.graph.stream_budget import plan_keys
 from tests.unit.capture.simulated import Device, Group, able
 
 CANDIDATES = (1, 2, 4, 8, 12, 16, 24, 32)

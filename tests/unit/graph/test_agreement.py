@@ -6,11 +6,11 @@ import pytest
 
 from ascend_serve.errors import AgreementError
 from ascend_serve.graph.agreement import agree, common_sizes
-from ascend_serve.graph.budget import StreamBudget
 from ascend_serve.graph.ladder import describe, eager_plan, make_plan
 from ascend_serve.graph.modes import GraphMode, RuntimeName
 from ascend_serve.graph.plan import Adjustment, CapturePlan, GraphRequest, Proposal
 from ascend_serve.graph.ranks import name_ranks
+from ascend_serve.graph.stream_budget import StreamBudget
 
 SIZES = (1, 2, 4, 8)
 NODES = {0: "node-a", 1: "node-a", 2: "node-b"}

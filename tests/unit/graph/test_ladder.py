@@ -4,7 +4,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ascend_serve.graph.budget import StreamBudget
 from ascend_serve.graph.failure import TREATMENTS, Failure, FailureKind, Step
 from ascend_serve.graph.ladder import (
     MODES_UPWARDS,
@@ -18,6 +17,7 @@ from ascend_serve.graph.ladder import (
 )
 from ascend_serve.graph.modes import GraphMode, OnFailure, RuntimeName
 from ascend_serve.graph.plan import CapturePlan, GraphRequest
+from ascend_serve.graph.stream_budget import StreamBudget
 
 SIZES = (1, 2, 4, 8, 16)
 FULL, PIECEWISE, BOTH = GraphMode.FULL, GraphMode.PIECEWISE, GraphMode.FULL_AND_PIECEWISE

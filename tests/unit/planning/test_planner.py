@@ -12,7 +12,7 @@ from ascend_serve.config import load
 from ascend_serve.errors import AscendServeError, ClusterError, ConfigError, ModelError, PlanError
 from ascend_serve.graph.modes import GraphMode, RuntimeName
 from ascend_serve.graph.plan import Switch
-from ascend_serve.graph.streams import ExpansionMode, StreamLayout, prior_budget, sizes_that_fit
+from ascend_serve.graph.stream_costs import ExpansionMode, StreamLayout, prior_budget, sizes_that_fit
 from ascend_serve.planning import DeploymentPlan, plan_deployment
 
 CONFIGS = Path(__file__).parents[3] / "configs"

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from ascend_serve.config.schema import AscendServeConfig, EmulatedConfig, HardwareConfig, ModelConfig
-from ascend_serve.graph.streams import ExpansionMode
+from ascend_serve.graph.stream_costs import ExpansionMode
 from ascend_serve.replica.process_environment import EMULATED_NPU, engine_environment
 
 

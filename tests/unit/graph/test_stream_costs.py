@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from ascend_serve.graph.modes import GraphMode
-from ascend_serve.graph.streams import (
+from ascend_serve.graph.stream_costs import (
     ExpansionMode,
     StreamLayout,
     prior_budget,
