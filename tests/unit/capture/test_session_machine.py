@@ -156,6 +156,11 @@ class SessionMachine(RuleBasedStateMachine):
         """How the incarnation of the members has ended, if it has."""
         return self.outcomes.get(self.members[0].incarnation)
 
+    @property
+    def place(self) -> tuple[State, int, int, GraphKey | None]:
+        """Where the group is; it goes on from there, or time does."""
+        return self.session.state, self.session.incarnation, self.session.epoch, self.session.key
+
     def tock(self) -> float:
         self.now += 0.001
         return self.now
@@ -237,14 +242,15 @@ class SessionMachine(RuleBasedStateMachine):
         """From any state, without further faults: it ends, and every live rank has its verdict."""
         if not hasattr(self, "session"):
             return
-        for _ in range(10_000):
+        for _ in range(1_000):
             if self.ended is OutcomeKind.REPLACE:
                 self.replace_workers()
             if self.ended in (OutcomeKind.SEALED, OutcomeKind.ABORT):
                 break
-            before = len(self.sent)
+            before = self.place
             self.everybody_goes_on(0)
-            if len(self.sent) == before or self.dead or self.stuck:
+            # Ranks that ask again and again while word of a death is waited for are no progress either.
+            if self.place == before:
                 self.time_passes(1.0)
         assert self.ended in (OutcomeKind.SEALED, OutcomeKind.ABORT)
         assert not self.handed_in
