@@ -30,7 +30,7 @@ def test_answers_a_file_in_its_order(config: Callable[[int], Path], tmp_path: Pa
     answers = [json.loads(line) for line in (tmp_path / "answers.jsonl").read_text().splitlines()]
     assert [answer["id"] for answer in answers] == ["greeting", 2, 3, 4]
     assert [answer["usage"]["completion_tokens"] for answer in (answers[0], answers[2])] == [4, 6]
-    assert "line 2 is no JSON" in answers[1]["error"]
+    assert "line 2 is not valid JSON" in answers[1]["error"]
     assert "256" in answers[3]["error"]
     assert "2 of 4 requests have no answer" in done.stderr
     assert "FULL_DECODE_ONLY" in done.stderr
