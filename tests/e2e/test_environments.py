@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -75,7 +74,8 @@ def unreadable(file: Path) -> Iterator[None]:
     file.chmod(mode)
 
 
-NO_COMPILER = Machine(env={"PATH": str(Path(sys.executable).parent), "TORCHINDUCTOR_CACHE_DIR": "{tmp}/cache"})
+NO_COMPILER = {"CXX": "no-such-compiler", "TORCHINDUCTOR_CACHE_DIR": "{tmp}/cache"}
+COMPILES = ("graph.npugraph_ex.enabled=true",)
 
 
 @dataclass(frozen=True)
@@ -87,25 +87,30 @@ class Refusal:
         code: The exit code.
         words: What it says.
         hidden: A file of the model that nobody may read.
+        overrides: What is asked for.
     """
 
     machine: Machine
     code: int
     words: tuple[str, ...]
     hidden: str = ""
+    overrides: tuple[str, ...] = ()
 
 
 REFUSED = {
-    "no compiler and nothing compiled": Refusal(NO_COMPILER, 1, ("g++ is not on PATH", "install g++")),
+    "no compiler and nothing compiled": Refusal(
+        Machine(env=NO_COMPILER), 1, ("no-such-compiler is not on PATH", "install g++"), overrides=COMPILES
+    ),
     "shared memory of Docker": Refusal(Machine(with_shared_memory(64)), 1, ("/dev/shm has 64 MiB", "248 MiB")),
     "200 MiB shared memory": Refusal(Machine(with_shared_memory(200)), 1, ("/dev/shm has 200 MiB", "248 MiB")),
     "weights of somebody else": Refusal(
         Machine(NAMELESS, {"HOME": "/proc"}), 2, ("may not read model.safetensors", "chmod"), "model.safetensors"
     ),
     "two things at once": Refusal(
-        Machine(with_shared_memory(64), {"CXX": "no-such-compiler", "TORCHINDUCTOR_CACHE_DIR": "{tmp}/cache"}),
+        Machine(with_shared_memory(64), NO_COMPILER),
         1,
         ("2 problems", "/dev/shm has 64 MiB", "no-such-compiler"),
+        overrides=COMPILES,
     ),
 }
 
@@ -117,7 +122,7 @@ def test_refused_before_anything_is_started(
     refusal.machine.skip_if_impossible()
     model = config(0).parent / "model"
     with unreadable(model / refusal.hidden) if refusal.hidden else nullcontext():
-        command = start(inside=refusal.machine.inside, env=refusal.machine.variables(tmp_path))
+        command = start(*refusal.overrides, inside=refusal.machine.inside, env=refusal.machine.variables(tmp_path))
         assert command.process.wait(timeout=PATIENCE_SECONDS) == refusal.code
     text = command.text()
     assert [word for word in refusal.words if word not in text] == []
@@ -130,6 +135,7 @@ LONG = "t" * 95
 
 SERVED = [
     pytest.param(Machine(with_shared_memory(256)), id="256 MiB shared memory"),
+    pytest.param(Machine(env=NO_COMPILER), id="no compiler, and nothing to compile"),
     pytest.param(Machine(env={"HOME": "{tmp}/missing"}), id="no home"),
     pytest.param(Machine(env={"HOME": "/proc"}), id="a home that cannot be written"),
     pytest.param(Machine(NAMELESS, {"HOME": "/proc"}), id="a user without name and home"),
