@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from ascend_serve.graph.failure import Failure, Step
 from ascend_serve.graph.ladder import eager_plan
-from ascend_serve.graph.modes import OnFailure, RuntimeName
+from ascend_serve.graph.modes import RUNTIMES, OnFailure
 from ascend_serve.graph.plan import CapturePlan
 
 MAX_REPLACEMENTS = 3
@@ -24,10 +24,10 @@ class Replacements:
 
     - The host is the cause (no compiler, no shared memory, ...), and it struck outside of a graph: at once.
     - The same death at the same place for the second time. Deaths are the same when their cause is: the signal, the
-      exit code. Which rank dies first is chance, and does not count. Inside of a graph, or with Xlite, a place is no
-      place: a lower plan does without, so the ladder goes on. All places outside of graphs are two: before the
-      agreement, and after it (the canary and the samplers run under every plan, for one that captures before the first
-      graph, for an eager one in the seal).
+      exit code. Which rank dies first is chance, and does not count. Inside of a graph, or with a runtime that captures
+      nothing, a place is no place: a lower plan does without, so the ladder goes on. All places outside of graphs are
+      two: before the agreement, and after it (the canary and the samplers run under every plan, for one that captures
+      before the first graph, for an eager one in the seal).
 
     Attributes:
         on_failure: How far the group may go down.
@@ -81,7 +81,8 @@ class Replacements:
         self.used += 1
 
     def _note_death(self, failure: Failure, plan: CapturePlan | None) -> None:
-        is_spared = failure.key is not None or (plan is not None and plan.runtime is RuntimeName.XLITE)
+        goes_on = plan is not None and not plan.is_eager and not RUNTIMES[plan.runtime].captures
+        is_spared = failure.key is not None or goes_on
         if failure.death is None or is_spared:
             return
         death = (failure.death.cause, plan is not None)

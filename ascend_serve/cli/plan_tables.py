@@ -56,7 +56,7 @@ def comparison_tables(lists: Sequence[ComparedList]) -> RenderableType:
 def arguments_text(plan: DeploymentPlan) -> str:
     """The arguments as a JSON object, a line for each; without the weights, which ``--json`` has."""
     arguments = json.loads(json.dumps(plan.vllm_arguments))
-    arguments["additional_config"]["ascend_serve"].pop("weights", None)
+    arguments["additional_config"]["ascend_serve"]["request"].pop("weights", None)
     lines = (f"  {json.dumps(name)}: {json.dumps(value)}" for name, value in arguments.items())
     return "{\n" + ",\n".join(lines) + "\n}"
 

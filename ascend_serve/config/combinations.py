@@ -10,9 +10,7 @@ from ascend_serve.config.passthrough import collisions
 from ascend_serve.config.schema import AscendServeConfig, FaultConfig, FaultError
 from ascend_serve.config.serve_options import serve_option_problems
 from ascend_serve.errors import ConfigError, Problem
-from ascend_serve.graph.hardware import Soc
 from ascend_serve.graph.modes import GraphMode, OnFailure, Replan, RuntimeName
-from ascend_serve.graph.rules import STATIC_SHAPE_MODES
 
 
 def check(config: AscendServeConfig, source: str = "configuration") -> None:
@@ -33,21 +31,6 @@ def check(config: AscendServeConfig, source: str = "configuration") -> None:
 def ineffective_options(config: AscendServeConfig) -> tuple[str, ...]:
     """One sentence for each option that the user set and that has no effect beside the others."""
     return tuple(sentence for rule in _INEFFECTIVE for sentence in rule(config))
-
-
-def mode_under_xlite(config: AscendServeConfig) -> GraphMode:
-    """What vllm-ascend 0.23.0 (``platform.py``) makes of the mode when Xlite runs."""
-    speculative = config.vllm.get("speculative_config")
-    return GraphMode.NONE if config.graph.xlite.full_mode and not speculative else GraphMode.FULL_DECODE_ONLY
-
-
-def effective_npugraph_ex(config: AscendServeConfig, mode: GraphMode) -> bool:
-    """Whether npugraph_ex runs in ``mode``: by default exactly where the FX graph is not split.
-
-    Source: vllm-ascend 0.23.0, ``platform.py``, which turns it off in all other modes, and ``AscendCompilationConfig``,
-    which turns it off on 310P.
-    """
-    return config.hardware.soc is not Soc.ATLAS_300I and wants_npugraph_ex(config) and mode in STATIC_SHAPE_MODES
 
 
 def wants_npugraph_ex(config: AscendServeConfig) -> bool:
@@ -184,20 +167,6 @@ def _xlite_options_without_xlite(config: AscendServeConfig) -> Iterator[str]:
             yield from _set_keys(config.emulated, "emulated.", ("xlite",), reason)
 
 
-def _npugraph_ex_outside_its_modes(config: AscendServeConfig) -> Iterator[str]:
-    graph, xlite = config.graph, config.graph.runtime is RuntimeName.XLITE
-    mode = mode_under_xlite(config) if xlite else graph.mode
-    if not _captures(config) or mode in STATIC_SHAPE_MODES:
-        return
-    reason = "graph.xlite.full_mode: true" if xlite else f"graph.mode: {mode}"
-    for name in ("enabled", "static_kernel"):
-        if getattr(graph.npugraph_ex, name):
-            yield (
-                f"graph.npugraph_ex.{name}: true has no effect with {reason}; "
-                "npugraph_ex works in FULL and FULL_DECODE_ONLY"
-            )
-
-
 def _emulated_options_without_emulation(config: AscendServeConfig) -> Iterator[str]:
     if config.emulated.npus == 0:
         yield from _set_keys(config.emulated, "emulated.", ("stream_quota", "faults", "xlite"), "emulated.npus: 0")
@@ -268,7 +237,6 @@ _CONFLICTS: tuple[Callable[[AscendServeConfig], Iterator[Problem]], ...] = (
 _INEFFECTIVE: tuple[Callable[[AscendServeConfig], Iterator[str]], ...] = (
     _graph_options_without_graphs,
     _xlite_options_without_xlite,
-    _npugraph_ex_outside_its_modes,
     _workload_that_chooses_nothing,
     _replan_of_nothing,
     _saving_without_replanning,

@@ -22,8 +22,7 @@ from ascend_serve.capture.client import DriverClient
 from ascend_serve.capture.messages import Lost
 from ascend_serve.capture.outcome import IncarnationOutcome, OutcomeKind
 from ascend_serve.cluster.worker_death import WorkerDeath, death_of, death_of_actor, is_of
-from ascend_serve.engine.graph_request import capture_deadlines, graph_request
-from ascend_serve.engine.group_settings import prepare_fresh_workers, read_settings
+from ascend_serve.engine.group_settings import capture_deadlines, prepare_fresh_workers, read_settings
 from ascend_serve.engine.histogram import DecodeHistogram
 from ascend_serve.engine.node_worker import local_world_size, use_node_workers
 from ascend_serve.engine.plan_memory import PlanMemory
@@ -51,7 +50,7 @@ class LockstepRayExecutor(RayExecutorV2):
         self._first_rank = self.parallel_config.data_parallel_index * self.parallel_config.world_size
         self._calls: list[tuple[Any, tuple[Any, ...], dict[str, Any] | None]] | None = []
         self._in_session = False
-        request = self._request = graph_request(self.vllm_config, settings)
+        request = self._request = settings.request
         self._histogram = DecodeHistogram(request.decode_query_len)
         offers = ask_ranks(self.vllm_config, self._first_rank)
         self._memory = PlanMemory.of(self.vllm_config, settings, request, offers)

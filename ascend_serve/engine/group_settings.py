@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict
 
+from ascend_serve.capture.deadlines import Deadlines, default_deadlines
 from ascend_serve.config.instance_id import InstanceId
 from ascend_serve.engine.graph_config import set_graphs
-from ascend_serve.graph.modes import GraphMode, OnFailure, RuntimeName
-from ascend_serve.graph.plan import CapturePlan
+from ascend_serve.errors import EngineError
+from ascend_serve.graph.plan import CapturePlan, GraphRequest
 
 if TYPE_CHECKING:
     from vllm.config import VllmConfig
@@ -25,13 +27,9 @@ class GroupSettings(BaseModel):
         group: Name of the capture group; unique per start.
         incarnation: How many sets of workers the group had before.
         data_parallel_size: Engines in the capture group.
-        runtime: The runtime asked for.
-        mode: The mode asked for, before vLLM narrows it.
-        on_failure: How far the group may step down.
+        request: What the group is asked for; the mode is the one before vLLM narrows it.
         static_kernel: Whether static kernels compile during capture.
         deadlines: Seconds per meeting point that the user set.
-        weights: Share of decode steps per batch size in tokens, empty when unknown.
-        capture_sizes: Sizes for ACLGraph, should Xlite, which captures nothing, not be had.
         plan_directory: Where plans that worked are kept, or ``None``.
         hardware: What the configuration says of the machines.
         emulated: What it says of the emulated NPU; with ``hardware`` part of the fingerprint of a plan.
@@ -42,13 +40,9 @@ class GroupSettings(BaseModel):
     group: str
     incarnation: int = 0
     data_parallel_size: int = 1
-    runtime: RuntimeName = RuntimeName.ACLGRAPH
-    mode: GraphMode = GraphMode.NONE
-    on_failure: OnFailure = OnFailure.DEGRADE
+    request: GraphRequest
     static_kernel: bool = False
     deadlines: dict[str, float] = {}
-    weights: dict[int, float] = {}
-    capture_sizes: tuple[int, ...] = ()
     plan_directory: str | None = None
     hardware: dict[str, Any] = {}
     emulated: dict[str, Any] = {}
@@ -61,13 +55,31 @@ class GroupSettings(BaseModel):
 
 
 def read_settings(vllm_config: VllmConfig) -> GroupSettings:
-    """Read our section; without one, the engine is a capture group of its own with default settings."""
+    """Read our section.
+
+    Raises:
+        EngineError: There is none: the engine was not started with the arguments of a plan.
+    """
     section: dict[str, Any] = dict(vllm_config.additional_config.get(SECTION, {}))
+    if "request" not in section:
+        raise EngineError(
+            f"additional_config.{SECTION}.request is missing: nothing says what the capture group is asked for",
+            "Start the engine with `ascend-serve`, or with the arguments that `ascend-serve plan --json` prints.",
+        )
     instance = InstanceId.parse(vllm_config.instance_id)
     section |= {"group": instance.group, "incarnation": instance.incarnation}
     section.setdefault("data_parallel_size", vllm_config.parallel_config.data_parallel_size)
-    section.setdefault("mode", vllm_config.compilation_config.cudagraph_mode.name)
     return GroupSettings(**section)
+
+
+def capture_deadlines(vllm_config: VllmConfig, settings: GroupSettings) -> Deadlines:
+    """Derive the deadlines of the group from the size of the model's weights on disk and the user's settings."""
+    weights = sum(file.stat().st_size for file in Path(vllm_config.model_config.model).glob("*.safetensors"))
+    return default_deadlines(
+        weights // vllm_config.parallel_config.world_size,
+        static_kernel=settings.static_kernel,
+        overrides=settings.deadlines,
+    )
 
 
 def prepare_fresh_workers(vllm_config: VllmConfig, incarnation: int, plan: CapturePlan | None) -> None:
@@ -87,9 +99,9 @@ def prepare_fresh_workers(vllm_config: VllmConfig, incarnation: int, plan: Captu
 def _narrow(vllm_config: VllmConfig, plan: CapturePlan) -> None:
     from vllm.config import CompilationMode
 
-    chosen = {"runtime": plan.runtime.value, "mode": plan.mode.value}
-    section = {**vllm_config.additional_config.get(SECTION, {}), **chosen}
-    vllm_config.additional_config = {**vllm_config.additional_config, SECTION: section}
+    section = vllm_config.additional_config[SECTION]
+    request = {**section["request"], "runtime": plan.runtime.value, "mode": plan.mode.value}
+    vllm_config.additional_config = {**vllm_config.additional_config, SECTION: {**section, "request": request}}
     set_graphs(vllm_config.compilation_config, plan.mode, plan.capture_sizes)
     if plan.is_eager:
         # As vLLM does on ``enforce_eager``: nothing is compiled that nobody will replay.

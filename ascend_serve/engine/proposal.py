@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from vllm.v1.worker.worker_base import WorkerBase
 
 from ascend_serve.engine.fingerprint import fingerprint
-from ascend_serve.engine.graph_request import requested_sizes
 from ascend_serve.engine.group_settings import GroupSettings
 from ascend_serve.engine.layout import stream_layout
 from ascend_serve.engine.npu import free_memory
@@ -17,6 +16,8 @@ from ascend_serve.graph.plan import Adjustment, Proposal
 from ascend_serve.graph.stream_costs import prior_budget, streams_per_full, streams_per_piecewise
 
 if TYPE_CHECKING:
+    from vllm.config import VllmConfig
+
     from ascend_serve.engine.runner import RunnerSeam
 
 
@@ -25,9 +26,9 @@ def make_proposal(worker: WorkerBase, seam: RunnerSeam, settings: GroupSettings)
     layout = stream_layout(worker.vllm_config)
     loaded, offer = _loaded(worker, seam), _xlite(worker, settings)
     return Proposal(
-        runtimes=_runtimes(loaded, settings.runtime, offer),
+        runtimes=_runtimes(loaded, settings.request.runtime, offer),
         mode=seam.mode,
-        capture_sizes=requested_sizes(worker.vllm_config, settings),
+        capture_sizes=_sizes(worker.vllm_config, settings),
         stream_budget=None if settings.stream_quota is None else prior_budget(layout, settings.stream_quota),
         streams_per_full=streams_per_full(layout),
         streams_per_piecewise=streams_per_piecewise(layout),
@@ -40,6 +41,12 @@ def make_proposal(worker: WorkerBase, seam: RunnerSeam, settings: GroupSettings)
     )
 
 
+def _sizes(vllm_config: VllmConfig, settings: GroupSettings) -> tuple[int, ...]:
+    """Sizes that vLLM pads to, ascending, in tokens; where Xlite leaves it without any, the ones to fall back to."""
+    sizes = tuple(sorted(vllm_config.compilation_config.cudagraph_capture_sizes or ()))
+    return settings.request.capture_sizes if not sizes and is_loaded(vllm_config) else sizes
+
+
 def _loaded(worker: WorkerBase, seam: RunnerSeam) -> RuntimeName:
     if is_loaded(worker.vllm_config):
         return RuntimeName.XLITE
@@ -47,7 +54,7 @@ def _loaded(worker: WorkerBase, seam: RunnerSeam) -> RuntimeName:
 
 
 def _xlite(worker: WorkerBase, settings: GroupSettings) -> XliteOffer:
-    if settings.runtime is not RuntimeName.XLITE:
+    if settings.request.runtime is not RuntimeName.XLITE:
         return XliteOffer()
     return offer_of(worker.vllm_config, group_rank(worker))
 
@@ -66,8 +73,8 @@ def _runtimes(loaded: RuntimeName, wanted: RuntimeName, offer: XliteOffer) -> tu
 
 
 def _narrowing(settings: GroupSettings, loaded: RuntimeName, mode: GraphMode) -> tuple[Adjustment, ...]:
-    wanted = settings.mode
-    if wanted is mode or settings.runtime is RuntimeName.EAGER or loaded is RuntimeName.XLITE:
+    wanted = settings.request.mode
+    if wanted is mode or settings.request.runtime is RuntimeName.EAGER or loaded is RuntimeName.XLITE:
         return ()
     reason = f"vLLM narrowed {wanted} to {mode}: what the weakest attention backend of the model supports"
     return (Adjustment("attention-backend", wanted.value, mode.value, reason),)

@@ -101,9 +101,7 @@ class RunnerSeam:
         set_graphs(self._compilation, mode, capture_sizes)
         for keys in self._dispatcher.cudagraph_keys.values():
             keys.clear()
-        self._dispatcher.initialize_cudagraph_keys(
-            self._compilation.cudagraph_mode, self._runner.uniform_decode_query_len
-        )
+        self._dispatcher.initialize_cudagraph_keys(CUDAGraphMode[mode.name], self._runner.uniform_decode_query_len)
         _make_room_for_graph_params(capture_sizes)
 
     def held(self) -> frozenset[GraphKey]:

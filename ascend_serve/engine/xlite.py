@@ -19,7 +19,6 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from vllm.v1.executor.ray_utils import get_bundles_sorted_by_node, initialize_ray_cluster
 
 from ascend_serve.engine.graph_config import set_graphs
-from ascend_serve.engine.group_settings import SECTION
 from ascend_serve.engine.npu import emulated_method
 from ascend_serve.graph.modes import GraphMode, RuntimeName
 from ascend_serve.graph.plan import CapturePlan, GraphRequest
@@ -33,8 +32,6 @@ logger = logging.getLogger(__name__)
 
 OPTIONS = "xlite_graph_config"
 INSTALL = "pip install --pre xlite"
-ACLGRAPH_MODE = GraphMode.FULL_DECODE_ONLY
-"""The mode of ACLGraph when a group that asked for Xlite cannot have it: what was compiled for Xlite captures whole."""
 
 _XLITE_WORKER = "vllm_ascend.xlite.xlite_worker.XliteWorker"
 _PLAIN_WORKER = "vllm_ascend.worker.worker.NPUWorker"
@@ -132,7 +129,7 @@ def settle_runtime(
         logger.warning(
             "The ranks load without Xlite: %s", next((o.refusal for o in offers if o.refusal), "see the plan")
         )
-        _leave(vllm_config, ACLGRAPH_MODE, request.capture_sizes)
+        _leave(vllm_config, request.mode, request.capture_sizes)
 
 
 def follow_plan(vllm_config: VllmConfig, plan: CapturePlan | None) -> None:
@@ -143,9 +140,8 @@ def follow_plan(vllm_config: VllmConfig, plan: CapturePlan | None) -> None:
 
 def _leave(vllm_config: VllmConfig, mode: GraphMode, capture_sizes: Sequence[int]) -> None:
     """Let the next workers load for ACLGraph in ``mode`` instead of Xlite."""
-    section = {**vllm_config.additional_config.get(SECTION, {}), "mode": mode.value}
     options = {"enabled": False, "full_mode": False}
-    vllm_config.additional_config = {**vllm_config.additional_config, OPTIONS: options, SECTION: section}
+    vllm_config.additional_config = {**vllm_config.additional_config, OPTIONS: options}
     if vllm_config.parallel_config.worker_cls == _XLITE_WORKER:
         vllm_config.parallel_config.worker_cls = _PLAIN_WORKER
     set_graphs(vllm_config.compilation_config, mode, capture_sizes)

@@ -9,10 +9,10 @@ from types import MappingProxyType
 
 from ascend_serve.errors import AgreementError
 from ascend_serve.graph.ladder import MODES_UPWARDS, RUNTIMES_UPWARDS, describe, fit_mode, make_plan
-from ascend_serve.graph.modes import GraphMode, RuntimeName
+from ascend_serve.graph.modes import RUNTIMES, GraphMode, RuntimeName
 from ascend_serve.graph.plan import Adjustment, CapturePlan, GraphRequest, Proposal
 from ascend_serve.graph.ranks import name_ranks
-from ascend_serve.graph.stream_budget import StreamBudget
+from ascend_serve.graph.stream_budget import StreamBudget, fit_sizes
 
 _ABSENT = "(absent)"
 _NOWHERE: Mapping[int, str] = MappingProxyType({})
@@ -50,7 +50,8 @@ def agree(
     if ceiling is not None:
         adjustments += ceiling.adjustments
     limits = [StreamBudget.of(proposal) for proposal in proposals] if budgets is None else budgets
-    plan = _fit(request, make_plan(request, runtime, mode, sizes), limits, adjustments)
+    wanted = make_plan(request, runtime, mode, fit_sizes(request, mode, sizes, (), request.max_sizes))
+    plan = _fit(request, wanted, sizes, limits, adjustments) if RUNTIMES[wanted.runtime].captures else wanted
     return replace(plan, epoch=epoch, adjustments=_ordered(adjustments))
 
 
@@ -108,14 +109,12 @@ def _common_runtime(
     request: GraphRequest, proposals: Sequence[Proposal], nodes: Mapping[int, str]
 ) -> tuple[RuntimeName, list[Adjustment]]:
     """The best runtime up to the requested one that every rank has, and why better ones are out."""
-    wanted = RUNTIMES_UPWARDS[: RUNTIMES_UPWARDS.index(request.runtime) + 1]
+    runtime = request.runtime
     adjustments: list[Adjustment] = []
-    for position in range(len(wanted) - 1, 0, -1):
-        reason = _obstacle(wanted[position], proposals, nodes)
-        if not reason:
-            return wanted[position], adjustments
-        adjustments.append(Adjustment("runtime", wanted[position].value, wanted[position - 1].value, reason))
-    return RuntimeName.EAGER, adjustments
+    while (lower := RUNTIMES[runtime].lower) is not None and (reason := _obstacle(runtime, proposals, nodes)):
+        adjustments.append(Adjustment("runtime", runtime.value, lower.value, reason))
+        runtime = lower
+    return runtime, adjustments
 
 
 def _obstacle(runtime: RuntimeName, proposals: Sequence[Proposal], nodes: Mapping[int, str]) -> str:
@@ -137,8 +136,8 @@ def _weakest_mode(
 ) -> GraphMode:
     """The weakest mode of the ranks that resolved theirs for ``runtime``.
 
-    A rank that loaded for another runtime resolved its mode with that one, which says nothing about ``runtime``. Xlite
-    has modes of its own, which say how batches are padded and are no narrowing.
+    A rank that loaded for another runtime resolved its mode with that one, which says nothing about ``runtime``. One
+    that captures nothing has modes of its own, which say how batches are padded and are no narrowing.
     """
     modes = [
         (min(proposal.mode, request.mode, key=MODES_UPWARDS.index), rank)
@@ -151,11 +150,7 @@ def _weakest_mode(
         ranks = [rank for held, rank in modes if held is mode]
         reason = f"{name_ranks(ranks, nodes)} cannot run more than {mode.value}"
         adjustments.append(Adjustment("weakest-mode", strongest.value, mode.value, reason))
-    elif (
-        mode is not request.mode
-        and runtime is not RuntimeName.XLITE
-        and not any(proposal.notes for proposal in proposals)
-    ):
+    elif mode is not request.mode and RUNTIMES[runtime].captures and not any(proposal.notes for proposal in proposals):
         reason = f"every rank's vLLM resolved {request.mode.value} to {mode.value} with {runtime.value}"
         adjustments.append(Adjustment("resolved-mode", request.mode.value, mode.value, reason))
     return mode
@@ -174,12 +169,14 @@ def _common_sizes(
 
 
 def _fit(
-    request: GraphRequest, wanted: CapturePlan, budgets: Collection[StreamBudget], adjustments: list[Adjustment]
+    request: GraphRequest,
+    wanted: CapturePlan,
+    sizes: Sequence[int],
+    budgets: Collection[StreamBudget],
+    adjustments: list[Adjustment],
 ) -> CapturePlan:
     """The best plan inside the meet; says so when streams force it below."""
-    if wanted.runtime is not RuntimeName.ACLGRAPH:
-        return wanted
-    plan = fit_mode(request, wanted.runtime, wanted.mode, wanted.capture_sizes, budgets)
+    plan = fit_mode(request, wanted.runtime, wanted.mode, sizes, budgets)
     if plan != wanted:
         tightest = min((budget for budget in set(budgets) if not budget.fits(wanted.keys)), key=_total)
         reason = (

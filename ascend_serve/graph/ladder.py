@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from ascend_serve.graph.failure import Failure, FailureKind, Step
-from ascend_serve.graph.modes import GraphMode, OnFailure, RuntimeName
+from ascend_serve.graph.modes import RUNTIMES, GraphMode, OnFailure, RuntimeName
 from ascend_serve.graph.plan import Adjustment, CapturePlan, GraphRequest, Proposal
 from ascend_serve.graph.ranks import name_ranks
 from ascend_serve.graph.stream_budget import StreamBudget, fit_sizes, plan_keys
@@ -41,8 +41,12 @@ all ranks, and by the support of the attention backend, and only ever in this di
 resolved from one configuration, both ranks can run the weaker.
 """
 
-RUNTIMES_UPWARDS = (RuntimeName.EAGER, RuntimeName.ACLGRAPH, RuntimeName.XLITE)
+RUNTIMES_UPWARDS = tuple(RUNTIMES)
 """Runtimes from the plainest to the most specialised."""
+
+
+_SIZES_SHOWN = 16
+"""How many sizes are named one by one in a sentence."""
 
 
 def rung(plan: CapturePlan) -> tuple[int, int, int]:
@@ -60,22 +64,22 @@ def make_plan(
     adjustments: tuple[Adjustment, ...] = (),
 ) -> CapturePlan:
     """Build a plan; one without anything to replay becomes the eager one."""
-    if runtime is RuntimeName.XLITE:
-        # Nothing is captured: sizes only say how vLLM pads decode batches.
-        padded = () if mode is GraphMode.NONE else tuple(sizes)
-        return CapturePlan(epoch, runtime, mode, padded, (), adjustments)
-    keys = plan_keys(request, mode, sizes)
-    if runtime is RuntimeName.EAGER or not keys:
+    traits = RUNTIMES[runtime]
+    keys = plan_keys(request, mode, sizes) if traits.captures else ()
+    if mode not in traits.modes or (traits.captures and not keys):
         return CapturePlan(epoch, RuntimeName.EAGER, GraphMode.NONE, (), (), adjustments)
-    return CapturePlan(epoch, runtime, mode, tuple(sizes), keys, adjustments)
+    # Where nothing is captured, sizes only say how vLLM pads batches.
+    padded = () if mode is GraphMode.NONE else tuple(sizes)
+    return CapturePlan(epoch, runtime, mode, padded, keys, adjustments)
 
 
 def describe(plan: CapturePlan) -> str:
     """A plan in a few words, for example ``aclgraph FULL_DECODE_ONLY at 1, 2, 4, 8``."""
     if plan.is_eager:
         return RuntimeName.EAGER.value
-    at = f" at {', '.join(map(str, plan.capture_sizes))}" if plan.capture_sizes else ""
-    return f"{plan.runtime.value} {plan.mode.value}{at}"
+    sizes = plan.capture_sizes
+    many = f"{len(sizes)} sizes up to {sizes[-1]}" if len(sizes) > _SIZES_SHOWN else ", ".join(map(str, sizes))
+    return f"{plan.runtime.value} {plan.mode.value}{' at ' if sizes else ''}{many}"
 
 
 def step_down(
@@ -136,9 +140,10 @@ def _lower(
     step = failure.treatment.step
     if request.on_failure is OnFailure.EAGER:
         return make_plan(request, RuntimeName.EAGER, GraphMode.NONE, ())
-    if plan.runtime is RuntimeName.XLITE:
-        # What Xlite cannot do says nothing about ACLGraph.
-        return make_plan(request, RuntimeName.ACLGRAPH, request.mode, request.capture_sizes)
+    lower = RUNTIMES[plan.runtime].lower
+    if lower is not None and not RUNTIMES[plan.runtime].captures:
+        # What a runtime without captures cannot do says nothing about the one below it.
+        return make_plan(request, lower, request.mode, request.capture_sizes)
     reachable = [size for size in candidates if size <= plan.capture_sizes[-1]]
     if step is Step.SMALLER:
         sizes = _fewer_sizes(plan, failure, request, reachable, budgets)
@@ -177,7 +182,7 @@ def fit_mode(
 ) -> CapturePlan:
     """The best plan in ``mode`` or, when not one size fits, in the next cheaper one; eager at the end."""
     while mode is not GraphMode.NONE:
-        sizes = fit_sizes(request, mode, candidates, budgets)
+        sizes = fit_sizes(request, mode, candidates, budgets, request.max_sizes)
         if plan_keys(request, mode, sizes):
             return make_plan(request, runtime, mode, sizes)
         mode = CHEAPER_MODE[mode]
@@ -206,13 +211,16 @@ def ladder_steps(request: GraphRequest) -> tuple[Rung, ...]:
         return ()
     if request.on_failure is OnFailure.EAGER:
         return (eager,)
-    steps = []
-    if request.runtime is RuntimeName.XLITE:
-        steps.append(Rung(RuntimeName.ACLGRAPH, request.mode, "ACLGraph instead of Xlite, with fresh workers"))
+    steps: list[Rung] = []
+    runtime: RuntimeName = request.runtime
     mode = request.mode
+    while not RUNTIMES[runtime].captures and (lower := RUNTIMES[runtime].lower) is not None:
+        text = f"{RUNTIMES[lower].title} instead of {RUNTIMES[runtime].title}, with fresh workers"
+        runtime = lower
+        steps.append(Rung(runtime, mode, text))
     while mode is not GraphMode.NONE:
-        steps.append(Rung(RuntimeName.ACLGRAPH, mode, f"fewer capture sizes in {mode.value}"))
+        steps.append(Rung(runtime, mode, f"fewer capture sizes in {mode.value}"))
         mode = CHEAPER_MODE[mode]
         if mode is not GraphMode.NONE:
-            steps.append(Rung(RuntimeName.ACLGRAPH, mode, f"{mode.value}, as many sizes as fit"))
+            steps.append(Rung(runtime, mode, f"{mode.value}, as many sizes as fit"))
     return (*steps, eager) if steps else ()

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ascend_serve.graph.keys import GraphKey
-from ascend_serve.graph.modes import GraphMode, OnFailure, RuntimeName
+from ascend_serve.graph.modes import RUNTIMES, GraphMode, OnFailure, RuntimeName
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,9 @@ class Switch:
 
 @dataclass(frozen=True, slots=True)
 class GraphRequest:
-    """What the configuration asks of the whole capture group.
+    """What the configuration asks of the whole capture group, and what its driver reads of the configuration.
+
+    Keys of the section ``graph`` that have the name of a field travel to the driver by themselves.
 
     Attributes:
         runtime: The runtime wanted.
@@ -50,7 +52,9 @@ class GraphRequest:
         on_failure: How far the group may step down.
         max_num_seqs: The scheduler's limit of requests in a batch.
         decode_query_len: Tokens per request in a decode step.
+        lora_cases: Numbers of active LoRA adapters that get graphs of their own.
         weights: Share of decode steps per batch size in tokens, empty when unknown.
+        max_sizes: Most sizes to choose of ``capture_sizes``; ``None`` for as many as there is room for.
     """
 
     runtime: RuntimeName
@@ -61,6 +65,7 @@ class GraphRequest:
     decode_query_len: int = 1
     lora_cases: tuple[int, ...] = (0,)
     weights: Mapping[int, float] = field(default_factory=dict)
+    max_sizes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +129,4 @@ class CapturePlan:
     @property
     def is_eager(self) -> bool:
         """Whether this plan replays nothing."""
-        return self.runtime is RuntimeName.EAGER or (
-            self.mode is GraphMode.NONE and self.runtime is not RuntimeName.XLITE
-        )
+        return self.mode not in RUNTIMES[self.runtime].modes

@@ -277,7 +277,7 @@ _MODE: tuple[Rule[Situation], ...] = (
     ),
 )
 
-_OPTIONS: tuple[Rule[Situation], ...] = (
+_OUTCOME: tuple[Rule[Situation], ...] = (
     Rule(
         "nothing-to-replay",
         f"{_GUIDE}, Fallback to Eager Mode",
@@ -286,6 +286,26 @@ _OPTIONS: tuple[Rule[Situation], ...] = (
         to=lambda s: RuntimeName.EAGER,
         reason="In mode NONE there is no graph.",
     ),
+    Rule(
+        "sizes-on-950",
+        f"{_PLATFORM}, prune_capture_sizes_for_950",
+        when=lambda s: s.soc is Soc.ATLAS_A5 and s.has_pieces,
+        changes="max_sizes",
+        to=lambda s: 4,
+        reason="vLLM Ascend keeps 4 sizes of piecewise graphs on 950 until its driver takes more.",
+    ),
+    Rule(
+        "sizes-on-310p",
+        "field reports of vLLM Ascend on 310P",
+        when=lambda s: s.soc is Soc.ATLAS_300I and s.tensor_parallel_size > 1 and s.mode is not GraphMode.NONE,
+        changes="max_sizes",
+        to=lambda s: 2,
+        reason="310P with tensor parallelism has room for 2 sizes.",
+    ),
+)
+"""What follows from the mode before ranks agree."""
+
+_COMPILER: tuple[Rule[Situation], ...] = (
     Rule(
         "npugraph-ex-on-310p",
         "vllm-ascend 0.23.0, AscendCompilationConfig",
@@ -318,46 +338,27 @@ _OPTIONS: tuple[Rule[Situation], ...] = (
         to=lambda s: False,
         reason="The emulated NPU has no static kernels.",
     ),
-    Rule(
-        "sizes-on-950",
-        f"{_PLATFORM}, prune_capture_sizes_for_950",
-        when=lambda s: s.soc is Soc.ATLAS_A5 and s.has_pieces,
-        changes="max_sizes",
-        to=lambda s: 4,
-        reason="vLLM Ascend keeps 4 sizes of piecewise graphs on 950 until its driver takes more.",
-    ),
-    Rule(
-        "sizes-on-310p",
-        "field reports of vLLM Ascend on 310P",
-        when=lambda s: s.soc is Soc.ATLAS_300I and s.tensor_parallel_size > 1 and s.mode is not GraphMode.NONE,
-        changes="max_sizes",
-        to=lambda s: 2,
-        reason="310P with tensor parallelism has room for 2 sizes.",
-    ),
 )
 
-OPTION_FIELDS = ("npugraph_ex", "static_kernel", "max_sizes")
-"""What is decided last, from the mode that holds."""
-
-RULES: tuple[Rule[Situation], ...] = (*_ENGINE, *_RUNTIME, *_MODE, *_OPTIONS)
+RULES: tuple[Rule[Situation], ...] = (*_ENGINE, *_RUNTIME, *_MODE, *_OUTCOME, *_COMPILER)
 """All rules but upstream's narrowing, which stands in ``narrowing.NARROWING`` and comes after those of the mode."""
 
 
 def resolve(situation: Situation) -> tuple[Situation, tuple[Change, ...]]:
-    """Apply all rules: first the engine's, then runtime, mode, upstream's narrowing, and what follows from the mode.
+    """Apply the rules of engine, runtime and mode, upstream's narrowing, and what ranks have to know to agree.
 
     Raises:
         PlanError: A rule refuses the deployment.
     """
     situation, changes = apply_rules((*_ENGINE, *_RUNTIME, *_MODE), situation)
     mode, narrowed = narrow(_backend_situation(situation))
-    situation, after = resolve_options(replace(situation, mode=mode))
+    situation, after = apply_rules(_OUTCOME, replace(situation, mode=mode))
     return situation, (*changes, *narrowed, *after)
 
 
-def resolve_options(situation: Situation) -> tuple[Situation, tuple[Change, ...]]:
-    """Apply the rules that follow from the mode, once it is settled."""
-    return apply_rules(_OPTIONS, situation)
+def resolve_compiler(situation: Situation) -> tuple[Situation, tuple[Change, ...]]:
+    """Apply the rules of the compiler's options, which follow from the mode that ranks agree on."""
+    return apply_rules(_COMPILER, situation)
 
 
 def _backend_situation(s: Situation) -> BackendSituation:

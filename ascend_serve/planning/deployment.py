@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from ascend_serve.graph.modes import GraphMode, OnFailure, RuntimeName
-from ascend_serve.graph.plan import Adjustment, GraphRequest, Switch
+from ascend_serve.graph.plan import Adjustment, Switch
 from ascend_serve.planning.estimate import Range
 from ascend_serve.planning.planned_placement import PlannedPlacement
 
@@ -124,16 +124,3 @@ class DeploymentPlan(_Part):
     def options(self) -> dict[str, Switch]:
         """What was decided about optimisations of the compiler, by name."""
         return {"npugraph_ex": self.npugraph_ex, "static_kernel": self.static_kernel}
-
-    def request(self) -> GraphRequest:
-        """What the capture group is asked for when it starts with this plan."""
-        return GraphRequest(
-            runtime=self.runtime,
-            mode=self.mode,
-            capture_sizes=self.capture.sizes,
-            on_failure=self.on_failure,
-            max_num_seqs=self.max_num_seqs,
-            decode_query_len=self.decode_query_len,
-            lora_cases=self.lora_cases,
-            weights=self.weights,
-        )

@@ -12,22 +12,22 @@ from ascend_serve.config.combinations import ineffective_options
 from ascend_serve.config.schema import AscendServeConfig
 from ascend_serve.config.translate import engine_args
 from ascend_serve.graph.architecture import Architecture
-from ascend_serve.graph.keys import GraphKey, capture_keys
 from ascend_serve.graph.ladder import ladder_steps
 from ascend_serve.graph.modes import GraphMode, RuntimeName
 from ascend_serve.graph.narrowing import NARROWING
-from ascend_serve.graph.plan import Adjustment, GraphRequest, Switch
+from ascend_serve.graph.plan import Adjustment, Switch
 from ascend_serve.graph.rule import Change
-from ascend_serve.graph.rules import OPTION_FIELDS, RULES, Situation, resolve, resolve_options
+from ascend_serve.graph.rules import RULES, Situation, resolve, resolve_compiler
 from ascend_serve.graph.sizes import eager_share, padding_waste
 from ascend_serve.graph.stream_costs import StreamLayout, streams_per_size
 from ascend_serve.planning.deployment import CaptureFigures, DeploymentPlan, LadderStep, ModelFigures
+from ascend_serve.planning.dry_run import DryRun, dry_run
 from ascend_serve.planning.estimate import capture_memory_gib, capture_seconds
 from ascend_serve.planning.ineffective import without_effect
 from ascend_serve.planning.planned_placement import plan_placement
 from ascend_serve.planning.settings import EngineSettings, read_settings
 from ascend_serve.planning.situation import architecture_of, situation_of, stream_layout
-from ascend_serve.planning.sizing import SIZE_RULES, Sizing, choose_sizes
+from ascend_serve.planning.sizing import SIZE_RULES, SizesAsked, batches_without_graph, sizes_asked
 
 
 def plan_deployment(
@@ -54,62 +54,41 @@ def plan_deployment(
     environment = os.environ if environment is None else environment
     architecture = architecture_of(config)
     settings = read_settings(config.vllm)
-    asked = situation_of(config, architecture, settings, environment)
-    situation, changes = resolve(asked)
+    situation, changes = resolve(situation_of(config, architecture, settings, environment))
     layout = stream_layout(config, architecture, settings, environment)
-    sizing = choose_sizes(config, settings, situation, layout, measured_budget)
-    if sizing.mode is not situation.mode:
-        situation, changes = _in_cheaper_mode(asked, situation, sizing.mode, changes)
+    asked = sizes_asked(config, settings, situation)
+    run = dry_run(config, settings, situation, asked, layout, measured_budget=measured_budget)
+    # What follows from the mode waits for the mode that ranks agree on.
+    situation, options = resolve_compiler(replace(situation, runtime=run.plan.runtime, mode=run.plan.mode))
     placement, placement_notes = plan_placement(config, layout.expansion_mode, nodes)
-    request = _request(config, settings, situation, sizing)
-    adjustments = (*_adjustments(config, changes), *sizing.adjustments)
+    adjustments = (*_adjustments(config, (*changes, *options)), *asked.adjustments, *run.plan.adjustments)
     return DeploymentPlan(
         model=_model_figures(config, architecture),
         requested_runtime=config.graph.runtime,
-        runtime=situation.runtime,
+        runtime=run.plan.runtime,
         requested_mode=config.graph.mode,
-        mode=situation.mode,
-        npugraph_ex=_switch(situation.npugraph_ex, "npugraph_ex", changes, _npugraph_ex_reason(config, situation)),
-        static_kernel=_switch(situation.static_kernel, "static_kernel", changes, _static_reason(config)),
+        mode=run.plan.mode,
+        npugraph_ex=_switch(situation.npugraph_ex, "npugraph_ex", options, _npugraph_ex_reason(config, situation)),
+        static_kernel=_switch(situation.static_kernel, "static_kernel", options, _static_reason(config)),
         max_num_seqs=settings.max_num_seqs,
         decode_query_len=situation.decode_query_len,
         lora_cases=settings.lora_cases,
         on_failure=config.graph.on_failure,
-        capture=_capture_figures(config, request, layout, sizing),
+        capture=_capture_figures(config, run, layout, asked),
         adjustments=adjustments,
         rule_sources=_sources(adjustments),
         no_effect=(*ineffective_options(config), *without_effect(config, situation, layout)),
-        notes=(*sizing.notes, *placement_notes, *_notes(situation)),
+        notes=(
+            *batches_without_graph(asked, run.plan.capture_sizes, settings, situation),
+            *placement_notes,
+            *_notes(situation),
+        ),
         placement=placement,
         ladder=tuple(
-            LadderStep(runtime=step.runtime, mode=step.mode, text=step.text) for step in ladder_steps(request)
+            LadderStep(runtime=step.runtime, mode=step.mode, text=step.text) for step in ladder_steps(run.started)
         ),
-        weights=dict(request.weights),
-        vllm_arguments=_arguments(config, settings, situation, sizing),
-    )
-
-
-def _in_cheaper_mode(
-    asked: Situation, situation: Situation, mode: GraphMode, changes: tuple[Change, ...]
-) -> tuple[Situation, tuple[Change, ...]]:
-    """Where streams forced a cheaper mode, what follows from the mode is decided again."""
-    runtime = RuntimeName.EAGER if mode is GraphMode.NONE else situation.runtime
-    again = {field: getattr(asked, field) for field in OPTION_FIELDS}
-    settled, later = resolve_options(replace(situation, mode=mode, runtime=runtime, **again))
-    return settled, (*(change for change in changes if change.field not in OPTION_FIELDS), *later)
-
-
-def _request(config: AscendServeConfig, settings: EngineSettings, situation: Situation, sizing: Sizing) -> GraphRequest:
-    return GraphRequest(
-        runtime=situation.runtime,
-        # Xlite captures nothing: its modes say how batches are padded. What follows it on the ladder captures whole.
-        mode=GraphMode.FULL_DECODE_ONLY if situation.xlite else situation.mode,
-        capture_sizes=sizing.sizes,
-        on_failure=config.graph.on_failure,
-        max_num_seqs=settings.max_num_seqs,
-        decode_query_len=situation.decode_query_len,
-        lora_cases=settings.lora_cases,
-        weights=sizing.weights,
+        weights=asked.weights,
+        vllm_arguments=_arguments(config, settings, situation, run),
     )
 
 
@@ -157,36 +136,23 @@ def _adjustments(config: AscendServeConfig, changes: Iterable[Change]) -> tuple[
     return tuple(change.adjustment for change in changes if asked.get(change.field, True))
 
 
-def _capture_figures(
-    config: AscendServeConfig, request: GraphRequest, layout: StreamLayout, sizing: Sizing
-) -> CaptureFigures:
-    keys = () if request.runtime is RuntimeName.XLITE else _keys(request)
+def _capture_figures(config: AscendServeConfig, run: DryRun, layout: StreamLayout, asked: SizesAsked) -> CaptureFigures:
+    keys, sizes, cases = run.plan.keys, run.plan.capture_sizes, len(run.request.lora_cases)
     estimated = bool(keys) and not config.emulated.npus
-    cases = len(request.lora_cases)
     return CaptureFigures(
-        sizes=sizing.sizes,
-        multiple_of=sizing.candidates[0] if sizing.candidates else 1,
-        largest_batch=sizing.candidates[-1] if sizing.candidates else 0,
+        sizes=sizes,
+        multiple_of=asked.candidates[0] if asked.candidates else 1,
+        largest_batch=asked.candidates[-1] if asked.candidates else 0,
         graphs=len(keys),
-        streams=len(sizing.sizes) * cases * streams_per_size(layout, request.mode) if keys else 0,
-        streams_per_size=cases * streams_per_size(layout, request.mode),
-        stream_budget=sizing.budget,
-        budget_source=sizing.budget_source,
-        workload=sizing.workload,
-        padding_waste=padding_waste(sizing.sizes, sizing.weights),
-        eager_share=eager_share(sizing.sizes, sizing.weights) if request.runtime is RuntimeName.ACLGRAPH else 0.0,
+        streams=run.budget.cost(keys),
+        streams_per_size=cases * streams_per_size(layout, run.started.mode),
+        stream_budget=run.budget.total or 0,
+        budget_source=run.budget_source,
+        workload=asked.workload,
+        padding_waste=padding_waste(sizes, asked.weights),
+        eager_share=eager_share(sizes, asked.weights) if keys else 0.0,
         seconds=capture_seconds(keys, layout.num_layers) if estimated else None,
         memory_gib=capture_memory_gib(keys, layout.num_layers) if estimated else None,
-    )
-
-
-def _keys(request: GraphRequest) -> tuple[GraphKey, ...]:
-    return capture_keys(
-        request.mode,
-        request.capture_sizes,
-        max_num_seqs=request.max_num_seqs,
-        decode_query_len=request.decode_query_len,
-        lora_cases=request.lora_cases,
     )
 
 
@@ -205,13 +171,14 @@ def _notes(situation: Situation) -> tuple[str, ...]:
 
 
 def _arguments(
-    config: AscendServeConfig, settings: EngineSettings, situation: Situation, sizing: Sizing
+    config: AscendServeConfig, settings: EngineSettings, situation: Situation, run: DryRun
 ) -> dict[str, Any]:
     """The exact arguments, with ``max_num_seqs`` written out, as the sizes were chosen for it."""
     pinned = config.model_copy(update={"vllm": {"max_num_seqs": settings.max_num_seqs, **config.vllm}})
-    arguments = engine_args(
-        pinned, runtime=situation.runtime, mode=situation.mode, capture_sizes=sizing.sizes, weights=sizing.weights
+    return engine_args(
+        pinned,
+        run.started,
+        mode=run.plan.mode,
+        npugraph_ex=situation.npugraph_ex,
+        static_kernel=situation.static_kernel,
     )
-    compilation = arguments["additional_config"]["ascend_compilation_config"]
-    compilation |= {"enable_npugraph_ex": situation.npugraph_ex, "enable_static_kernel": situation.static_kernel}
-    return arguments

@@ -115,7 +115,6 @@ VLLM: Table = {
         "BatchDescriptor.num_tokens",
         "BatchDescriptor.uniform",
     ),
-    "vllm.lora.utils": ("get_captured_lora_counts(max_loras, specialize)",),
     "vllm.platforms": ("current_platform",),
     "vllm.platforms.interface": (
         "Platform.device_control_env_var",

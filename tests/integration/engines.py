@@ -250,13 +250,20 @@ def _config(scenario: Scenario) -> Any:
     return load(ROOT / "configs" / "demo.yaml", [f"model.path={provide()}", *scenario.overrides])
 
 
+def arguments(config: Any) -> dict[str, Any]:
+    """What vLLM is started with, on as many NPUs as are asked for."""
+    from ascend_serve.cluster.placement import NodeOffer
+    from ascend_serve.planning import plan_deployment
+
+    return plan_deployment(config, nodes=[NodeOffer("node-0", "node-0", config.parallel.world_size)]).vllm_arguments
+
+
 def _vllm_config(config: Any, group: str, placement_group: Any) -> Any:
     from vllm.engine.arg_utils import EngineArgs
 
-    from ascend_serve.config.translate import engine_args
     from ascend_serve.engine.executor import LockstepRayExecutor
 
-    args = {**engine_args(config), "distributed_executor_backend": LockstepRayExecutor}
+    args = {**arguments(config), "distributed_executor_backend": LockstepRayExecutor}
     vllm_config = EngineArgs(**args).create_engine_config()
     vllm_config.instance_id = group
     vllm_config.parallel_config.placement_group = placement_group

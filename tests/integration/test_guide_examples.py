@@ -5,10 +5,9 @@ from __future__ import annotations
 import pytest
 
 from ascend_serve.config import load
-from ascend_serve.config.translate import engine_args
 from ascend_serve.graph.modes import RuntimeName
 from tests.guide_examples import Example, examples
-from tests.integration.engines import ROOT, Result, Scenario, run
+from tests.integration.engines import ROOT, Result, Scenario, arguments, run
 
 EXAMPLES = list(examples())
 EMULATED = ("graph.capture_sizes=[1,4]", "parallel.tensor_parallel_size=1")
@@ -33,7 +32,7 @@ def overrides(example: Example) -> tuple[str, ...]:
 
 def asked(example: Example) -> str:
     """What reaches vLLM, for comparison."""
-    return repr(engine_args(load(ROOT / "configs" / "demo.yaml", overrides(example))))
+    return repr(arguments(load(ROOT / "configs" / "demo.yaml", overrides(example))))
 
 
 @pytest.fixture(scope="module")

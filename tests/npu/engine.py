@@ -12,6 +12,7 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
+from pydantic import TypeAdapter
 from vllm import LLM, SamplingParams
 from vllm.plugins import load_general_plugins
 from vllm.v1.executor.uniproc_executor import ExecutorWithExternalLauncher
@@ -23,6 +24,7 @@ from ascend_serve.engine.group_settings import prepare_fresh_workers
 from ascend_serve.engine.proposal import group_rank
 from ascend_serve.engine.runner import RunnerSeam
 from ascend_serve.engine.worker_extension import CaptureWorkerExtension, WorkerSession
+from ascend_serve.graph.plan import GraphRequest
 from tests.cann_sim import control
 from tests.npu.member import PipeLink
 from tests.npu.start import BATCHES, MAX_REQUESTS, PROMPTS, SIZES, TOKENS, Start
@@ -81,7 +83,10 @@ def engine(start: Start) -> LLM:
         tensor_parallel_size=start.ranks,
         distributed_executor_backend=ExecutorWithExternalLauncher if eager else LockstepLauncher,
         enforce_eager=eager,
-        additional_config={"ascend_compilation_config": {"enable_npugraph_ex": start.npugraph_ex}},
+        additional_config={
+            "ascend_compilation_config": {"enable_npugraph_ex": start.npugraph_ex},
+            "ascend_serve": {"request": TypeAdapter(GraphRequest).dump_python(start.request, mode="json")},
+        },
         max_model_len=256,
         max_num_seqs=MAX_REQUESTS,
         max_num_batched_tokens=256,

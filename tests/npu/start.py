@@ -48,6 +48,11 @@ class Start:
     npugraph_ex: bool = True
     graphs: int | None = None
 
+    @property
+    def request(self) -> GraphRequest:
+        """What the ranks are asked for."""
+        return GraphRequest(RuntimeName.ACLGRAPH, GraphMode(self.mode), SIZES, max_num_seqs=MAX_REQUESTS)
+
 
 def _rank(
     start: Start, rank: int, before: Sequence[IncarnationOutcome], link: Connection | None, _: Trouble | None
@@ -62,8 +67,7 @@ def report(start: Start) -> dict[str, Any]:
     body = partial(_rank, start)
     if start.mode == "NONE":
         return {"ranks": ranks.run(body, [((), None, None)] * start.ranks, patience=PATIENCE)}
-    request = GraphRequest(RuntimeName.ACLGRAPH, GraphMode(start.mode), SIZES, max_num_seqs=MAX_REQUESTS)
-    outcomes, seen, events = group.run(Trouble(), body, request, start.ranks, PATIENCE)
+    outcomes, seen, events = group.run(Trouble(), body, start.request, start.ranks, PATIENCE)
     plan = outcomes[-1].plan
     return {
         "outcomes": [outcome.kind.value for outcome in outcomes],

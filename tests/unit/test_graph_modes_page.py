@@ -10,7 +10,7 @@ import pytest
 
 from ascend_serve.config import load
 from ascend_serve.config.combinations import ineffective_options
-from ascend_serve.config.translate import engine_args
+from ascend_serve.planning import plan_deployment
 from tests.guide_examples import Example, examples
 
 EXAMPLES = list(examples())
@@ -19,13 +19,13 @@ EXAMPLES = list(examples())
 @pytest.fixture
 def deployment(tmp_path: Path) -> Path:
     path = tmp_path / "deployment.yaml"
-    path.write_text("model: {path: path/to/model}\n")
+    path.write_text("model: {path: /models/Qwen3-8B}\n")
     return path
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.name)
 def test_our_form_asks_the_same_of_vllm(example: Example, deployment: Path) -> None:
-    arguments = engine_args(load(deployment, example.overrides))
+    arguments = _arguments(deployment, example)
     assert dict(_missing(example.asks, arguments)) == {}
 
 
@@ -36,14 +36,18 @@ def test_every_override_has_an_effect(example: Example, deployment: Path) -> Non
 
 @pytest.mark.parametrize("example", [example for example in EXAMPLES if not example.asks], ids=lambda e: e.name)
 def test_defaults_are_vllm_ascends(example: Example, deployment: Path) -> None:
-    arguments = engine_args(load(deployment, example.overrides))
-    assert arguments["compilation_config"] == {"cudagraph_mode": "FULL_AND_PIECEWISE"}
+    arguments = _arguments(deployment, example)
+    assert arguments["compilation_config"]["cudagraph_mode"] == "FULL_AND_PIECEWISE"
     assert arguments["enforce_eager"] is False
 
 
 def test_the_page_has_every_example_of_the_guide() -> None:
     assert len(EXAMPLES) == 18
     assert len({example.name for example in EXAMPLES}) >= 17
+
+
+def _arguments(deployment: Path, example: Example) -> dict[str, Any]:
+    return plan_deployment(load(deployment, example.overrides), environment={}).vllm_arguments
 
 
 def _missing(asked: Mapping[str, Any], given: Mapping[str, Any]) -> Any:

@@ -7,9 +7,8 @@ from typing import Any
 import pytest
 
 from ascend_serve.config import AscendServeConfig, ineffective_options
-from ascend_serve.config.combinations import check, effective_npugraph_ex
+from ascend_serve.config.combinations import check
 from ascend_serve.errors import ConfigError
-from ascend_serve.graph.modes import GraphMode
 
 JOIN_FAULT = {"rank": 0, "phase": "join", "error": "hang"}
 
@@ -122,14 +121,6 @@ def test_a_given_cluster_may_have_more_npus_than_are_emulated_here(monkeypatch: 
         ),
         pytest.param({"graph": {"runtime": "eager"}}, [], id="eager-with-the-default-mode"),
         pytest.param(
-            {"graph": {"mode": "PIECEWISE", "npugraph_ex": {"enabled": True}}},
-            [
-                "graph.npugraph_ex.enabled: true has no effect with graph.mode: PIECEWISE; "
-                "npugraph_ex works in FULL and FULL_DECODE_ONLY"
-            ],
-            id="npugraph-ex-in-piecewise",
-        ),
-        pytest.param(
             {"graph": {"mode": "FULL", "npugraph_ex": {"static_kernel": True}}}, [], id="static-kernel-in-full"
         ),
         pytest.param(
@@ -185,26 +176,7 @@ def test_a_given_cluster_may_have_more_npus_than_are_emulated_here(monkeypatch: 
             [],
             id="static-kernels-beside-xlite",
         ),
-        pytest.param(
-            {"graph": {"runtime": "xlite", "xlite": {"full_mode": True}, "npugraph_ex": {"static_kernel": True}}},
-            [
-                "graph.npugraph_ex.static_kernel: true has no effect with graph.xlite.full_mode: true; "
-                "npugraph_ex works in FULL and FULL_DECODE_ONLY"
-            ],
-            id="static-kernels-under-xlite-in-full-mode",
-        ),
     ],
 )
 def test_options_without_effect(sections: dict[str, Any], warnings: list[str]) -> None:
     assert list(ineffective_options(configuration(**sections))) == warnings
-
-
-@pytest.mark.parametrize("mode", GraphMode, ids=str)
-def test_npugraph_ex_is_on_exactly_in_full_and_full_decode_only(mode: GraphMode) -> None:
-    expected = mode in (GraphMode.FULL, GraphMode.FULL_DECODE_ONLY)
-    assert effective_npugraph_ex(configuration(), mode) is expected
-
-
-def test_npugraph_ex_can_be_turned_off() -> None:
-    off = configuration(graph={"npugraph_ex": {"enabled": False}})
-    assert not effective_npugraph_ex(off, GraphMode.FULL)

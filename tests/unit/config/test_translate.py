@@ -8,14 +8,18 @@ from typing import Any
 
 import pytest
 
-from ascend_serve.config import AscendServeConfig, engine_args
+from ascend_serve.config import AscendServeConfig
 from ascend_serve.config.passthrough import DECIDED_ELSEWHERE, check_argument_names
 from ascend_serve.errors import ConfigError
-from ascend_serve.graph.modes import GraphMode, RuntimeName
+from ascend_serve.planning import plan_deployment
 
 
 def configuration(**sections: Any) -> AscendServeConfig:
-    return AscendServeConfig.model_validate({"model": {"path": "models/tiny"}, **sections})
+    return AscendServeConfig.model_validate({"model": {"path": "models/Qwen3-8B"}, **sections})
+
+
+def arguments_of(config: AscendServeConfig) -> dict[str, Any]:
+    return plan_deployment(config, environment={}).vllm_arguments
 
 
 def at(arguments: Any, key: str) -> Any:
@@ -27,9 +31,9 @@ def at(arguments: Any, key: str) -> Any:
 @pytest.mark.parametrize(
     ("sections", "key", "value"),
     [
-        pytest.param({}, "model", "models/tiny", id="model"),
-        pytest.param({}, "served_model_name", "tiny", id="served-under-the-folders-name"),
-        pytest.param({"model": {"path": "m", "served_name": "n"}}, "served_model_name", "n", id="served-name"),
+        pytest.param({}, "model", "models/Qwen3-8B", id="model"),
+        pytest.param({}, "served_model_name", "Qwen3-8B", id="served-under-the-folders-name"),
+        pytest.param({"model": {"path": "Qwen3-8B", "served_name": "n"}}, "served_model_name", "n", id="served-name"),
         pytest.param({"parallel": {"tensor_parallel_size": 4}}, "tensor_parallel_size", 4, id="tensor-parallel"),
         pytest.param(
             {"parallel": {"data_parallel_size": 2}}, "data_parallel_backend", "ray", id="data-parallel-on-ray"
@@ -97,9 +101,14 @@ def at(arguments: Any, key: str) -> Any:
         ),
         pytest.param({"vllm": {"max_num_seqs": 16}}, "max_num_seqs", 16, id="pass-through"),
         pytest.param(
-            {"vllm": {"compilation_config": {"custom_ops": ["all"]}}},
+            {"graph": {"capture_sizes": [8]}, "vllm": {"compilation_config": {"custom_ops": ["all"]}}},
             "compilation_config",
-            {"cudagraph_mode": "FULL_AND_PIECEWISE", "custom_ops": ["all"]},
+            {
+                "cudagraph_mode": "FULL_AND_PIECEWISE",
+                "cudagraph_capture_sizes": [8],
+                "max_cudagraph_capture_size": 8,
+                "custom_ops": ["all"],
+            },
             id="pass-through-merges",
         ),
         pytest.param(
@@ -111,36 +120,16 @@ def at(arguments: Any, key: str) -> Any:
     ],
 )
 def test_argument(sections: dict[str, Any], key: str, value: object) -> None:
-    assert at(engine_args(configuration(**sections)), key) == value
-
-
-def test_sizes_are_left_to_vllm_when_nobody_chose_them() -> None:
-    assert engine_args(configuration())["compilation_config"] == {"cudagraph_mode": "FULL_AND_PIECEWISE"}
+    assert at(arguments_of(configuration(**sections)), key) == value
 
 
 def test_sizes_mean_nothing_without_graphs() -> None:
-    arguments = engine_args(configuration(graph={"mode": "NONE", "capture_sizes": [1, 2]}))
+    arguments = arguments_of(configuration(graph={"mode": "NONE", "capture_sizes": [1, 2]}))
     assert arguments["compilation_config"] == {"cudagraph_mode": "NONE"}
 
 
-def test_what_a_planner_decided_wins() -> None:
-    config = configuration(graph={"runtime": "xlite", "mode": "FULL", "capture_sizes": [1]})
-    arguments = engine_args(config, runtime=RuntimeName.ACLGRAPH, mode=GraphMode.PIECEWISE, capture_sizes=[2, 4])
-    assert arguments["compilation_config"] == {
-        "cudagraph_mode": "PIECEWISE",
-        "cudagraph_capture_sizes": [2, 4],
-        "max_cudagraph_capture_size": 4,
-    }
-    assert arguments["additional_config"]["xlite_graph_config"]["enabled"] is False
-
-
-def test_workers_learn_what_was_asked_for_not_what_it_was_narrowed_to() -> None:
-    arguments = engine_args(configuration(graph={"mode": "FULL"}), mode=GraphMode.PIECEWISE)
-    assert arguments["additional_config"]["ascend_serve"]["mode"] == "FULL"
-
-
 def test_real_devices_get_no_emulated_section() -> None:
-    assert "emulated" not in engine_args(configuration())["additional_config"]["ascend_serve"]
+    assert "emulated" not in arguments_of(configuration())["additional_config"]["ascend_serve"]
 
 
 def test_arguments_are_plain_json() -> None:
@@ -148,32 +137,20 @@ def test_arguments_are_plain_json() -> None:
         graph={"runtime": "xlite", "deadlines": {"join": 5}},
         emulated={"npus": 1, "faults": [{"rank": 0, "phase": "join", "error": "hang"}]},
     )
-    arguments = engine_args(config, weights={1: 0.5, 8: 0.5})
+    arguments = arguments_of(config)
     assert json.loads(json.dumps(arguments)) == arguments
-
-
-def test_what_a_planner_made_possible_is_translated() -> None:
-    config = configuration(graph={"runtime": "xlite"}, parallel={"pipeline_parallel_size": 2})
-    assert not engine_args(config, runtime=RuntimeName.ACLGRAPH)["additional_config"]["xlite_graph_config"]["enabled"]
 
 
 def test_impossible_combinations_do_not_reach_vllm() -> None:
     graph = {"runtime": "xlite", "on_failure": "fail"}
     with pytest.raises(ConfigError, match="xlite"):
-        engine_args(configuration(graph=graph, parallel={"pipeline_parallel_size": 2}))
-
-
-def test_xlite_is_not_loaded_with_pipelines_but_asked_for() -> None:
-    additional = engine_args(configuration(graph={"runtime": "xlite"}, parallel={"pipeline_parallel_size": 2}))[
-        "additional_config"
-    ]
-    assert additional["xlite_graph_config"] == {"enabled": False, "full_mode": False}
-    assert additional["ascend_serve"]["runtime"] == "xlite"
+        arguments_of(configuration(graph=graph, parallel={"pipeline_parallel_size": 2}))
 
 
 def test_sizes_to_fall_back_to_travel_beside_xlite_in_full_mode() -> None:
     graph = {"runtime": "xlite", "xlite": {"full_mode": True}, "capture_sizes": [1, 4]}
-    assert engine_args(configuration(graph=graph))["additional_config"]["ascend_serve"]["capture_sizes"] == [1, 4]
+    request = arguments_of(configuration(graph=graph))["additional_config"]["ascend_serve"]["request"]
+    assert (request["runtime"], request["mode"], request["capture_sizes"]) == ("xlite", "FULL_DECODE_ONLY", [1, 4])
 
 
 @pytest.mark.parametrize("key", DECIDED_ELSEWHERE)
@@ -182,7 +159,7 @@ def test_keys_of_other_sections_are_refused(key: str) -> None:
     for part in reversed(key.split(".")):
         nested = {part: nested}
     with pytest.raises(ConfigError) as caught:
-        engine_args(configuration(vllm=nested))
+        arguments_of(configuration(vllm=nested))
     assert caught.value.problem == f"vllm.{key}: decided by another section"
     assert caught.value.remedy == DECIDED_ELSEWHERE[key]
 
@@ -202,4 +179,4 @@ def test_argument_that_vllm_does_not_have(arguments: dict[str, Any], remedy: str
 
 
 def test_all_our_arguments_exist_in_the_installed_vllm() -> None:
-    check_argument_names(engine_args(configuration(parallel={"data_parallel_size": 2})))
+    check_argument_names(arguments_of(configuration(parallel={"data_parallel_size": 2})))

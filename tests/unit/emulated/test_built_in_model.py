@@ -5,11 +5,11 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ascend_serve.config import load
-from ascend_serve.config.translate import engine_args
 from ascend_serve.emulated import built_in_model
 from ascend_serve.emulated.built_in_model import provide
 from ascend_serve.errors import ModelError
@@ -72,5 +72,9 @@ def test_it_can_be_planned_without_being_made(file: Path, cache: Path, monkeypat
 
 
 def test_workers_are_told_that_they_have_to_make_it(file: Path) -> None:
-    assert engine_args(load(file))["additional_config"]["ascend_serve"]["built_in_model"] is True
-    assert "built_in_model" not in engine_args(load(file, ["model.path=/model"]))["additional_config"]["ascend_serve"]
+    def told(*overrides: str) -> dict[str, Any]:
+        section: dict[str, Any] = plan_deployment(load(file, overrides)).vllm_arguments["additional_config"]
+        return dict(section["ascend_serve"])
+
+    assert told()["built_in_model"] is True
+    assert "built_in_model" not in told("model.path=/models/Qwen3-8B")

@@ -9,7 +9,7 @@ from ascend_serve.errors import PlanError
 from ascend_serve.graph.architecture import AttentionBackend
 from ascend_serve.graph.hardware import Soc
 from ascend_serve.graph.modes import GraphMode, RuntimeName
-from ascend_serve.graph.rules import RULES, Situation, resolve
+from ascend_serve.graph.rules import RULES, Situation, resolve, resolve_compiler
 
 ACLGRAPH, XLITE, EAGER = RuntimeName.ACLGRAPH, RuntimeName.XLITE, RuntimeName.EAGER
 NONE, PIECEWISE, FULL = GraphMode.NONE, GraphMode.PIECEWISE, GraphMode.FULL
@@ -185,13 +185,13 @@ def test_what_is_not_refused(fields: dict[str, Any]) -> None:
     ],
 )
 def test_where_npugraph_ex_is_on_and_static_kernels_with_it(fields: dict[str, Any], on: bool) -> None:
-    resolved, _ = resolve(situation(**fields, static_kernel=True))
+    resolved, _ = resolve_compiler(resolve(situation(**fields, static_kernel=True))[0])
     assert resolved.npugraph_ex is on
     assert resolved.static_kernel is on
 
 
 def test_an_emulated_npu_has_npugraph_ex_without_static_kernels() -> None:
-    resolved, _ = resolve(situation(mode=FULL, emulated=True, static_kernel=True))
+    resolved, _ = resolve_compiler(resolve(situation(mode=FULL, emulated=True, static_kernel=True))[0])
     assert (resolved.npugraph_ex, resolved.static_kernel) == (True, False)
 
 

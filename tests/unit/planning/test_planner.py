@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import TypeAdapter
 
 from ascend_serve.cluster.placement import NodeOffer
 from ascend_serve.config import load
 from ascend_serve.errors import AscendServeError, ClusterError, ConfigError, ModelError, PlanError
 from ascend_serve.graph.modes import GraphMode, RuntimeName
-from ascend_serve.graph.plan import Switch
-from ascend_serve.graph.stream_costs import ExpansionMode, StreamLayout, prior_budget, sizes_that_fit
+from ascend_serve.graph.plan import GraphRequest, Switch
+from ascend_serve.graph.stream_costs import ExpansionMode, StreamLayout, prior_budget, streams_per_size
 from ascend_serve.planning import DeploymentPlan, plan_deployment
 
 CONFIGS = Path(__file__).parents[3] / "configs"
@@ -207,7 +208,7 @@ def test_streams_limit_the_sizes_by_the_formula() -> None:
     layout = StreamLayout(num_layers=64, tensor_parallel_size=8, expansion_mode=ExpansionMode.AIV)
     plan = planned("qwen3-32b")
     assert plan.capture.stream_budget == prior_budget(layout)
-    assert len(plan.capture.sizes) == sizes_that_fit(layout, GraphMode.FULL_AND_PIECEWISE, prior_budget(layout))
+    assert len(plan.capture.sizes) == prior_budget(layout) // streams_per_size(layout, GraphMode.FULL_AND_PIECEWISE)
     assert rules(plan) == ["stream-budget"]
 
 
@@ -385,7 +386,9 @@ def test_the_engine_gets_what_was_planned() -> None:
 
 def test_the_request_of_the_capture_group_is_the_plan() -> None:
     plan = planned("deepseek-v3")
-    request = plan.request()
+    request = TypeAdapter(GraphRequest).validate_python(
+        plan.vllm_arguments["additional_config"]["ascend_serve"]["request"]
+    )
     assert (request.runtime, request.mode, request.capture_sizes) == (plan.runtime, plan.mode, plan.capture.sizes)
     assert (request.max_num_seqs, request.decode_query_len) == (64, 2)
 
