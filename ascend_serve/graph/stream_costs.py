@@ -1,8 +1,7 @@
 """Stream budget: how many graphs a device has room for.
 
 The prior is the heuristic that vllm-ascend used up to mid 2026 (``update_aclgraph_sizes``), which is conservative on
-newer CANN. It is replaced by what the device itself said as soon as that is known: pass a measured budget to
-``sizes_that_fit``.
+newer CANN. It is replaced by what the device itself said as soon as that is known.
 """
 
 from __future__ import annotations
@@ -117,9 +116,3 @@ def prior_budget(layout: StreamLayout, streams: int = DEVICE_STREAMS - HELD_BACK
         contexts = (layout.prefill_context_parallel_size > 1) + (layout.decode_context_parallel_size > 1)
         outside = FFTS_STREAMS_PER_GROUP * layout.communication_groups + CONTEXT_PARALLEL_STREAMS * contexts
     return max(0, streams - outside)
-
-
-def sizes_that_fit(layout: StreamLayout, mode: GraphMode, budget: int) -> int | None:
-    """Number of capture sizes that ``budget`` streams have room for; ``None`` where ``mode`` takes no streams."""
-    per_size = streams_per_size(layout, mode)
-    return budget // per_size if per_size else None
