@@ -39,7 +39,7 @@ def test_the_loop_goes_on_while_a_thread_waits(seen: dict[str, Any]) -> None:
 
 
 def test_an_engine_too_many_is_told_who_holds_the_npus(seen: dict[str, Any]) -> None:
-    assert "c needs 1 NPUs, but of the cluster's 2 this process holds 2" in seen["third"]["problem"]
+    assert "c needs 1 NPU, but of the cluster's 2 this process holds 2" in seen["third"]["problem"]
     assert "a (1), b (1)" in seen["third"]["problem"]
     assert "close()" in seen["third"]["remedy"]
 
