@@ -10,9 +10,9 @@ import os
 import time
 from typing import Any
 
-_RECHECK_MS = 1
-"""The writer drops a notification that follows another within a millisecond (libzmq's throttled commands with a high
-water mark of 1), so a reader that expects messages looks again after that."""
+_LOOK_SECONDS = 1e-4
+"""How often a reader looks that expects a message. It does not wait for notifications: the writer drops one that follows
+another within a millisecond (libzmq's throttled commands with a high water mark of 1), and each step sends two messages."""
 
 
 def spare_cores(queue: Any, ranks_here: int) -> None:
@@ -38,5 +38,7 @@ class _Sleep:
         condition.busy_loop_s = 0.0
 
     def __call__(self, timeout_ms: int | None = None) -> None:
-        recent = time.monotonic() - self._condition.last_read < self._recent_seconds
-        self._wait(timeout_ms=_RECHECK_MS if recent else timeout_ms)
+        if time.monotonic() - self._condition.last_read < self._recent_seconds:
+            time.sleep(_LOOK_SECONDS)
+        else:
+            self._wait(timeout_ms=timeout_ms)

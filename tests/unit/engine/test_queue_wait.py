@@ -40,30 +40,32 @@ def reader(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[MessageQueue, Mess
 
 
 @pytest.mark.parametrize(
-    ("idle_seconds", "timeout_ms", "expected"),
+    ("idle_seconds", "slept", "waited_ms"),
     [
-        pytest.param(0.0, 5000, 1, id="a message is expected, so it looks again soon"),
-        pytest.param(2.0, 5000, 5000, id="nobody asks, so it sleeps"),
+        pytest.param(0.0, [1e-4], [], id="a message is expected, so it looks again soon"),
+        pytest.param(2.0, [], [5000], id="nobody asks, so it waits to be notified"),
     ],
 )
 def test_a_reader_sleeps(
     reader: tuple[MessageQueue, MessageQueue],
     idle_seconds: float,
-    timeout_ms: int,
-    expected: int,
+    slept: list[float],
+    waited_ms: list[int],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     condition = reader[1]._spin_condition
-    polled: list[int] = []
+    sleeps: list[float] = []
+    polls: list[int] = []
 
     def poll(timeout: int) -> list[int]:
-        polled.append(timeout)
+        polls.append(timeout)
         return []
 
     monkeypatch.setattr(condition, "poller", SimpleNamespace(poll=poll))
+    monkeypatch.setattr("ascend_serve.engine.queue_wait.time.sleep", sleeps.append)
     condition.last_read = time.monotonic() - idle_seconds
-    condition.wait(timeout_ms=timeout_ms)
-    assert polled == [expected]
+    condition.wait(timeout_ms=5000)
+    assert (sleeps, polls) == (slept, waited_ms)
 
 
 def test_messages_that_follow_each_other_closely_all_come(reader: tuple[MessageQueue, MessageQueue]) -> None:
