@@ -11,8 +11,11 @@ import time
 from typing import Any
 
 _LOOK_SECONDS = 1e-4
-"""How often a reader looks that expects a message. It does not wait for notifications: the writer drops one that follows
-another within a millisecond (libzmq's throttled commands with a high water mark of 1), and each step sends two messages."""
+"""How often a reader looks that expects a message.
+
+It does not wait for notifications: each step sends two messages, and the writer drops a notification that follows
+another within a millisecond (libzmq's throttled commands with a high water mark of 1).
+"""
 
 
 def spare_cores(queue: Any, ranks_here: int) -> None:

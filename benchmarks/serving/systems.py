@@ -109,7 +109,7 @@ def _timed_device(device_time: float) -> list[str]:
     return [
         f"emulated.device_time.fixed={device_time}",
         f"model.path={model_folder(device_time)}",
-        f"model.name={MODEL}",
+        f"model.served_name={MODEL}",
     ]
 
 
