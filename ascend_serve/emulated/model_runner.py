@@ -129,7 +129,7 @@ def _stand_in_for_cuda() -> None:
 
     It names them as ``torch.cuda``'s, where vllm-ascend puts torch_npu's in their place (0.23.0).
     """
-    torch.cuda.DeviceEvent = lambda **options: DeviceEvent(current_device().clock)
+    torch.cuda.Event = lambda **options: DeviceEvent(current_device().clock)
     torch.cuda.Stream = Stream
     torch.cuda.current_stream = Stream
     torch.cuda.stream = nullcontext
