@@ -8,14 +8,14 @@ from typing import Any
 import psutil
 import torch
 from vllm.compilation.monitor import set_cudagraph_capturing_enabled
-from vllm.config import CUDAGraphMode, VllmConfig
+from vllm.config import CompilationMode, CUDAGraphMode, VllmConfig
 from vllm.distributed.parallel_state import get_pp_group
 from vllm.forward_context import BatchDescriptor, ForwardContext, get_forward_context
 from vllm.v1.worker.cpu_model_runner import CPUModelRunner
 
 from ascend_serve.emulated.acl_graph import ACLGraphWrapper
 from ascend_serve.emulated.clock import DeviceEvent, Stream
-from ascend_serve.emulated.device import asks_for_npugraph_ex, current_device
+from ascend_serve.emulated.device import current_device
 from ascend_serve.emulated.launches import LaunchCount
 from ascend_serve.emulated.npugraph_ex import graph_launches
 from ascend_serve.emulated.xlite import OPTIONS, XliteWrapper
@@ -31,6 +31,8 @@ class EmulatedNPUModelRunner(CPUModelRunner):
         _stand_in_for_cuda()
         super().__init__(vllm_config, device)
         self._operators = current_device().time.operators
+        # What the platform decided: npugraph_ex that was asked for may not take the model.
+        self._is_compiled = self.compilation_config.mode is CompilationMode.DYNAMO_TRACE_ONCE
 
     def load_model(self, load_dummy_weights: bool = False) -> None:
         """Load the model and wrap it where full graphs are wanted."""
@@ -81,7 +83,7 @@ class EmulatedNPUModelRunner(CPUModelRunner):
         """The forward pass; an eager one is counted once, as it launches the same at any size."""
         if self._operators or get_forward_context().cudagraph_runtime_mode is not CUDAGraphMode.NONE:
             return super()._model_forward(*args, **kwargs)
-        with graph_launches() if asks_for_npugraph_ex(self.vllm_config) else LaunchCount() as count:
+        with graph_launches() if self._is_compiled else LaunchCount() as count:
             output = super()._model_forward(*args, **kwargs)
         self._operators = count.operators
         return output

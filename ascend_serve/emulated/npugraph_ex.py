@@ -59,9 +59,8 @@ class CompiledGraph:
         if recorder is not None:
             return recorder.launch(self._compiled, inputs, self._empty_outputs)
         if _counts:
-            with LaunchCount() as count:
+            with _counts[-1]:
                 self._fake_outputs(inputs)
-            _counts[-1].operators += count.operators
         return self._compiled(*inputs)
 
     def _empty_outputs(self, *inputs: Any) -> Any:
@@ -76,24 +75,13 @@ class CompiledGraph:
             return self._graph(*pytree.tree_map_only(torch.Tensor, mode.from_tensor, tuple(inputs)))
 
 
-class GraphLaunches:
-    """How many operators compiled graphs launch where no capture took them, as a host that feeds a device would.
-
-    Attributes:
-        operators: How many there were.
-    """
-
-    def __init__(self) -> None:
-        self.operators = 0
-
-
-_counts: list[GraphLaunches] = []
+_counts: list[LaunchCount] = []
 
 
 @contextmanager
-def graph_launches() -> Iterator[GraphLaunches]:
-    """Count while it lasts; ``LaunchCount`` cannot, as no graph can be traced beside it."""
-    _counts.append(GraphLaunches())
+def graph_launches() -> Iterator[LaunchCount]:
+    """Count what compiled graphs launch; the count is not entered meanwhile, as no graph can be traced beside it."""
+    _counts.append(LaunchCount())
     try:
         yield _counts[-1]
     finally:
