@@ -20,7 +20,8 @@ from rich.table import Table
 
 from ascend_serve.graph.default_lists import even_subsample, vllm_sizes
 from ascend_serve.graph.sizes import candidate_sizes, padding_waste, select_sizes
-from ascend_serve.graph.workload import TracedRequest, Workload, simulate
+from ascend_serve.graph.trace import TracedRequest
+from ascend_serve.graph.workload import Workload, simulate
 
 MAX_NUM_SEQS = 256
 STEP_SECONDS = 0.03

@@ -29,7 +29,7 @@ def plan(
     as_json: Annotated[bool, typer.Option("--json", help="Print the plan as JSON.")] = False,
     compare: Annotated[bool, typer.Option(help="Compare with the sizes of vLLM, SGLang and TensorRT-LLM.")] = False,
     histogram: Annotated[Path | None, typer.Option(help="JSON file: steps per decode batch size.")] = None,
-    trace: Annotated[Path | None, typer.Option(help="CSV file: arrival, input_tokens, output_tokens.")] = None,
+    trace: Annotated[Path | None, typer.Option(help="CSV or JSON lines: arrival, input_tokens, output_tokens.")] = None,
     concurrency: Annotated[int | None, typer.Option(min=1, help="Clients that ask one request at a time each.")] = None,
     stream_budget: Annotated[
         int | None, typer.Option(min=0, help="Streams left for graphs, as measured by a start on this hardware.")

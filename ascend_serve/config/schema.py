@@ -94,7 +94,9 @@ class WorkloadConfig(Section):
     """What the deployment will be asked to do, for the choice of capture sizes. At most one of the first three."""
 
     histogram: str | None = Field(None, description="JSON file: steps per decode batch size in tokens.")
-    trace: str | None = Field(None, description="CSV file: arrival, input_tokens, output_tokens of each request.")
+    trace: str | None = Field(
+        None, description="CSV or JSON lines: arrival, input_tokens, output_tokens of each request."
+    )
     concurrency: int | None = Field(None, ge=1, description="Number of clients that wait for their answers.")
     step_ms: float = Field(30.0, gt=0, description="Milliseconds of a decode step, for the simulation of a trace.")
 

@@ -163,14 +163,34 @@ def check_links(probe: NodeProbe, facts: NodeFacts, context: CheckContext) -> Fi
     """Link and network health of each NPU's port; on one node a broken port only warns."""
     if facts.hccn.status is ToolStatus.MISSING:
         return _broken(context, "hccn_tool is not on PATH", "mount /usr/local/Ascend/driver/tools and add it to PATH")
-    problems = [finding for link in facts.hccn.links for finding in _link_findings(link, context)]
-    return merge(problems, ok(f"{len(facts.hccn.links)} links up and healthy"))
+    links = facts.hccn.links
+    if not links and facts.num_npus:
+        return warn("no port was asked: npu-smi shows no device", "see the line `devices`")
+    absent = sorted({link.no_port for link in links if link.no_port})
+    if absent and len(absent) == 1 and all(link.no_port for link in links):
+        return _within_a_node(absent[0], len(links), context)
+    problems = [finding for link in links for finding in _link_findings(link, context)]
+    return merge(problems, ok(f"{len(links)} links up and healthy"))
+
+
+def _within_a_node(why: str, count: int, context: CheckContext) -> Finding:
+    """NPUs that can talk to those of their own node alone, which is all that one node needs."""
+    text = f"{why} on any of {count} NPUs"
+    if not context.multi_node:
+        return ok(f"{text}: those of this node talk over HCCS or PCIe")
+    fix = "keep the ranks of each engine on one node (tensor x pipeline parallel size up to the NPUs of a node)"
+    return fail(f"{text}: they cannot reach the NPUs of other nodes", f"{fix}, or put optical modules in")
 
 
 def _link_findings(link: LinkFacts, context: CheckContext) -> list[Finding]:
     device = f"device {link.device}"
+    if link.link is None:
+        said = f", hccn_tool says: {link.message.splitlines()[0]}" if link.message else ""
+        return [_broken(context, f"{device}: link unknown{said}", f"run `hccn_tool -i {link.device} -link -g` there")]
+    if link.no_port:
+        return [_broken(context, f"{device}: link {link.link}, {link.no_port}", "put one in, or take it from another")]
     if link.link != "UP":
-        text = f"{device}: link {link.link or 'unknown'}"
+        text = f"{device}: link {link.link}"
         return [_broken(context, text, "check cable and optical module; `hccn_tool -i <N> -link -g`")]
     findings = []
     if link.address is None:

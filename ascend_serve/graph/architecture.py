@@ -2,48 +2,87 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ascend_serve.errors import ModelError
+from ascend_serve.graph.model_fields import decoder_fields
 from ascend_serve.graph.narrowing import GraphSupport
 
 
 class AttentionBackend(StrEnum):
-    """Attention backends of vllm-ascend 0.23.0, chosen by ``NPUPlatform.get_attn_backend_cls``."""
+    """Attention backends, by their modules: of vllm-ascend 0.23.0 (``NPUPlatform.get_attn_backend_cls``), and of vLLM
+    0.23.0 for layers with a state instead of a cache (``MambaAttentionBackendEnum``)."""
 
     ATTENTION_V1 = "attention_v1"
     MLA_V1 = "mla_v1"
     SFA_V1 = "sfa_v1"
+    DSA_V1 = "dsa_v1"
+    GDN_ATTN = "gdn_attn"
+    MAMBA_ATTN = "mamba_attn"
+    SHORT_CONV_ATTN = "short_conv_attn"
+    LINEAR_ATTN = "linear_attn"
 
     @property
     def support(self) -> GraphSupport:
-        """What the backend declares, with and without context parallelism (its ``get_cudagraph_support``)."""
-        return GraphSupport.ALWAYS if self is AttentionBackend.ATTENTION_V1 else GraphSupport.UNIFORM_BATCH
+        """What its builder declares, with and without context parallelism (``get_cudagraph_support``)."""
+        declared = {
+            AttentionBackend.ATTENTION_V1: GraphSupport.ALWAYS,
+            AttentionBackend.LINEAR_ATTN: GraphSupport.UNIFORM_SINGLE_TOKEN_DECODE,
+        }
+        return declared.get(self, GraphSupport.UNIFORM_BATCH)
+
+
+_STATES = {
+    "linear_attention": AttentionBackend.GDN_ATTN,
+    "conv": AttentionBackend.SHORT_CONV_ATTN,
+    "mamba": AttentionBackend.MAMBA_ATTN,
+    "mamba2": AttentionBackend.MAMBA_ATTN,
+}
+"""Entries of ``layer_types`` for layers with a state, and their backend."""
+
+_LIGHTNING = ("minimax", "bailing")
+"""Families (by the start of ``model_type``) whose linear attention is vLLM's ``LinearAttention``."""
 
 
 class Architecture(BaseModel):
     """A model as far as planning goes; field names are those of ``config.json``.
 
     Attributes:
+        architectures: Class names; empty where the file names none.
+        num_attention_heads: Of the whole model; ``None`` where the file leaves it to a default of the model's class.
+        layer_types: The kind of each layer, where the family says so.
+        attn_type_list: The same in another family: 0 for linear attention, 1 for softmax.
+        full_attention_interval: Every how many layers there is full attention; linear attention in the others.
+        layer_group_size: The same in another family.
+        linear_attn_config: Which layers have linear attention, in yet another.
+        ssm_state_size: Size of a state; given where there are layers of Mamba.
         parameters: Number of parameters, published or counted from the files; ``None`` when unknown.
         source: Where this was read from.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
-    architectures: tuple[str, ...] = Field(min_length=1)
+    architectures: tuple[str, ...] = ()
     model_type: str = ""
     num_hidden_layers: int = Field(ge=1)
-    hidden_size: int = Field(ge=1)
-    num_attention_heads: int = Field(ge=1)
+    hidden_size: int | None = Field(None, ge=1)
+    num_attention_heads: int | None = Field(None, ge=1)
     num_key_value_heads: int | None = None
     num_experts: int = 0
     kv_lora_rank: int | None = None
     index_topk: int | None = None
+    compress_ratios: tuple[int, ...] | None = None
+    layer_types: tuple[str, ...] = ()
+    attn_type_list: tuple[int, ...] = ()
+    full_attention_interval: int | None = None
+    layer_group_size: int | None = None
+    linear_attn_config: dict[str, Any] | None = None
+    ssm_state_size: int | None = None
     is_encoder_decoder: bool = False
     num_nextn_predict_layers: int = 0
     parameters: float | None = None
@@ -60,18 +99,21 @@ class Architecture(BaseModel):
         Raises:
             ModelError: A field is missing or has a wrong type.
         """
-        text = {key: value for key, value in (content.get("text_config") or {}).items() if value is not None}
-        fields = _renamed({**content, **text, "architectures": content.get("architectures")})
+        part = ""
         try:
-            return cls.model_validate({**fields, "source": source})
+            fields = decoder_fields(content)
+            part = fields.part
+            return cls.model_validate({**fields.values, "source": source})
         except ValidationError as error:
-            missing = ", ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
-            raise ModelError(f"{source}: {missing}", "Give a config.json or a card with these fields.") from error
+            wrong = ", ".join(f"{part}{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
+            raise ModelError(f"{source}: {wrong}", "Give a config.json or a card with these fields.") from error
+        except ValueError as error:
+            raise ModelError(f"{source}: {error}", "Copy the model again.") from error
 
     @property
     def name(self) -> str:
-        """Class name of the architecture, for example ``Qwen3ForCausalLM``."""
-        return self.architectures[0]
+        """Class name of the architecture, for example ``Qwen3ForCausalLM``; the model's type where none is named."""
+        return next(iter(self.architectures), self.model_type or "unknown architecture")
 
     @property
     def is_moe(self) -> bool:
@@ -79,26 +121,35 @@ class Architecture(BaseModel):
         return self.num_experts > 0
 
     @property
+    def backends(self) -> tuple[AttentionBackend, ...]:
+        """The backends of its layers: the one of attention that vllm-ascend chooses, then those of states."""
+        return (*self._attention(), *self._states())
+
+    @property
     def backend(self) -> AttentionBackend:
-        """Attention backend that vllm-ascend chooses: sparse attention, multi-head latent attention, or the default."""
-        if self.index_topk is not None:
-            return AttentionBackend.SFA_V1
-        return AttentionBackend.ATTENTION_V1 if self.kv_lora_rank is None else AttentionBackend.MLA_V1
+        """The weakest of its backends: vLLM narrows the mode to what the least of the builders declares."""
+        return min(self.backends, key=lambda backend: backend.support)
 
+    def _attention(self) -> Iterator[AttentionBackend]:
+        if self.compress_ratios is not None:
+            yield AttentionBackend.DSA_V1
+        elif self.index_topk is not None:
+            yield AttentionBackend.SFA_V1
+        elif self.kv_lora_rank is not None:
+            yield AttentionBackend.MLA_V1
+        elif self.num_attention_heads is not None or not self.ssm_state_size:
+            yield AttentionBackend.ATTENTION_V1
 
-_NAMES = {
-    "num_hidden_layers": ("decoder_layers", "num_hidden_layers", "n_layer", "num_layers"),
-    "hidden_size": ("hidden_size", "n_embd", "d_model"),
-    "num_attention_heads": ("num_attention_heads", "n_head", "num_heads", "decoder_attention_heads"),
-    "num_experts": ("num_experts", "n_routed_experts", "num_local_experts"),
-}
-"""The same figure has other names in other families; the first that is there counts."""
-
-
-def _renamed(content: dict[str, Any]) -> dict[str, Any]:
-    found = {
-        field: next(content[name] for name in names if content.get(name) is not None)
-        for field, names in _NAMES.items()
-        if any(content.get(name) is not None for name in names)
-    }
-    return {key: value for key, value in content.items() if value is not None} | found
+    def _states(self) -> Iterator[AttentionBackend]:
+        """In a fixed order, so that the same model always has the same weakest backend."""
+        kinds = Counter(self.layer_types)
+        found = {backend for kind, backend in _STATES.items() if kinds[kind]}
+        grouped = (self.full_attention_interval or 1) > 1 or (self.layer_group_size or 1) > 1
+        if 0 in self.attn_type_list or grouped or self.linear_attn_config:
+            found.add(AttentionBackend.GDN_ATTN)
+        if self.ssm_state_size:
+            found.add(AttentionBackend.MAMBA_ATTN)
+        lightning = self.model_type.startswith(_LIGHTNING)
+        for backend in AttentionBackend:
+            if backend in found:
+                yield AttentionBackend.LINEAR_ATTN if lightning else backend

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import csv
 import heapq
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from math import exp, isfinite, lgamma, log, sqrt
 
 from ascend_serve.errors import ConfigError
 from ascend_serve.graph.sizes import prior_weights
+from ascend_serve.graph.trace import TracedRequest, read_trace
 
 DECODE_SHARE = 0.95
 """Share of its time that a client of a closed loop has a request in decode. An assumption: the rest is prefill, and the
@@ -23,15 +22,6 @@ PREFILL_TOKENS_PER_SECOND = 10_000.0
 
 PRIOR_SHARE = 0.01
 """Share of the prior that is mixed into a counted load, so that sizes it has not shown yet are not left without."""
-
-
-@dataclass(frozen=True, slots=True)
-class TracedRequest:
-    """One request of a trace: arrival in seconds, lengths in tokens."""
-
-    arrival: float
-    input_tokens: int
-    output_tokens: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +72,7 @@ def from_trace(text: str, path: str, max_num_seqs: int, decode_query_len: int = 
     """A trace of requests, with the queue in front of one engine simulated.
 
     Args:
-        text: CSV with a header; columns as in ``COLUMNS``.
+        text: CSV with a header, or JSON lines; columns as in `ascend_serve.graph.trace`.
         path: Of the file that holds it, for messages.
         max_num_seqs: The scheduler's limit of requests in a batch.
         decode_query_len: Tokens per request in a decode step.
@@ -103,40 +93,6 @@ def from_concurrency(clients: int, max_num_seqs: int, decode_query_len: int = 1)
     for busy in range(max(1, int(mean - 6 * deviation)), clients + 1):
         weights[min(busy, max_num_seqs) * decode_query_len] += _binomial(clients, busy, DECODE_SHARE)
     return Workload({n: share for n, share in weights.items() if share > 1e-9}, f"{clients} concurrent clients")
-
-
-COLUMNS: Mapping[str, tuple[str, ...]] = {
-    "arrival": ("arrival", "timestamp", "arrival_time"),
-    "input_tokens": ("input_tokens", "contexttokens", "request tokens", "prompt_tokens"),
-    "output_tokens": ("output_tokens", "generatedtokens", "response tokens", "completion_tokens"),
-}
-"""Columns of a trace, and what the public Azure and BurstGPT traces call them. Arrival is in seconds, or a date."""
-
-
-def read_trace(text: str, path: str) -> list[TracedRequest]:
-    """The requests of a CSV file, in the order of their arrival.
-
-    Args:
-        text: What the file holds.
-        path: Of the file, for messages.
-
-    Raises:
-        ConfigError: It lacks a column, or holds no request.
-    """
-    rows = csv.DictReader(text.splitlines())
-    names = {name.strip().lower(): name for name in rows.fieldnames or ()}
-    found = {
-        column: next((names[alias] for alias in aliases if alias in names), None) for column, aliases in COLUMNS.items()
-    }
-    missing = [column for column, name in found.items() if name is None]
-    if missing:
-        raise ConfigError(f"{path}: column {', '.join(missing)} is missing", f"Give columns {', '.join(COLUMNS)}.")
-    requests = [
-        _request(path, number, [row[str(name)] for name in found.values()]) for number, row in enumerate(rows, 2)
-    ]
-    if not requests:
-        raise ConfigError(f"{path}: holds no request", f"Give rows with {', '.join(COLUMNS)}.")
-    return sorted(requests, key=lambda request: request.arrival)
 
 
 def simulate(requests: Iterable[TracedRequest], max_num_seqs: int, step_seconds: float) -> Counter[int]:
@@ -169,20 +125,6 @@ def simulate(requests: Iterable[TracedRequest], max_num_seqs: int, step_seconds:
         while running and running[0] <= step:
             heapq.heappop(running)
     return steps
-
-
-def _request(path: str, number: int, values: Sequence[str]) -> TracedRequest:
-    try:
-        return TracedRequest(_seconds(values[0]), max(0, int(float(values[1]))), int(float(values[2])))
-    except (ValueError, TypeError) as error:
-        raise ConfigError(f"{path}: line {number}: {error}", f"Give numbers for {', '.join(COLUMNS)}.") from error
-
-
-def _seconds(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return datetime.fromisoformat(text).timestamp()
 
 
 def _binomial(trials: int, successes: int, share: float) -> float:

@@ -17,6 +17,8 @@ _FIELDS = {
     "netdetect": (("-netdetect", "-g"), re.compile(r"netdetect address:\s*(\S+)")),
     "gateway": (("-gateway", "-g"), re.compile(r"default gateway:\s*([^,\s]+)")),
 }
+_NO_PORT = re.compile(r"not support", re.IGNORECASE)
+_MODULE = re.compile(r"present\s*:\s*(\w.*)")
 _LOSS = re.compile(r"([\d.]+)% packet loss")
 
 
@@ -30,6 +32,8 @@ class LinkFacts(BaseModel):
         net_health: ``Success``, ``Init`` (nothing to probe yet), ``Fault`` and other failures.
         netdetect: Address that the health check probes; ``0.0.0.0`` when not configured.
         gateway: Default gateway of the port.
+        module: ``present`` or ``not present``: the optical module, asked for where the link is not up.
+        message: The tool's own words where it named no state of the link.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -40,6 +44,18 @@ class LinkFacts(BaseModel):
     net_health: str | None = None
     netdetect: str | None = None
     gateway: str | None = None
+    module: str | None = None
+    message: str = ""
+
+    @property
+    def no_port(self) -> str:
+        """Why there is no network that the link could be up to; empty where there is one, or nobody knows.
+
+        310P has no port of its own, and NPUs of one node may do with HCCS and have no optical modules.
+        """
+        if self.link is None and _NO_PORT.search(self.message):
+            return "no network port"
+        return "no optical module" if self.module == "not present" else ""
 
 
 class HccnFacts(BaseModel):
@@ -82,8 +98,14 @@ def query(devices: Sequence[int], timeout: float) -> HccnFacts:
 
 
 def _link(device: int, timeout: float) -> LinkFacts:
-    values = {
-        field: parse_field(field, run_tool(["hccn_tool", "-i", str(device), *options], timeout).text)
-        for field, (options, _) in _FIELDS.items()
-    }
-    return LinkFacts(device=device, **values)
+    said = {field: _ask(device, options, timeout) for field, (options, _) in _FIELDS.items()}
+    values = {field: parse_field(field, text) for field, text in said.items()}
+    if values["link"] == "UP":
+        return LinkFacts(device=device, **values)
+    module = _MODULE.search(_ask(device, ("-optical", "-g"), timeout))
+    message = "" if values["link"] else said["link"].strip()[:300]
+    return LinkFacts(device=device, **values, module=module[1].strip() if module else None, message=message)
+
+
+def _ask(device: int, options: Sequence[str], timeout: float) -> str:
+    return run_tool(["hccn_tool", "-i", str(device), *options], timeout).text

@@ -1,7 +1,7 @@
 """Reading ``npu-smi``: the devices of a node and how they are shared.
 
-Layouts read: ``npu-smi info`` of driver 23.0 to 26.0 on 310P, 910B (A2) and 910C (A3), and
-``npu-smi info -t info-vnpu``.
+Layouts read: ``npu-smi info`` of driver 23.0 to 26.1 on 310P, 910 (A1), 910B (A2), 910C (A3) and 950, which has the
+number and the name in columns of their own and one chip a card, and ``npu-smi info -t info-vnpu``.
 """
 
 from __future__ import annotations
@@ -95,8 +95,17 @@ def _device_rows(text: str) -> Iterator[list[str]]:
         cells = [cell.strip() for cell in line.strip().strip("|").split("|")]
         if line.startswith("|") and "Process id" in line:
             return
+        if line.startswith("|") and len(cells) == 4:
+            cells = _of_one_chip(cells)
         if line.startswith("|") and len(cells) == 3 and cells[0][:1].isdigit():
             yield cells
+
+
+def _of_one_chip(cells: list[str]) -> list[str]:
+    """A row of the layout with four columns as one with three: its second row leaves out the chip."""
+    number, name, *rest = cells
+    chip = "0" if _USAGE.search(cells[-1]) else ""
+    return [f"{number} {name}" if number else chip, *rest]
 
 
 def _device(upper: list[str], lower: list[str]) -> NpuDevice:

@@ -25,8 +25,8 @@ class ModelFigures(_Part):
         architecture: Class name.
         num_hidden_layers: Decoder layers.
         parameters: Number of parameters, or ``None`` when unknown.
-        attention_backend: The backend that vllm-ascend chooses.
-        graph_support: What that backend declares.
+        attention_backend: The backends of its layers, joined by plus signs.
+        graph_support: What the weakest of them declares.
     """
 
     path: str

@@ -7,11 +7,13 @@ A card is a YAML file in ``configs/architectures``, named as the model's folder,
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from ascend_serve.config.passthrough import merge
 from ascend_serve.errors import ModelError
 from ascend_serve.graph.architecture import Architecture
 
@@ -19,19 +21,20 @@ CARDS = Path("configs") / "architectures"
 """Where cards are, below the current directory; those that are shipped are below the package."""
 
 
-def read_architecture(path: str, key: str = "model.path") -> Architecture:
+def read_architecture(path: str, key: str = "model.path", overrides: Mapping[str, Any] | None = None) -> Architecture:
     """Read the architecture of the model in folder ``path``, or the card of its name where the folder is missing.
 
     Args:
         path: The model's folder.
         key: The option it comes from, for messages.
+        overrides: What is laid over its ``config.json``: vLLM's ``hf_overrides``.
 
     Raises:
         ModelError: There is neither, or what is there cannot be read.
     """
     file = Path(path).expanduser() / "config.json"
     if file.is_file():
-        return Architecture.of(_read_json(file), str(file))
+        return Architecture.of(merge(_read_json(file), overrides or {}), str(file))
     if Path(path).expanduser().exists():
         raise ModelError(f"{key}: {path} has no config.json", "Give the folder that holds the model's config.json.")
     return read_card(path, key)

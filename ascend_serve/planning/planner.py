@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -82,6 +82,7 @@ def plan_deployment(
             *batches_without_graph(asked, run.plan.capture_sizes, settings, situation),
             *placement_notes,
             *_notes(situation),
+            *_model_notes(architecture),
         ),
         placement=placement,
         ladder=tuple(
@@ -99,7 +100,7 @@ def _model_figures(config: AscendServeConfig, architecture: Architecture) -> Mod
         architecture=architecture.name,
         num_hidden_layers=architecture.num_hidden_layers,
         parameters=architecture.parameters,
-        attention_backend=architecture.backend.value,
+        attention_backend=" + ".join(architecture.backends),
         graph_support=architecture.backend.support.name,
     )
 
@@ -168,6 +169,15 @@ def _notes(situation: Situation) -> tuple[str, ...]:
     if situation.soft_partitioned and situation.mode is not GraphMode.NONE:
         notes.append("The streams of a soft-partitioned NPU are shared: other containers must keep to their quotas.")
     return tuple(notes)
+
+
+def _model_notes(architecture: Architecture) -> Iterator[str]:
+    if not architecture.architectures:
+        yield (
+            f"{architecture.source} names no class under architectures: vLLM takes the base class of "
+            f"{architecture.model_type or 'its model_type'}, which answers with embeddings; for text set "
+            "vllm.hf_overrides={architectures: [CLASS]}."
+        )
 
 
 def _arguments(

@@ -23,7 +23,10 @@ def architecture_of(config: AscendServeConfig) -> Architecture:
     Raises:
         ModelError: The model can neither be read nor is there an architecture card of its name.
     """
-    return read_card(BUILT_IN_MODEL) if config.model.is_built_in else read_architecture(config.model.path)
+    if config.model.is_built_in:
+        return read_card(BUILT_IN_MODEL)
+    overrides = config.vllm.get("hf_overrides")
+    return read_architecture(config.model.path, overrides=overrides if isinstance(overrides, Mapping) else {})
 
 
 def read_situation(config: AscendServeConfig, environment: Mapping[str, str]) -> Situation:

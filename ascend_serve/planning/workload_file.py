@@ -14,6 +14,6 @@ def read_workload(path: str) -> str:
         ConfigError: It cannot be read.
     """
     try:
-        return Path(path).read_text(encoding="utf-8")
+        return Path(path).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}", "Give a file that exists and can be read.") from error

@@ -3,13 +3,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ascend_serve.errors import ConfigError
+from ascend_serve.graph.trace import TracedRequest, read_trace
 from ascend_serve.graph.workload import (
-    TracedRequest,
     Workload,
     from_concurrency,
     from_histogram,
     from_trace,
-    read_trace,
     simulate,
 )
 

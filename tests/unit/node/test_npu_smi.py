@@ -7,10 +7,13 @@ import pytest
 from ascend_serve.node.npu_smi import NpuDevice, NpuSmiFacts, Vnpu, parse_devices, parse_version, parse_vnpus
 
 SAMPLES = Path(__file__).parent / "samples"
+REPORTED = Path(__file__).parents[2] / "cases" / "npu_smi"
 
 
 def sample(name: str) -> str:
-    return (SAMPLES / f"{name}.txt").read_text()
+    return next(
+        folder / f"{name}.txt" for folder in (SAMPLES, REPORTED) if (folder / f"{name}.txt").exists()
+    ).read_text()
 
 
 @pytest.mark.parametrize(
@@ -35,6 +38,40 @@ def sample(name: str) -> str:
         ),
         pytest.param("npu_smi_vnpu", "25.2.0", [(5, 0, 0, "310Pvir04", "OK", 10763, 871)], id="vNPU: no HBM column"),
         pytest.param("npu_smi_broken", None, [], id="driver not usable"),
+        pytest.param(
+            "a1_910ProB_ddr_and_hbm",
+            "24.1.0",
+            [(0, 0, 0, "910ProB", "OK", 32768, 18)],
+            id="A1: DDR beside HBM, and HBM is what models use",
+        ),
+        pytest.param(
+            "a2_26_1_processes_in_container",
+            "26.1.0",
+            [(0, 0, 0, "910B3", "OK", 65536, 8676), (1, 0, 1, "910B3", "OK", 65536, 3403)],
+            id="A2: a fifth column in the process table",
+        ),
+        pytest.param(
+            "a3_health_warning_dash",
+            "25.5.2",
+            [(7, 0, 14, "Ascend910", "Warning", 65536, 63495), (7, 1, 15, "Ascend910", "OK", 65536, 62308)],
+            id="A3: a dash for the power, a warning",
+        ),
+        pytest.param(
+            "a5_950pr_25_7",
+            "25.7.rc1",
+            [(0, 0, 0, "Ascend950PR", "OK", 114688, 5413), (1, 0, 1, "Ascend950PR", "Alarm", 114688, 30492)],
+            id="950: four columns, one chip a card",
+        ),
+        pytest.param(
+            "duo_310p3_two_chips",
+            "25.0.rc1.1",
+            [
+                (0, 0, 0, "310P3", "OK", 44280, 1609),
+                (0, 1, 1, "310P3", "OK", 43693, 35556),
+                (32768, 0, 2, "310P3", "OK", 21527, 1852),
+            ],
+            id="300I Duo: card 32768, Device for Phy-ID, huge pages full",
+        ),
     ],
 )
 def test_reads_info(name: str, version: str | None, devices: list[tuple[object, ...]]) -> None:

@@ -1,0 +1,107 @@
+"""The fields of a published ``config.json`` that describe the decoder, wherever a family of models puts them.
+
+vLLM (0.23.0 and 0.32.0) asks transformers for the text part (``PretrainedConfig.get_text_config``), which knows
+``text_config``, ``decoder`` and ``generator``, and classes of single families know theirs. The code of those classes is
+not here, so the same parts are found by their names.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+TEXT_PARTS = (
+    "text_config",
+    "thinker_config",
+    "llm_config",
+    "language_config",
+    "language_model_config",
+    "transformer_layer_config",
+    "decoder",
+    "generator",
+)
+"""What families of models call their text part: most multimodal ones, Qwen Omni, InternVL, DeepSeek-VL, Ovis, the draft
+models of `speculators`, and composites of an encoder and a decoder."""
+
+_OTHER_PARTS = re.compile(r"vision|visual|image|vit|video|audio|speech|talker|code|token2wav|draft|quant|mtp|encoder")
+"""Parts of a model that are not its decoder."""
+
+NAMES: Mapping[str, tuple[str, ...]] = {
+    "num_hidden_layers": ("decoder_layers", "num_hidden_layers", "n_layer", "n_layers", "num_layers"),
+    "hidden_size": ("hidden_size", "n_embd", "d_model"),
+    "num_attention_heads": ("num_attention_heads", "n_head", "n_heads", "decoder_attention_heads"),
+    "num_key_value_heads": (
+        "num_key_value_heads",
+        "n_head_kv",
+        "num_kv_heads",
+        "multi_query_group_num",
+        "num_attention_groups",
+    ),
+    "num_experts": ("num_experts", "moe_num_experts", "n_routed_experts", "num_local_experts"),
+    "ssm_state_size": ("ssm_state_size", "mamba_d_state", "mamba_state_dim", "state_size"),
+    "num_nextn_predict_layers": ("num_nextn_predict_layers", "mtp_num_hidden_layers", "num_mtp_modules"),
+}
+"""The same figure has other names in other families; the first that is there counts. Those of heads and experts are the
+ones that vLLM's ``ModelArchConfigConvertorBase`` knows."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFields:
+    """What a ``config.json`` says of the decoder.
+
+    Attributes:
+        values: By the name that most families use; nothing that is null.
+        part: The keys below which they stand, with a dot at the end; empty where they stand at the top.
+    """
+
+    values: Mapping[str, Any]
+    part: str
+
+
+def decoder_fields(content: Mapping[str, Any]) -> ModelFields:
+    """Find the fields of the decoder.
+
+    Args:
+        content: The content of a ``config.json`` or of an architecture card.
+
+    Raises:
+        ValueError: The part that should hold them is no mapping; with its key.
+    """
+    found, part = _without_nulls(content), ""
+    while (key := _text_part(found)) is not None:
+        part += f"{key}."
+        below = found.pop(key)
+        if not isinstance(below, Mapping):
+            raise ValueError(f"{part.removesuffix('.')}: {below!r} is no mapping")
+        found = {**found, **_without_nulls(below)}
+    top = {"architectures": content.get("architectures")}
+    return ModelFields(_renamed(_without_nulls({**found, **top})), part)
+
+
+def _text_part(fields: Mapping[str, Any]) -> str | None:
+    known = next((name for name in TEXT_PARTS if name in fields), None)
+    if known is not None or _layers(fields) is not None:
+        return known
+    parts = (name for name, value in fields.items() if isinstance(value, Mapping) and not _OTHER_PARTS.search(name))
+    return next((name for name in parts if _layers(fields[name]) is not None or _text_part(fields[name])), None)
+
+
+def _layers(fields: Mapping[str, Any]) -> Any:
+    return next((fields[name] for name in NAMES["num_hidden_layers"] if fields.get(name) is not None), None)
+
+
+def _without_nulls(fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def _renamed(fields: Mapping[str, Any]) -> dict[str, Any]:
+    found = {field: [fields[name] for name in names if name in fields] for field, names in NAMES.items()}
+    return {**fields, **{field: _one(values[0]) for field, values in found.items() if values}}
+
+
+def _one(value: Any) -> Any:
+    """A figure that some families give for each layer: the largest."""
+    numbers = isinstance(value, list) and value and all(isinstance(item, int) for item in value)
+    return max(value) if numbers else value
