@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -85,7 +84,7 @@ def read_trace(text: str, path: str) -> list[TracedRequest]:
 def _csv_rows(text: str, path: str) -> Iterator[_Row]:
     """Rows that hold something; quoted fields may have several lines, so the reader counts."""
     header = text.partition("\n")[0]
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=max(",\t;", key=header.count))
+    reader = csv.reader(text.splitlines(keepends=True), delimiter=max(",\t;", key=header.count))
     names: list[str] = []
     try:
         for fields in reader:
