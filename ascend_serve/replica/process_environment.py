@@ -12,6 +12,7 @@ from ascend_serve.api.api_keys import VARIABLE
 from ascend_serve.cluster.token import AUTH_MODE
 from ascend_serve.config.schema import AscendServeConfig
 from ascend_serve.graph.stream_costs import EXPANSION_MODE
+from ascend_serve.replica.log_handlers import keep_handlers
 
 EMULATED_NPU = "ASCEND_SERVE_EMULATED_NPU"
 """Chooses our emulated platform; vLLM reads it when it is imported."""
@@ -54,8 +55,9 @@ def prepare_engine_process() -> None:
 
     The engine core is a process of its own that connects to Ray by itself: without an address it would start a cluster
     of its own. API keys are checked before vLLM's application, so its own check gets none, and neither do the engine
-    core and the workers. vLLM would take 16384 answers of one request.
+    core and the workers. vLLM would take 16384 answers of one request, and close Ray Serve's log handlers.
     """
+    keep_handlers()
     os.environ.pop(VARIABLE, None)
     os.environ["RAY_ADDRESS"] = ray.get_runtime_context().gcs_address
     os.environ.setdefault("VLLM_MAX_N_SEQUENCES", str(MAX_ANSWERS))

@@ -200,3 +200,6 @@ RAY: Table = {
     "ray.serve._private.replica": ("text:__serve_build_asgi_app__",),
 }
 """Private names of Ray, in ``cluster/`` and ``serving/``."""
+
+PYTHON: Table = {"logging": ("text:_handlerList",)}
+"""Private names of Python 3.11 to 3.13, in ``replica/``."""

@@ -100,14 +100,14 @@ def test_private_names_of_torch_are_there(need: str) -> None:
 
 def test_every_private_name_is_in_a_table() -> None:
     known = {name for need in emulated_interfaces.TORCH for name in need.split(".")}
-    known |= table_names([table for _, table, _ in (*DEVICE, *EMULATED, RAY)])
+    known |= table_names([table for _, table, _ in (*DEVICE, *EMULATED, RAY)] + [emulated_interfaces.PYTHON])
     assert [f"{use.place}: {use.name}" for use in private_names() if use.name not in known] == []
 
 
 def test_private_names_of_vllm_stay_in_its_seams() -> None:
-    """Ray's are elsewhere, too; `emulated_interfaces.RAY` has them."""
-    of_ray = table_names([emulated_interfaces.RAY])
-    outside = [use for use in private_names() if use.place.split("/")[1] not in SEAMS and use.name not in of_ray]
+    """Ray's and Python's are elsewhere, too; `emulated_interfaces` has them."""
+    others = table_names([emulated_interfaces.RAY, emulated_interfaces.PYTHON])
+    outside = [use for use in private_names() if use.place.split("/")[1] not in SEAMS and use.name not in others]
     assert [f"{use.place}: {use.name}" for use in outside] == []
 
 

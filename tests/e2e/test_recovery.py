@@ -121,6 +121,25 @@ def test_a_killed_replica_is_replaced_by_serve(server: Command, http: httpx.Clie
     assert http.get("/graph/report").json()["outcome"] == "graph"
 
 
+def test_serves_controller_comes_back_to_replicas_that_serve_on(
+    server: Command, http: httpx.Client, load: Load
+) -> None:
+    ranks = http.get("/graph/report").json()["ranks"]
+    controller = _controller(server)
+    with load.running():
+        os.kill(controller, signal.SIGKILL)
+        assert wait_until(lambda: _controller(server) not in (0, controller))
+        server.wait_for("demo answers again")
+    assert set(load.verdicts()) == {Verdict.RIGHT}
+    assert http.get("/graph/report").json()["ranks"] == ranks
+
+
+def _controller(server: Command) -> int:
+    """Process id of Serve's controller; 0 where there is none."""
+    found = (process.pid for process in server.processes() if process.name().startswith("ray::ServeCont"))
+    return next(found, 0)
+
+
 def of_clients(counted: dict[str, float]) -> dict[str, float]:
     return {name: value for name, value in counted.items() if name.startswith(("vllm:", "http_"))}
 
