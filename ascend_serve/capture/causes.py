@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from ascend_serve.capture.messages import Arrive, Failed, Leave, Lost, Phase, Question
-from ascend_serve.graph.failure import Failure, FailureKind, classify, first_error
+from ascend_serve.graph.error_knowledge import recognize
+from ascend_serve.graph.failure import Failure, FailureKind
 from ascend_serve.graph.keys import GraphKey
 
 
@@ -15,20 +16,22 @@ def failed_capture(question: Leave, who: str, ranks: int) -> Failure:
     """
     result = question.result
     phase = result.phase or Phase.CAPTURE
+    found = recognize(result.error_type, result.error_text)
     return Failure(
-        classify(result.error_type, result.error_text),
+        found.kind,
         f"{who} in {phase.value} of {question.key.label}",
-        _error(result.error_type, result.error_text),
+        f"{result.error_type}: {found.line}",
         question.key,
         recorded=result.recorded or (phase is Phase.WARMUP and ranks > 1),
+        hint=found.advice,
     )
 
 
 def failed_rank(question: Failed, who: str) -> Failure:
     """A rank that cannot go on outside of a graph, so that nothing is known about its process."""
-    kind = classify(question.error_type, question.error_text)
-    error = _error(question.error_type, question.error_text)
-    return Failure(kind, f"{who} in {question.phase.value}", error, recorded=True)
+    found = recognize(question.error_type, question.error_text)
+    error = f"{question.error_type}: {found.line}"
+    return Failure(found.kind, f"{who} in {question.phase.value}", error, recorded=True, hint=found.advice)
 
 
 def lost_rank(message: Lost, where: str, key: GraphKey | None) -> Failure:
@@ -55,7 +58,3 @@ def changed_numbers(who: str) -> Failure:
 def different_graphs(who: str) -> Failure:
     """Ranks whose digests differ."""
     return Failure(FailureKind.MISMATCH, f"{who} in {Phase.SEAL.value}", "they hold different graphs")
-
-
-def _error(error_type: str, error_text: str) -> str:
-    return f"{error_type}: {first_error(error_text)}"

@@ -1,12 +1,10 @@
-"""Failure classes: what an error of the device means for the group, and what a person can do about it.
+"""Failure classes: what an error means for the group, and what a person can do about it.
 
-The codes are those of CANN's ``rt_error_codes.h``; the texts are quoted from torch_npu, HCCL, gloo, Ray, torch's
-Inductor, Triton and vLLM.
+Which error is of which class is in `ascend_serve.graph.error_knowledge`.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
@@ -25,6 +23,13 @@ class FailureKind(StrEnum):
     OUT_OF_MEMORY = "out_of_memory"
     COLLECTIVE_TIMEOUT = "collective_timeout"
     DEVICE_FAULT = "device_fault"
+    DEVICE_TIMEOUT = "device_timeout"
+    DEVICE_BUSY = "device_busy"
+    NETWORK = "network"
+    HCCL_CONFIG = "hccl_config"
+    PORT_IN_USE = "port_in_use"
+    KV_CACHE = "kv_cache"
+    INSTALLATION = "installation"
     LOST = "lost"
     DEADLINE = "deadline"
     WRONG_NUMBERS = "wrong_numbers"
@@ -111,6 +116,39 @@ TREATMENTS: Mapping[FailureKind, Treatment] = MappingProxyType(
             True,
             "The device reported a fault: check it with `npu-smi info` and its plog before you trust it again.",
         ),
+        FailureKind.DEVICE_TIMEOUT: Treatment(
+            Step.EAGER,
+            True,
+            "Work on the device did not end in time, most often because a collective waits for a rank that never came: "
+            "look at the other ranks' errors first, then at the device's own log (plog).",
+        ),
+        FailureKind.DEVICE_BUSY: _of_host(
+            "The device is held by another process, or is being reset: `npu-smi info` lists its processes; end what "
+            "was left over, wait a minute, and try again."
+        ),
+        FailureKind.NETWORK: Treatment(
+            Step.EAGER,
+            True,
+            "Ranks could not connect to each other: look at the other ranks' errors first, then check the links with "
+            "`ascend-serve doctor`.",
+        ),
+        FailureKind.HCCL_CONFIG: _of_host(
+            "HCCL refuses what it was told of the cluster: unset RANK_TABLE_FILE and HCCL_ variables that nobody "
+            "needs, and let `ascend-serve doctor` compare the nodes."
+        ),
+        FailureKind.PORT_IN_USE: Treatment(
+            Step.EAGER,
+            True,
+            "A port is taken on that node, as by a process that was left over: `ss -ltnp` shows which; end it.",
+        ),
+        FailureKind.KV_CACHE: _of_host(
+            "The KV cache does not fit beside the model: `ascend-serve plan` shows the memory of each NPU. Raise "
+            "vllm.gpu_memory_utilization, lower vllm.max_model_len, or spread the model over more NPUs."
+        ),
+        FailureKind.INSTALLATION: _of_host(
+            "Packages are missing on that node, or do not fit each other: `ascend-serve doctor` compares them with the "
+            "release that works."
+        ),
         FailureKind.LOST: Treatment(
             Step.SAME,
             True,
@@ -164,126 +202,6 @@ TREATMENTS: Mapping[FailureKind, Treatment] = MappingProxyType(
 )
 """The treatment of each class."""
 
-# A class applies when all words of one of its groups are in the error. The first class that applies counts: a device
-# fault outweighs everything, and 1070xx and 507903 come last: every failure inside a capture ends in one of them.
-_SIGNATURES: tuple[tuple[FailureKind, tuple[tuple[str, ...], ...]], ...] = (
-    (
-        FailureKind.DEVICE_FAULT,
-        (
-            ("507010",),  # heartbeat of the task scheduler lost
-            ("507014",),  # AI core timeout
-            ("507015",),  # AI core exception
-            ("507016",),  # AI core trap
-            ("507034",),  # vector core timeout
-            ("507035",),  # vector core exception
-            ("507036",),  # vector core trap
-            ("507053",),  # device memory error
-            ("507054",),  # HBM multi-bit ECC error
-        ),
-    ),
-    (FailureKind.OLD_HDK, (("alloc sq cq fail",), ("207005", "remaining storage space"))),
-    (
-        FailureKind.STREAM_EXHAUSTED,
-        (
-            ("insufficient_stream_resources",),
-            ("stream resources are insufficient",),
-            ("207008", "stream resource"),
-        ),
-    ),
-    (
-        FailureKind.OUT_OF_MEMORY,
-        (("outofmemoryerror",), ("out of memory",), ("el0004",), ("207001",), ("207018",)),
-    ),
-    (
-        FailureKind.LOST,
-        (
-            ("heartbeat lost occurred",),  # HCCL, in its EI0002
-            ("connection closed by peer",),  # gloo
-            ("connection reset by peer",),  # gloo
-            ("actordiederror",),  # Ray
-        ),
-    ),
-    (
-        FailureKind.COLLECTIVE_TIMEOUT,
-        (
-            ("ei0002",),
-            ("notify register times out",),
-            ("watchdog caught collective operation timeout",),  # torch.distributed
-            ("timed out waiting", "operation to complete"),  # gloo
-        ),
-    ),
-    (
-        FailureKind.NOT_CAPTURABLE,
-        (
-            ("107025",),  # a stream was not joined back
-            ("107027",),  # the stream is being captured
-            ("107030",),  # the operation is not allowed in this capture mode
-            ("107033",),  # state of a task group
-            ("507903",),  # the capture is spoilt by an operation that it forbids
-        ),
-    ),
-    # An operator failed after its call had returned: torch_npu writes the code to its log, and may raise without it.
-    (FailureKind.DEVICE_FAULT, (("inner error is reported as above",),)),
-    (
-        FailureKind.NO_COMPILER,
-        (
-            ("invalidcxxcompiler",),  # Inductor
-            ("no working c++ compiler found",),  # Inductor
-            ("failed to find c compiler",),  # Triton
-        ),
-    ),
-    (FailureKind.COMPILER_FAILED, (("cppcompileerror",), ("c++ compile error",))),  # Inductor
-    (
-        FailureKind.SHARED_MEMORY,
-        (
-            ("insufficient space in /dev/shm",),  # vLLM
-            ("insufficient shared memory",),  # torch
-            ("unable to allocate shared memory",),  # torch
-            ("no space left on device", "/dev/shm"),
-        ),
-    ),
-    (FailureKind.DISK_FULL, (("no space left on device",), ("disk quota exceeded",))),
-    (FailureKind.PATH_TOO_LONG, (("af_unix path too long",), ("sockaddr_un.sun_path",), ("file name too long",))),
-    (
-        FailureKind.FILE_ACCESS,
-        (
-            ("permissionerror",),
-            ("filenotfounderror",),
-            ("permission denied",),
-            ("read-only file system",),
-            ("no such file or directory",),
-        ),
-    ),
-)
-
-_ERROR_LINE = re.compile(r"error code|errcode|error\b.*:|(?<!\d)[125]07\d{3}(?!\d)|e[a-z]\d{4}", re.IGNORECASE)
-_STAMP = re.compile(r"\[ERROR\] \d{4}-\d\d-\d\d-")
-"""Begins torch_npu's own line in a report, with time, process and a code that says no more than "call failed"."""
-_PROCESS_ID = re.compile(r"pid\W{0,2}\d+", re.IGNORECASE)
-
-
-def classify(error_type: str, error_text: str) -> FailureKind:
-    """Tell the class of an error from its type's name and its text; upper and lower case are equal.
-
-    Numbers count only as a whole, and process ids are not taken for error codes.
-    """
-    error = _PROCESS_ID.sub("", f"{error_type}: {error_text}").lower()
-    for kind, groups in _SIGNATURES:
-        if any(all(_contains(error, word) for word in group) for group in groups):
-            return kind
-    return FailureKind.UNKNOWN
-
-
-def _contains(error: str, word: str) -> bool:
-    return bool(re.search(rf"(?<!\d){word}(?!\d)", error)) if word.isdigit() else word in error
-
-
-def first_error(error_text: str) -> str:
-    """The first line of an error text that names an error: later ones follow from it."""
-    lines = [line.strip() for line in error_text.splitlines() if line.strip()]
-    errors = [line for line in lines if _ERROR_LINE.search(line)]
-    return next((line for line in errors if not _STAMP.match(line)), (errors or lines or [""])[0])
-
 
 @dataclass(frozen=True, slots=True)
 class Failure:
@@ -296,6 +214,7 @@ class Failure:
         key: The graph that failed, if it was one.
         recorded: Whether something had been recorded, so that the process may be polluted.
         death: How the process of the rank ended, if it did and that is known.
+        hint: What a person can do about this very error, where that is more than its class calls for.
     """
 
     kind: FailureKind
@@ -304,6 +223,7 @@ class Failure:
     key: GraphKey | None = None
     recorded: bool = False
     death: Death | None = None
+    hint: str = ""
 
     @property
     def treatment(self) -> Treatment:
@@ -332,7 +252,7 @@ class Failure:
             return self.death.advice
         if self.kind is FailureKind.UNKNOWN and self.key is None:
             return UNKNOWN_OUTSIDE
-        return self.treatment.advice
+        return self.hint or self.treatment.advice
 
     @property
     def evidence(self) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ascend_serve.errors import EngineError
 from ascend_serve.graph.death import Death, death_by_exit_code
-from ascend_serve.graph.failure import TREATMENTS, classify
+from ascend_serve.graph.error_knowledge import recognize
 
 _ERROR = re.compile(r"(?:^|[\s\]])((?:\w+\.)*[A-Z]\w*(?:Error|Exception)): (.*\S)")
 _WRAPPERS = ("root cause", "ray::", "RayTaskError")
@@ -69,8 +69,7 @@ def start_error(error: Exception, found: str | None, logs: Iterable[Path]) -> En
     """
     death = core_death(str(error))
     cause = death.text if death is not None else found or str(error)
-    treatment = TREATMENTS[classify("", cause)]
-    advice = death.advice if death is not None else treatment.advice if treatment.of_host else ""
+    advice = death.advice if death is not None else recognize("", cause).advice
     where = " and ".join(map(str, logs))
     story = f"The whole log is in {where}." if where else ""
     return EngineError(f"The engine did not start: {cause}", " ".join(filter(None, (advice, story))))

@@ -2,7 +2,8 @@
 
 import pytest
 
-from ascend_serve.graph.failure import TREATMENTS, Failure, FailureKind, Step, classify, first_error
+from ascend_serve.graph.error_knowledge import recognize
+from ascend_serve.graph.failure import TREATMENTS, Failure, FailureKind, Step
 from ascend_serve.graph.keys import GraphKey
 from ascend_serve.graph.modes import GraphMode
 
@@ -135,7 +136,7 @@ CASES = [
 
 @pytest.mark.parametrize(("error_type", "text", "kind"), CASES)
 def test_classify(error_type: str, text: str, kind: FailureKind) -> None:
-    assert classify(error_type, text) is kind
+    assert recognize(error_type, text).kind is kind
 
 
 TREATED = [
@@ -192,7 +193,7 @@ FIRST = [
 
 @pytest.mark.parametrize(("text", "line"), FIRST)
 def test_first_error(text: str, line: str) -> None:
-    assert first_error(text) == line
+    assert recognize("", text).line == line
 
 
 ADVICE = [
