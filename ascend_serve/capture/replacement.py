@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 
 from ascend_serve.graph.failure import Failure, Step
 from ascend_serve.graph.ladder import eager_plan
-from ascend_serve.graph.modes import RUNTIMES, OnFailure
+from ascend_serve.graph.modes import OnFailure
 from ascend_serve.graph.plan import CapturePlan
+from ascend_serve.graph.runtimes import RUNTIMES
 
 MAX_REPLACEMENTS = 3
 """Replacements in one session. The last one starts eager."""

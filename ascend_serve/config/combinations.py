@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterator
 from pydantic import BaseModel
 
 from ascend_serve.config.passthrough import collisions
-from ascend_serve.config.schema import AscendServeConfig, FaultConfig, FaultError
+from ascend_serve.config.schema import AscendServeConfig, EmulatedRuntimeConfig, FaultConfig, FaultError
 from ascend_serve.config.serve_options import serve_option_problems
 from ascend_serve.errors import ConfigError, Problem
 from ascend_serve.graph.modes import GraphMode, OnFailure, Replan, RuntimeName
+from ascend_serve.graph.runtimes import RUNTIMES
 
 
 def check(config: AscendServeConfig, source: str = "configuration") -> None:
@@ -57,14 +58,15 @@ def _static_kernel_needs_npugraph_ex(config: AscendServeConfig) -> Iterator[Prob
         )
 
 
-def _no_way_down_from_xlite(config: AscendServeConfig) -> Iterator[Problem]:
-    """A group that may degrade goes on with ACLGraph where Xlite refuses pipelines; one that must not cannot start."""
-    stages = config.parallel.pipeline_parallel_size
-    must_not_degrade = config.graph.on_failure is OnFailure.FAIL
-    if config.graph.runtime is RuntimeName.XLITE and stages > 1 and must_not_degrade:
+def _no_way_down_from_a_pipeline(config: AscendServeConfig) -> Iterator[Problem]:
+    """A group that may degrade goes on with the lower runtime where one refuses pipelines; another cannot start."""
+    runtime, stages = config.graph.runtime, config.parallel.pipeline_parallel_size
+    traits = RUNTIMES[runtime]
+    if not traits.pipelines and stages > 1 and config.graph.on_failure is OnFailure.FAIL:
         yield (
-            f"graph.runtime: xlite with parallel.pipeline_parallel_size: {stages}; Xlite refuses pipeline parallelism",
-            "Set parallel.pipeline_parallel_size=1, or graph.runtime=aclgraph.",
+            f"graph.runtime: {runtime} with parallel.pipeline_parallel_size: {stages}; "
+            f"{traits.title} refuses pipeline parallelism",
+            f"Set parallel.pipeline_parallel_size=1, or graph.runtime={traits.lower}.",
         )
 
 
@@ -87,14 +89,15 @@ def _faults_on_existing_ranks(config: AscendServeConfig) -> Iterator[Problem]:
             )
 
 
-def _xlite_script_on_existing_ranks(config: AscendServeConfig) -> Iterator[Problem]:
-    world, script = config.parallel.world_size, config.emulated.xlite
-    ranks = {"missing_on": script.missing_on, "versions": tuple(script.versions)}
-    for name, named in ranks.items():
-        for rank in named:
+def _scripted_runtimes_on_existing_ranks(config: AscendServeConfig) -> Iterator[Problem]:
+    world = config.parallel.world_size
+    for name in _runtime_sections(config.emulated):
+        script: EmulatedRuntimeConfig = getattr(config.emulated, name)
+        named = [("missing_on", rank) for rank in script.missing_on] + [("versions", rank) for rank in script.versions]
+        for key, rank in named:
             if not 0 <= rank < world:
                 yield (
-                    f"emulated.xlite.{name}: {rank}, but the ranks are 0 to {world - 1}",
+                    f"emulated.{name}.{key}: {rank}, but the ranks are 0 to {world - 1}",
                     f"Give ranks from 0 to {world - 1}, or larger parallel sizes.",
                 )
 
@@ -109,11 +112,12 @@ def _serve_takes_its_options(config: AscendServeConfig) -> Iterator[Problem]:
 
 def _graph_options_without_graphs(config: AscendServeConfig) -> Iterator[str]:
     graph = config.graph
-    if graph.runtime is RuntimeName.EAGER and "mode" in graph.model_fields_set and graph.mode is not GraphMode.NONE:
-        yield f"graph.mode: {graph.mode} has no effect with graph.runtime: eager"
+    replays = bool(RUNTIMES[graph.runtime].modes)
+    if not replays and "mode" in graph.model_fields_set and graph.mode is not GraphMode.NONE:
+        yield f"graph.mode: {graph.mode} has no effect with graph.runtime: {graph.runtime}"
     if _captures(config):
         return
-    reason = "graph.runtime: eager" if graph.runtime is RuntimeName.EAGER else "graph.mode: NONE"
+    reason = "graph.mode: NONE" if replays else f"graph.runtime: {graph.runtime}"
     yield from _set_keys(
         graph,
         "graph.",
@@ -133,8 +137,9 @@ def _replan_over_engines(config: AscendServeConfig) -> Iterator[Problem]:
 
 
 def _replan_of_nothing(config: AscendServeConfig) -> Iterator[str]:
-    if config.graph.runtime is RuntimeName.XLITE:
-        yield from _set_keys(config.graph, "graph.", ("replan",), "graph.runtime: xlite, which captures nothing")
+    runtime = config.graph.runtime
+    if _captures(config) and not RUNTIMES[runtime].captures:
+        yield from _set_keys(config.graph, "graph.", ("replan",), f"graph.runtime: {runtime}, which captures nothing")
 
 
 def _saving_without_replanning(config: AscendServeConfig) -> Iterator[str]:
@@ -159,17 +164,18 @@ def _hardware_beside_emulation(config: AscendServeConfig) -> Iterator[str]:
         yield from _set_keys(config.hardware, "hardware.", names, f"emulated.npus: {npus}")
 
 
-def _xlite_options_without_xlite(config: AscendServeConfig) -> Iterator[str]:
-    if config.graph.runtime is not RuntimeName.XLITE:
-        reason = f"graph.runtime: {config.graph.runtime}"
-        yield from _set_keys(config.graph, "graph.", ("xlite",), reason)
-        if config.emulated.npus:
-            yield from _set_keys(config.emulated, "emulated.", ("xlite",), reason)
+def _options_of_other_runtimes(config: AscendServeConfig) -> Iterator[str]:
+    reason = f"graph.runtime: {config.graph.runtime}"
+    yield from _set_keys(config.graph, "graph.", _runtime_sections(config.graph, but=config.graph.runtime), reason)
+    if config.emulated.npus:
+        others = _runtime_sections(config.emulated, but=config.graph.runtime)
+        yield from _set_keys(config.emulated, "emulated.", others, reason)
 
 
 def _emulated_options_without_emulation(config: AscendServeConfig) -> Iterator[str]:
     if config.emulated.npus == 0:
-        yield from _set_keys(config.emulated, "emulated.", ("stream_quota", "faults", "xlite"), "emulated.npus: 0")
+        names = ("stream_quota", "faults", *_runtime_sections(config.emulated))
+        yield from _set_keys(config.emulated, "emulated.", names, "emulated.npus: 0")
 
 
 def _client_certificates_that_nobody_asks_for(config: AscendServeConfig) -> Iterator[str]:
@@ -203,10 +209,14 @@ def _never_strikes(fault: FaultConfig, config: AscendServeConfig) -> str:
 
 
 def _captures(config: AscendServeConfig) -> bool:
-    graph = config.graph
-    return graph.runtime is RuntimeName.XLITE or (
-        graph.runtime is RuntimeName.ACLGRAPH and graph.mode is not GraphMode.NONE
-    )
+    """Whether anything is captured, by the runtime or by the one below it."""
+    traits = RUNTIMES[config.graph.runtime]
+    return traits.brings_mode or (traits.captures and config.graph.mode is not GraphMode.NONE)
+
+
+def _runtime_sections(section: BaseModel, *, but: RuntimeName | None = None) -> tuple[str, ...]:
+    """Sections below ``section`` that have the name of a runtime, another than ``but``."""
+    return tuple(name.value for name in RuntimeName if name.value in type(section).model_fields and name is not but)
 
 
 def _set_keys(section: BaseModel, prefix: str, names: tuple[str, ...], reason: str) -> Iterator[str]:
@@ -225,10 +235,10 @@ def _set_keys(section: BaseModel, prefix: str, names: tuple[str, ...], reason: s
 
 _CONFLICTS: tuple[Callable[[AscendServeConfig], Iterator[Problem]], ...] = (
     _static_kernel_needs_npugraph_ex,
-    _no_way_down_from_xlite,
+    _no_way_down_from_a_pipeline,
     _quota_for_each_rank,
     _faults_on_existing_ranks,
-    _xlite_script_on_existing_ranks,
+    _scripted_runtimes_on_existing_ranks,
     _passthrough_leaves_our_keys_alone,
     _serve_takes_its_options,
     _replan_over_engines,
@@ -236,7 +246,7 @@ _CONFLICTS: tuple[Callable[[AscendServeConfig], Iterator[Problem]], ...] = (
 
 _INEFFECTIVE: tuple[Callable[[AscendServeConfig], Iterator[str]], ...] = (
     _graph_options_without_graphs,
-    _xlite_options_without_xlite,
+    _options_of_other_runtimes,
     _workload_that_chooses_nothing,
     _replan_of_nothing,
     _saving_without_replanning,

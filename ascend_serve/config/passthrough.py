@@ -10,10 +10,23 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from ascend_serve.config.schema import GraphConfig
 from ascend_serve.errors import ConfigError, Problem
+from ascend_serve.graph.runtimes import RUNTIMES
 
 _SIZES = "graph.capture_sizes decides it."
 _RAY = "Leave it out: ranks are always Ray actors."
+
+
+def _options_of_runtimes() -> Iterator[tuple[str, str]]:
+    """Keys that load a model for a runtime, and what to set instead."""
+    options = GraphConfig().runtime_options
+    for name, traits in RUNTIMES.items():
+        if traits.loaded_by:
+            section = f"additional_config.{traits.loaded_by}"
+            yield f"{section}.enabled", f"Set graph.runtime={name}."
+            yield from ((f"{section}.{key}", f"Set graph.{name}.{key}.") for key in options.get(name, ()))
+
 
 DECIDED_ELSEWHERE: Mapping[str, str] = {
     "model": "Set model.path.",
@@ -34,8 +47,7 @@ DECIDED_ELSEWHERE: Mapping[str, str] = {
     "compilation_config.max_cudagraph_capture_size": _SIZES,
     "additional_config.ascend_compilation_config.enable_npugraph_ex": "Set graph.npugraph_ex.enabled.",
     "additional_config.ascend_compilation_config.enable_static_kernel": "Set graph.npugraph_ex.static_kernel.",
-    "additional_config.xlite_graph_config.enabled": "Set graph.runtime=xlite.",
-    "additional_config.xlite_graph_config.full_mode": "Set graph.xlite.full_mode.",
+    **dict(_options_of_runtimes()),
     "additional_config.ascend_serve": "Leave it out: the sections graph and emulated are carried there.",
     "host": "Set serving.host.",
     "port": "Set serving.port.",

@@ -126,6 +126,12 @@ class GraphConfig(Section):
         0.1, gt=0, description="Padding waste (padded over real tokens, 0.1 is 10%) that other sizes must save."
     )
 
+    @property
+    def runtime_options(self) -> dict[RuntimeName, dict[str, Any]]:
+        """What the sections that have the name of a runtime say, by runtime."""
+        sections = {name: getattr(self, name.value, None) for name in RuntimeName}
+        return {name: section.model_dump() for name, section in sections.items() if section is not None}
+
     @field_validator("capture_sizes")
     @classmethod
     def _ascending(cls, sizes: tuple[int, ...] | None) -> tuple[int, ...] | None:
@@ -179,8 +185,8 @@ class FaultConfig(Section):
     )
 
 
-class EmulatedXliteConfig(Section):
-    """Where the emulated Xlite is missing, and which version it is elsewhere."""
+class EmulatedRuntimeConfig(Section):
+    """Where an emulated runtime is missing, and which version it is elsewhere."""
 
     missing_on: tuple[int, ...] = Field((), description="Ranks on whose node it is not installed.")
     versions: dict[int, str] = Field(default_factory=dict, description="Version on the node of a rank, by rank.")
@@ -203,7 +209,7 @@ class EmulatedConfig(Section):
     npus: int = Field(0, ge=0, description="Emulated NPUs that a local cluster offers.")
     stream_quota: int | tuple[int, ...] = Field(2048, description="Streams of each device, or one number per rank.")
     faults: tuple[FaultConfig, ...] = Field((), description="Scripted faults.")
-    xlite: EmulatedXliteConfig = Field(default_factory=EmulatedXliteConfig)
+    xlite: EmulatedRuntimeConfig = Field(default_factory=EmulatedRuntimeConfig)
     device_time: DeviceTimeConfig = Field(default_factory=DeviceTimeConfig)
 
 

@@ -9,9 +9,10 @@ from pydantic import TypeAdapter
 
 from ascend_serve.config.combinations import check
 from ascend_serve.config.passthrough import merge
-from ascend_serve.config.schema import AscendServeConfig
+from ascend_serve.config.schema import AscendServeConfig, GraphConfig
 from ascend_serve.graph.modes import GraphMode, RuntimeName
 from ascend_serve.graph.plan import GraphRequest
+from ascend_serve.graph.runtimes import RUNTIMES
 
 _REQUEST = TypeAdapter(GraphRequest)
 
@@ -38,7 +39,6 @@ def engine_args(
         ConfigError: The combination cannot work, or ``vllm:`` holds a key that another section decides.
     """
     check(config)
-    xlite = request.runtime is RuntimeName.XLITE
     ours = {
         **_model(config),
         **_parallel(config),
@@ -46,7 +46,7 @@ def engine_args(
         "compilation_config": _compilation(mode, request.capture_sizes),
         "additional_config": {
             "ascend_compilation_config": {"enable_npugraph_ex": npugraph_ex, "enable_static_kernel": static_kernel},
-            "xlite_graph_config": {"enabled": xlite, "full_mode": xlite and config.graph.xlite.full_mode},
+            **_loaded_runtimes(config, request.runtime),
             "ascend_serve": _settings(config, request, static_kernel),
         },
     }
@@ -79,6 +79,16 @@ def _compilation(mode: GraphMode, sizes: Sequence[int]) -> dict[str, Any]:
     """Sizes go with their maximum: vLLM derives it otherwise, and refuses one that does not fit the sizes."""
     captured = {"cudagraph_capture_sizes": list(sizes), "max_cudagraph_capture_size": max(sizes)} if sizes else {}
     return {"cudagraph_mode": mode.value, **(captured if mode is not GraphMode.NONE else {})}
+
+
+def _loaded_runtimes(config: AscendServeConfig, wanted: RuntimeName) -> dict[str, Any]:
+    """For each runtime that models are loaded for whether they are; the options of the others are the defaults."""
+    loaded = {name: traits.loaded_by for name, traits in RUNTIMES.items() if traits.loaded_by}
+    graphs = {name: config.graph if name is wanted else GraphConfig() for name in loaded}
+    return {
+        section: {"enabled": name is wanted, **graphs[name].runtime_options.get(name, {})}
+        for name, section in loaded.items()
+    }
 
 
 def _settings(config: AscendServeConfig, request: GraphRequest, static_kernel: bool) -> dict[str, Any]:

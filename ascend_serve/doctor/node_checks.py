@@ -13,6 +13,7 @@ from ascend_serve.doctor.cluster_probe import NodeProbe
 from ascend_serve.errors import ModelError, PlanError
 from ascend_serve.graph.modes import RuntimeName
 from ascend_serve.graph.rules import resolve
+from ascend_serve.graph.runtimes import RUNTIMES
 from ascend_serve.node.environment import NOSET_VISIBLE_DEVICES, node_environment
 from ascend_serve.node.facts import NodeFacts
 from ascend_serve.node.finding import Finding, fail, merge, ok, warn
@@ -285,14 +286,19 @@ def _pip(versions: dict[str, str]) -> str:
     return "pip install " + " ".join(f"{name.replace('_', '-')}=={version}" for name, version in versions.items())
 
 
-def check_xlite(probe: NodeProbe, facts: NodeFacts, context: CheckContext) -> Finding:
-    """Xlite, where the configuration asks for it."""
-    version = facts.packages.get("xlite")
-    if version:
-        return ok(f"xlite {version}")
-    if context.config and context.config.graph.runtime is RuntimeName.XLITE:
-        return fail("graph.runtime=xlite, but xlite is not installed", "pip install --pre xlite")
-    return ok("not installed; only graph.runtime=xlite needs it")
+def _package_of_runtime(name: RuntimeName) -> NodeCheck:
+    """Looks for the package of a graph runtime, where the configuration asks for it."""
+    package, install = RUNTIMES[name].package, RUNTIMES[name].install
+
+    def run(probe: NodeProbe, facts: NodeFacts, context: CheckContext) -> Finding:
+        version = facts.packages.get(package)
+        if version:
+            return ok(f"{package} {version}")
+        if context.config and context.config.graph.runtime is name:
+            return fail(f"graph.runtime={name}, but {package} is not installed", install)
+        return ok(f"not installed; only graph.runtime={name} needs it")
+
+    return NodeCheck(name.value, run, on_device=True)
 
 
 def check_environment(probe: NodeProbe, facts: NodeFacts, context: CheckContext) -> Finding:
@@ -354,7 +360,7 @@ NODE_CHECKS = (
     NodeCheck("hdk", check_hdk, on_device=True),
     NodeCheck("cann", check_cann, on_device=True),
     NodeCheck("packages", check_packages),
-    NodeCheck("xlite", check_xlite, on_device=True),
+    *(_package_of_runtime(name) for name, traits in RUNTIMES.items() if traits.package),
     NodeCheck("environment", check_environment),
     *map(_on_machine, MACHINE_CHECKS),
     NodeCheck("model", check_model),

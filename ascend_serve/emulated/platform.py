@@ -16,7 +16,7 @@ from ascend_serve.emulated.processor import instruction_set
 logger = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
-    from vllm.config import CUDAGraphMode, VllmConfig
+    from vllm.config import VllmConfig
 
 # vLLM reads these before it calls any hook of a platform, but after it imported the platform.
 # Model Runner V2 captures through a graph manager of its own, written for CUDA.
@@ -103,20 +103,6 @@ class EmulatedNPUPlatform(CpuPlatform):
         current_device().faults.strike(phase, size)
 
     @classmethod
-    def xlite_version(cls, vllm_config: VllmConfig, rank: int) -> str | None:
-        """Version of the emulated Xlite on the node of ``rank``; ``None`` where it is scripted to be missing."""
-        from ascend_serve.emulated.xlite import installed_version
-
-        return installed_version(vllm_config, rank)
-
-    @classmethod
-    def xlite_refusal(cls, vllm_config: VllmConfig) -> str:
-        """Why the emulated Xlite cannot run a model; empty when it can."""
-        from ascend_serve.emulated.xlite import refusal
-
-        return refusal(vllm_config)
-
-    @classmethod
     def instruction_set(cls) -> str:
         """The widest instruction set of the processor that this rank computes with."""
         return instruction_set()
@@ -131,9 +117,7 @@ class EmulatedNPUPlatform(CpuPlatform):
 class _DeviceSettings:
     """What ``CpuPlatform`` wipes: a CPU alone has no graphs, and no device beside which the host could go on."""
 
-    cudagraph_mode: CUDAGraphMode
     capture_sizes: list[int]
-    max_capture_size: int
     splitting_ops: list[str] | None
     async_scheduling: bool | None
 
@@ -142,9 +126,7 @@ class _DeviceSettings:
         config = vllm_config.compilation_config
         return cls(
             async_scheduling=_schedules_ahead(vllm_config),
-            cudagraph_mode=config.cudagraph_mode,
             capture_sizes=list(config.cudagraph_capture_sizes or ()),
-            max_capture_size=config.max_cudagraph_capture_size or 0,
             splitting_ops=config.splitting_ops,
         )
 
@@ -153,16 +135,14 @@ class _DeviceSettings:
 
         vllm_config.scheduler_config.async_scheduling = self.async_scheduling
         config = vllm_config.compilation_config
-        config.cudagraph_mode = self.cudagraph_mode
         config.cudagraph_capture_sizes = self.capture_sizes
-        config.max_cudagraph_capture_size = self.max_capture_size
-        if self.cudagraph_mode.requires_piecewise_compilation() and vllm_config.lora_config is None:
+        if config.cudagraph_mode.requires_piecewise_compilation() and vllm_config.lora_config is None:
             # vLLM splits the model at attention and wraps each piece, as on Ascend. The pieces run as they were traced:
             # Inductor would fuse operators, and graph and eager would no longer be equal bit for bit.
             config.mode = CompilationMode.VLLM_COMPILE
             config.backend = "eager"
             config.splitting_ops = self.splitting_ops
-        elif self._compiles(vllm_config):
+        elif _compiles(vllm_config):
             # As the CPU platform compiles, layers included, but that captures know of the compiled graph.
             config.mode = CompilationMode.DYNAMO_TRACE_ONCE
             config.backend = _COMPILER
@@ -174,15 +154,15 @@ class _DeviceSettings:
         # Without compilation vLLM takes its custom operators, with it native layers: other numbers.
         config.custom_ops = ["all"]
 
-    def _compiles(self, vllm_config: VllmConfig) -> bool:
-        """Whether npugraph_ex takes the model; like vLLM on a CPU it takes none with LoRA."""
-        if not (self.cudagraph_mode.has_full_cudagraphs() and asks_for_npugraph_ex(vllm_config)):
-            return False
-        if vllm_config.lora_config is not None:
-            logger.warning(
-                "npugraph_ex has no effect with LoRA on emulated NPUs: vLLM compiles no such model for a CPU"
-            )
-        return vllm_config.lora_config is None
+
+def _compiles(vllm_config: VllmConfig) -> bool:
+    """Whether npugraph_ex takes the model; like vLLM on a CPU it takes none with LoRA."""
+    mode = vllm_config.compilation_config.cudagraph_mode
+    if not (mode.has_full_cudagraphs() and asks_for_npugraph_ex(vllm_config)):
+        return False
+    if vllm_config.lora_config is not None:
+        logger.warning("npugraph_ex has no effect with LoRA on emulated NPUs: vLLM compiles no such model for a CPU")
+    return vllm_config.lora_config is None
 
 
 def _schedules_ahead(vllm_config: VllmConfig) -> bool | None:

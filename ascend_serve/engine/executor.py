@@ -27,7 +27,7 @@ from ascend_serve.engine.histogram import DecodeHistogram
 from ascend_serve.engine.node_worker import local_world_size, use_node_workers
 from ascend_serve.engine.plan_memory import PlanMemory
 from ascend_serve.engine.queue_wait import spare_cores
-from ascend_serve.engine.xlite import ask_ranks, follow_plan, settle_runtime
+from ascend_serve.engine.runtimes.loading import ask_ranks, settle_runtime
 from ascend_serve.errors import CaptureError, EngineError
 from ascend_serve.graph.plan import CapturePlan
 
@@ -158,7 +158,6 @@ class LockstepRayExecutor(RayExecutorV2):
         calls = self._calls or []
         self.shutdown()
         self._incarnation += 1
-        follow_plan(self.vllm_config, plan)
         prepare_fresh_workers(self.vllm_config, self._incarnation, plan)
         self._start_workers()
         self.failure_callback = callback

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +12,7 @@ import vllm
 from vllm.platforms import current_platform
 
 from ascend_serve.engine.group_settings import GroupSettings
-from ascend_serve.engine.xlite import XliteOffer
+from ascend_serve.engine.runtimes.loading import Offers
 from ascend_serve.graph.plan import GraphRequest
 
 if TYPE_CHECKING:
@@ -38,7 +37,7 @@ def fingerprint(vllm_config: VllmConfig) -> dict[str, str]:
 
 
 def plan_fingerprint(
-    vllm_config: VllmConfig, settings: GroupSettings, request: GraphRequest, offers: Sequence[XliteOffer] = ()
+    vllm_config: VllmConfig, settings: GroupSettings, request: GraphRequest, offers: Offers
 ) -> dict[str, str]:
     """Describe all that a remembered plan depends on: what ranks share, layout, hardware and what was asked for."""
     parallel = vllm_config.parallel_config
@@ -52,7 +51,7 @@ def plan_fingerprint(
         "hardware": repr(sorted(settings.hardware.items())),
         "emulated": repr(sorted(settings.emulated.items())),
         "request": repr(request),
-        "xlite": repr(list(offers)),
+        "runtimes": repr(offers),
     }
 
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 from ascend_serve.capture.deadlines import Deadlines, default_deadlines
 from ascend_serve.config.instance_id import InstanceId
-from ascend_serve.engine.graph_config import set_graphs
+from ascend_serve.engine.runtimes.loading import load_for
 from ascend_serve.errors import EngineError
 from ascend_serve.graph.plan import CapturePlan, GraphRequest
 
@@ -102,8 +102,7 @@ def _narrow(vllm_config: VllmConfig, plan: CapturePlan) -> None:
     section = vllm_config.additional_config[SECTION]
     request = {**section["request"], "runtime": plan.runtime.value, "mode": plan.mode.value}
     vllm_config.additional_config = {**vllm_config.additional_config, SECTION: {**section, "request": request}}
-    set_graphs(vllm_config.compilation_config, plan.mode, plan.capture_sizes)
+    load_for(vllm_config, plan.runtime, plan.mode, plan.capture_sizes)
     if plan.is_eager:
         # As vLLM does on ``enforce_eager``: nothing is compiled that nobody will replay.
-        vllm_config.model_config.enforce_eager = True
         vllm_config.compilation_config.mode = CompilationMode.NONE

@@ -36,6 +36,11 @@ def free_memory() -> int | None:
     return None if npu is None else int(npu.mem_get_info()[0])
 
 
+def is_emulated() -> bool:
+    """Whether the NPUs of this process are emulated."""
+    return emulated_method("scripted_fault") is not None
+
+
 def emulated_method(name: str) -> Callable[..., Any] | None:
     """A class method that the emulated platform alone has; ``None`` on a real one.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING
 from ascend_serve.capture.plan_store import PlanStore, fingerprint_digest
 from ascend_serve.engine.fingerprint import plan_fingerprint
 from ascend_serve.engine.group_settings import GroupSettings
-from ascend_serve.engine.xlite import XliteOffer
+from ascend_serve.engine.runtimes.loading import Offers
 from ascend_serve.graph.plan import CapturePlan, GraphRequest
 
 if TYPE_CHECKING:
@@ -35,9 +34,7 @@ class PlanMemory:
     keeps: bool = False
 
     @classmethod
-    def of(
-        cls, vllm_config: VllmConfig, settings: GroupSettings, request: GraphRequest, offers: Sequence[XliteOffer] = ()
-    ) -> PlanMemory:
+    def of(cls, vllm_config: VllmConfig, settings: GroupSettings, request: GraphRequest, offers: Offers) -> PlanMemory:
         """Open the memory of this deployment; the first engine of a group keeps the plan for all."""
         if settings.plan_directory is None:
             return cls(None)

@@ -10,9 +10,10 @@ from ascend_serve.engine.fingerprint import fingerprint
 from ascend_serve.engine.group_settings import GroupSettings
 from ascend_serve.engine.layout import stream_layout
 from ascend_serve.engine.npu import free_memory
-from ascend_serve.engine.xlite import XliteOffer, is_loaded, offer_of
+from ascend_serve.engine.runtimes.loading import loaded_for, offer_of
 from ascend_serve.graph.modes import GraphMode, RuntimeName
 from ascend_serve.graph.plan import Adjustment, Proposal
+from ascend_serve.graph.runtimes import RUNTIMES, downwards
 from ascend_serve.graph.stream_costs import prior_budget, streams_per_full, streams_per_piecewise
 
 if TYPE_CHECKING:
@@ -24,39 +25,35 @@ if TYPE_CHECKING:
 def make_proposal(worker: WorkerBase, seam: RunnerSeam, settings: GroupSettings) -> Proposal:
     """Describe what this rank can do, after vLLM has narrowed the mode to what its attention backends support."""
     layout = stream_layout(worker.vllm_config)
-    loaded, offer = _loaded(worker, seam), _xlite(worker, settings)
+    loaded, rank = _loaded(worker, seam), group_rank(worker)
+    # A rank that loaded without a runtime though it has it says so: the group decides.
+    offers = {name: offer_of(name, worker.vllm_config, rank) for name in downwards(settings.request.runtime)}
+    able = tuple(name for name, offer in offers.items() if not offer.refusal)
     return Proposal(
-        runtimes=_runtimes(loaded, settings.request.runtime, offer),
+        runtimes=(RuntimeName.EAGER,) if loaded is RuntimeName.EAGER else able,
         mode=seam.mode,
-        capture_sizes=_sizes(worker.vllm_config, settings),
+        capture_sizes=_sizes(worker.vllm_config, settings, loaded),
         stream_budget=None if settings.stream_quota is None else prior_budget(layout, settings.stream_quota),
         streams_per_full=streams_per_full(layout),
         streams_per_piecewise=streams_per_piecewise(layout),
         free_memory=free_memory(),
         fingerprint=fingerprint(worker.vllm_config),
-        refusals={RuntimeName.XLITE.value: offer.refusal} if offer.refusal else {},
+        refusals={name.value: offer.refusal for name, offer in offers.items() if offer.refusal},
         notes=_narrowing(settings, loaded, seam.mode),
-        versions={RuntimeName.XLITE.value: offer.version} if offer.version else {},
+        versions={name.value: offer.version for name, offer in offers.items() if offer.version},
         loaded=loaded,
     )
 
 
-def _sizes(vllm_config: VllmConfig, settings: GroupSettings) -> tuple[int, ...]:
-    """Sizes that vLLM pads to, ascending, in tokens; where Xlite leaves it without any, the ones to fall back to."""
+def _sizes(vllm_config: VllmConfig, settings: GroupSettings, loaded: RuntimeName) -> tuple[int, ...]:
+    """Sizes that vLLM pads to, ascending, in tokens; where a runtime left it none, the ones to fall back to."""
     sizes = tuple(sorted(vllm_config.compilation_config.cudagraph_capture_sizes or ()))
-    return settings.request.capture_sizes if not sizes and is_loaded(vllm_config) else sizes
+    return settings.request.capture_sizes if not sizes and RUNTIMES[loaded].brings_mode else sizes
 
 
 def _loaded(worker: WorkerBase, seam: RunnerSeam) -> RuntimeName:
-    if is_loaded(worker.vllm_config):
-        return RuntimeName.XLITE
-    return RuntimeName.EAGER if seam.mode is GraphMode.NONE else RuntimeName.ACLGRAPH
-
-
-def _xlite(worker: WorkerBase, settings: GroupSettings) -> XliteOffer:
-    if settings.request.runtime is not RuntimeName.XLITE:
-        return XliteOffer()
-    return offer_of(worker.vllm_config, group_rank(worker))
+    without = RuntimeName.EAGER if seam.mode is GraphMode.NONE else RuntimeName.ACLGRAPH
+    return loaded_for(worker.vllm_config) or without
 
 
 def group_rank(worker: WorkerBase) -> int:
@@ -64,17 +61,9 @@ def group_rank(worker: WorkerBase) -> int:
     return int(worker.vllm_config.parallel_config.data_parallel_index * worker.parallel_config.world_size + worker.rank)
 
 
-def _runtimes(loaded: RuntimeName, wanted: RuntimeName, offer: XliteOffer) -> tuple[RuntimeName, ...]:
-    """Best first. A rank that loaded without Xlite though it has it says so: the group decides."""
-    if wanted is RuntimeName.EAGER or loaded is RuntimeName.EAGER:
-        return (RuntimeName.EAGER,)
-    graphs = (RuntimeName.ACLGRAPH, RuntimeName.EAGER)
-    return (RuntimeName.XLITE, *graphs) if offer.version else graphs
-
-
 def _narrowing(settings: GroupSettings, loaded: RuntimeName, mode: GraphMode) -> tuple[Adjustment, ...]:
     wanted = settings.request.mode
-    if wanted is mode or settings.request.runtime is RuntimeName.EAGER or loaded is RuntimeName.XLITE:
+    if wanted is mode or settings.request.runtime is RuntimeName.EAGER or RUNTIMES[loaded].brings_mode:
         return ()
     reason = f"vLLM narrowed {wanted} to {mode}: what the weakest attention backend of the model supports"
     return (Adjustment("attention-backend", wanted.value, mode.value, reason),)

@@ -1,7 +1,7 @@
 """The seam into the model runner: its dispatcher, its graph wrappers, and the hook at ``_warmup_and_capture``.
 
 Checked against vLLM 0.23.0 and 0.32.0 (``GPUModelRunner``, ``CudagraphDispatcher``, ``CUDAGraphWrapper``) and
-vllm-ascend 0.23.0 (``NPUModelRunner``, ``XliteModelRunner``, ``ACLGraphWrapper``, ``XliteWrapper``, ``GraphParams``).
+vllm-ascend 0.23.0 (``NPUModelRunner``, ``ACLGraphWrapper``, ``GraphParams``).
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from vllm.platforms import current_platform
 from vllm.utils.import_utils import resolve_obj_by_qualname
 
 from ascend_serve.engine.graph_config import set_graphs
-from ascend_serve.errors import CaptureError
 from ascend_serve.graph.keys import GraphKey
 from ascend_serve.graph.modes import GraphMode
 
@@ -33,14 +32,17 @@ class CaptureWatch:
 
 
 class RunnerSeam:
-    """A model runner as graph runtimes and the capture session see it. Implements ``runtime.base.GraphHost``.
+    """A model runner as graph runtimes and the capture session see it. Implements ``runtimes.base.GraphHost``.
 
     Args:
         runner: vLLM's V1 model runner of this worker.
+
+    Attributes:
+        runner: The same.
     """
 
     def __init__(self, runner: Any) -> None:
-        self._runner = runner
+        self.runner = runner
         self._dispatcher = runner.cudagraph_dispatcher
         self._compilation = runner.compilation_config
 
@@ -53,22 +55,22 @@ class RunnerSeam:
     def watch_capture(self) -> Iterator[CaptureWatch]:
         """Tell while it lasts whether vLLM's ``_dummy_run`` is warming up or capturing."""
         watch = CaptureWatch()
-        dummy_run = self._runner._dummy_run
+        dummy_run = self.runner._dummy_run
 
         def watched(*args: Any, **options: Any) -> Any:
             watch.capturing = bool(options.get("is_graph_capturing"))
             return dummy_run(*args, **options)
 
-        self._runner._dummy_run = watched
+        self.runner._dummy_run = watched
         try:
             yield watch
         finally:
-            del self._runner._dummy_run
+            del self.runner._dummy_run
 
     @contextmanager
     def hooked(self, capture: Callable[[GraphKey, CaptureOne], None]) -> Iterator[None]:
         """While it lasts, vLLM's capture loop calls ``capture(key, original)`` for every graph."""
-        original = self._runner._warmup_and_capture
+        original = self.runner._warmup_and_capture
 
         def warmup_and_capture(desc: BatchDescriptor, cudagraph_runtime_mode: CUDAGraphMode, **options: Any) -> None:
             capture(
@@ -76,15 +78,15 @@ class RunnerSeam:
                 lambda: original(desc, cudagraph_runtime_mode=cudagraph_runtime_mode, **options),
             )
 
-        self._runner._warmup_and_capture = warmup_and_capture
+        self.runner._warmup_and_capture = warmup_and_capture
         try:
             yield
         finally:
-            del self._runner._warmup_and_capture
+            del self.runner._warmup_and_capture
 
     def capture_model(self) -> None:
         """Walk vLLM's capture loop over the graphs that are dispatched now."""
-        self._runner.capture_model()
+        self.runner.capture_model()
 
     def change_pool(self) -> None:
         """Capture into another memory pool from here on, after the device refused to begin a capture.
@@ -101,7 +103,7 @@ class RunnerSeam:
         set_graphs(self._compilation, mode, capture_sizes)
         for keys in self._dispatcher.cudagraph_keys.values():
             keys.clear()
-        self._dispatcher.initialize_cudagraph_keys(CUDAGraphMode[mode.name], self._runner.uniform_decode_query_len)
+        self._dispatcher.initialize_cudagraph_keys(CUDAGraphMode[mode.name], self.runner.uniform_decode_query_len)
         _make_room_for_graph_params(capture_sizes)
 
     def held(self) -> frozenset[GraphKey]:
@@ -112,18 +114,6 @@ class RunnerSeam:
             holders.setdefault(wrapper.runtime_mode.name, []).append(held)
         complete = (frozenset.intersection(*map(frozenset, sets)) for sets in holders.values())
         return frozenset[GraphKey]().union(*complete)
-
-    def use_whole_model_program(self, on: bool) -> None:
-        """Send forwards through the wrapper that Xlite put around the model, or past it.
-
-        Raises:
-            CaptureError: The model was loaded without Xlite.
-        """
-        wrapper = getattr(self._runner, "xlite_model", None)
-        if wrapper is not None:
-            self._runner.model = wrapper if on else wrapper.runnable
-        elif on:
-            raise CaptureError("The plan runs Xlite, and this rank loaded its model without it")
 
     def release(self, keys: Iterable[GraphKey]) -> None:
         """Give back graphs, whole or half made, and the streams and memory they hold."""

@@ -24,11 +24,11 @@ from ascend_serve.engine.group_settings import GroupSettings, read_settings
 from ascend_serve.engine.npu import instruction_set, scripted_fault, streams_left
 from ascend_serve.engine.proposal import group_rank, make_proposal
 from ascend_serve.engine.runner import RunnerSeam
+from ascend_serve.engine.runtimes.factory import apply_plan
 from ascend_serve.engine.standstill import StandstillWatch
 from ascend_serve.errors import CaptureError, chain_of
 from ascend_serve.graph.keys import GraphKey
 from ascend_serve.graph.plan import Proposal
-from ascend_serve.runtime.factory import create_runtime
 
 if TYPE_CHECKING:
     from vllm.v1.worker.worker_base import WorkerBase
@@ -123,20 +123,18 @@ class WorkerSession:
         return None if self._participant.has_ended else result
 
     def _apply_plan(self) -> None:
-        plan, kept = self._participant.take_change()
-        self._runtime = create_runtime(plan.runtime, self._seam)
-        self._runtime.apply(plan, kept)
+        apply_plan(self._seam, *self._participant.take_change())
 
     def _sealed(self) -> bool:
         """Seal what was captured; not yet, when the plan changed under vLLM's loop."""
         if self._participant.has_new_plan:
             return False
         self._enter(Phase.SEAL)
-        return self._participant.seal(self._runtime.held(), self._canary.holds())
+        return self._participant.seal(self._seam.held(), self._canary.holds())
 
     def _capture(self, key: GraphKey, original: Callable[[], None]) -> None:
         """Stands in for vLLM's ``_warmup_and_capture``: meet, capture, meet."""
-        if key in self._runtime.held() or not self._participant.wants(key) or not self._participant.arrive(key):
+        if key in self._seam.held() or not self._participant.wants(key) or not self._participant.arrive(key):
             return
         self._phase = Phase.CAPTURE
         result = self._try_capture(key, original)

@@ -9,9 +9,10 @@ from types import MappingProxyType
 
 from ascend_serve.errors import AgreementError
 from ascend_serve.graph.ladder import MODES_UPWARDS, RUNTIMES_UPWARDS, describe, fit_mode, make_plan
-from ascend_serve.graph.modes import RUNTIMES, GraphMode, RuntimeName
+from ascend_serve.graph.modes import GraphMode, RuntimeName
 from ascend_serve.graph.plan import Adjustment, CapturePlan, GraphRequest, Proposal
 from ascend_serve.graph.ranks import name_ranks
+from ascend_serve.graph.runtimes import RUNTIMES
 from ascend_serve.graph.stream_budget import StreamBudget, fit_sizes
 
 _ABSENT = "(absent)"

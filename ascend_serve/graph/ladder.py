@@ -11,9 +11,10 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from ascend_serve.graph.failure import Failure, FailureKind, Step
-from ascend_serve.graph.modes import RUNTIMES, GraphMode, OnFailure, RuntimeName
+from ascend_serve.graph.modes import GraphMode, OnFailure, RuntimeName
 from ascend_serve.graph.plan import Adjustment, CapturePlan, GraphRequest, Proposal
 from ascend_serve.graph.ranks import name_ranks
+from ascend_serve.graph.runtimes import RUNTIMES
 from ascend_serve.graph.stream_budget import StreamBudget, fit_sizes, plan_keys
 
 CHEAPER_MODE: Mapping[GraphMode, GraphMode] = MappingProxyType(

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
-from types import MappingProxyType
 
 
 class GraphMode(StrEnum):
@@ -48,45 +45,6 @@ class RuntimeName(StrEnum):
     ACLGRAPH = "aclgraph"
     XLITE = "xlite"
     EAGER = "eager"
-
-
-@dataclass(frozen=True, slots=True)
-class RuntimeTraits:
-    """What sets a graph runtime apart from the others.
-
-    Attributes:
-        title: As a person writes it.
-        captures: Whether it replays graphs that are captured, which takes streams.
-        modes: Modes in which it replays anything. In all but ``NONE`` batches are padded to the capture sizes.
-        lower: What the group goes on with where it cannot run; ``None`` at the end of the ladder.
-        lower_mode: The mode that goes with ``lower``, where the runtime has modes of its own.
-    """
-
-    title: str
-    captures: bool = False
-    modes: frozenset[GraphMode] = frozenset()
-    lower: RuntimeName | None = None
-    lower_mode: GraphMode | None = None
-
-
-RUNTIMES: Mapping[RuntimeName, RuntimeTraits] = MappingProxyType(
-    {
-        RuntimeName.EAGER: RuntimeTraits("eager"),
-        RuntimeName.ACLGRAPH: RuntimeTraits(
-            "ACLGraph",
-            captures=True,
-            modes=frozenset(GraphMode) - {GraphMode.NONE},
-            lower=RuntimeName.EAGER,
-        ),
-        RuntimeName.XLITE: RuntimeTraits(
-            "Xlite",
-            modes=frozenset({GraphMode.NONE, GraphMode.FULL_DECODE_ONLY}),
-            lower=RuntimeName.ACLGRAPH,
-            lower_mode=GraphMode.FULL_DECODE_ONLY,
-        ),
-    }
-)
-"""All runtimes, from the plainest to the most specialised."""
 
 
 class Replan(StrEnum):

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ascend_serve.graph.keys import GraphKey
-from ascend_serve.graph.modes import RUNTIMES, GraphMode, OnFailure, RuntimeName
+from ascend_serve.graph.modes import GraphMode, OnFailure, RuntimeName
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,5 +128,5 @@ class CapturePlan:
 
     @property
     def is_eager(self) -> bool:
-        """Whether this plan replays nothing."""
-        return self.mode not in RUNTIMES[self.runtime].modes
+        """Whether this plan replays nothing: ``ladder.make_plan`` gives no other runtime to such a one."""
+        return self.runtime is RuntimeName.EAGER

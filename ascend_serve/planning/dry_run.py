@@ -5,16 +5,16 @@ The agreement is the driver's own (:func:`ascend_serve.graph.agreement.agree`), 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from ascend_serve.config.schema import AscendServeConfig, GraphConfig
 from ascend_serve.errors import PlanError
 from ascend_serve.graph.agreement import agree
-from ascend_serve.graph.modes import RUNTIMES, OnFailure, RuntimeName
+from ascend_serve.graph.modes import OnFailure
 from ascend_serve.graph.plan import CapturePlan, GraphRequest, Proposal
-from ascend_serve.graph.rules import Situation
+from ascend_serve.graph.runtimes import RUNTIMES, downwards
+from ascend_serve.graph.situation import Situation
 from ascend_serve.graph.stream_budget import StreamBudget, fit_sizes
 from ascend_serve.graph.stream_costs import (
     DEVICE_STREAMS,
@@ -114,19 +114,13 @@ def _request(
 
 def _proposal(request: GraphRequest, situation: Situation, layout: StreamLayout, budget: int) -> Proposal:
     return Proposal(
-        runtimes=tuple(_downwards(request.runtime)),
+        runtimes=tuple(downwards(request.runtime)),
         mode=situation.mode,
         capture_sizes=request.capture_sizes,
         stream_budget=budget,
         streams_per_full=streams_per_full(layout),
         streams_per_piecewise=streams_per_piecewise(layout),
     )
-
-
-def _downwards(runtime: RuntimeName | None) -> Iterator[RuntimeName]:
-    while runtime is not None:
-        yield runtime
-        runtime = RUNTIMES[runtime].lower
 
 
 def _budget(config: AscendServeConfig, layout: StreamLayout, measured: int | None) -> tuple[int, str]:

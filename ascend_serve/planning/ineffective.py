@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from ascend_serve.config.schema import AscendServeConfig
 from ascend_serve.graph.modes import GraphMode, RuntimeName
-from ascend_serve.graph.rules import Situation
+from ascend_serve.graph.situation import Situation
 from ascend_serve.graph.stream_costs import StreamLayout
 
 

@@ -13,11 +13,13 @@ from ascend_serve.config.schema import AscendServeConfig
 from ascend_serve.config.translate import engine_args
 from ascend_serve.graph.architecture import Architecture
 from ascend_serve.graph.ladder import ladder_steps
-from ascend_serve.graph.modes import GraphMode, RuntimeName
+from ascend_serve.graph.modes import GraphMode
 from ascend_serve.graph.narrowing import NARROWING
 from ascend_serve.graph.plan import Adjustment, Switch
 from ascend_serve.graph.rule import Change
-from ascend_serve.graph.rules import RULES, Situation, resolve, resolve_compiler
+from ascend_serve.graph.rules import RULES, resolve, resolve_compiler
+from ascend_serve.graph.runtimes import RUNTIMES
+from ascend_serve.graph.situation import Situation
 from ascend_serve.graph.sizes import eager_share, padding_waste
 from ascend_serve.graph.stream_costs import StreamLayout, streams_per_size
 from ascend_serve.planning.deployment import CaptureFigures, DeploymentPlan, LadderStep, ModelFigures
@@ -131,8 +133,8 @@ def _adjustments(config: AscendServeConfig, changes: Iterable[Change]) -> tuple[
         "npugraph_ex": config.graph.npugraph_ex.enabled is True,
         "static_kernel": config.graph.npugraph_ex.static_kernel,
         "max_sizes": False,
-        # Xlite brings its own mode: nobody loses one that was not asked for.
-        "mode": "mode" in config.graph.model_fields_set or config.graph.runtime is not RuntimeName.XLITE,
+        # Where a runtime brings its own mode, nobody loses one that was not asked for.
+        "mode": "mode" in config.graph.model_fields_set or not RUNTIMES[config.graph.runtime].brings_mode,
     }
     return tuple(change.adjustment for change in changes if asked.get(change.field, True))
 

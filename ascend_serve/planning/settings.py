@@ -9,7 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from ascend_serve.errors import ConfigError
 from ascend_serve.graph.architecture import Architecture
-from ascend_serve.graph.rules import COMPILED
+from ascend_serve.graph.situation import COMPILED
 from ascend_serve.planning.model_config import read_architecture
 
 COMPILATION_MODES = ("NONE", "STOCK_TORCH_COMPILE", "DYNAMO_TRACE_ONCE", COMPILED)

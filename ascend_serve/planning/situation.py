@@ -8,7 +8,7 @@ from ascend_serve.config.combinations import wants_npugraph_ex
 from ascend_serve.config.schema import BUILT_IN_MODEL, AscendServeConfig
 from ascend_serve.errors import ConfigError
 from ascend_serve.graph.architecture import Architecture
-from ascend_serve.graph.rules import Situation
+from ascend_serve.graph.situation import Situation
 from ascend_serve.graph.stream_costs import EXPANSION_MODE, ExpansionMode, StreamLayout
 from ascend_serve.planning.model_config import read_architecture, read_card
 from ascend_serve.planning.settings import EngineSettings, read_settings
@@ -65,7 +65,7 @@ def situation_of(
         num_speculative_tokens=settings.num_speculative_tokens,
         multi_token_prediction=speculative is not None and speculative.multi_token_prediction,
         compilation_mode=settings.compilation_config.mode,
-        xlite_full_mode=graph.xlite.full_mode,
+        runtime_options=graph.runtime_options,
         npugraph_ex=wants_npugraph_ex(config),
         static_kernel=graph.npugraph_ex.static_kernel,
         launch_blocking=environment.get("ASCEND_LAUNCH_BLOCKING", "0") == "1",

@@ -9,9 +9,10 @@ from math import lcm
 from ascend_serve.config.schema import AscendServeConfig
 from ascend_serve.errors import PlanError
 from ascend_serve.graph.default_lists import vllm_sizes
-from ascend_serve.graph.modes import RUNTIMES, GraphMode
+from ascend_serve.graph.modes import GraphMode
 from ascend_serve.graph.plan import Adjustment
-from ascend_serve.graph.rules import Situation
+from ascend_serve.graph.runtimes import RUNTIMES
+from ascend_serve.graph.situation import Situation
 from ascend_serve.graph.sizes import MAX_CAPTURE_SIZE, candidate_sizes, eager_share, prior_weights
 from ascend_serve.graph.workload import from_concurrency, from_histogram, from_trace
 from ascend_serve.planning.settings import EngineSettings

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 from ray.util.placement_group import PlacementGroup
 
 from ascend_serve.config.schema import AscendServeConfig
-from ascend_serve.graph.modes import Replan, RuntimeName
+from ascend_serve.graph.modes import Replan
+from ascend_serve.graph.runtimes import RUNTIMES
 from ascend_serve.planning import DeploymentPlan
 from ascend_serve.replica.engine_launcher import EngineLauncher, engine_arguments
 from ascend_serve.replica.engine_run import EngineRun
@@ -149,9 +150,9 @@ class OpenAIEngine:
             await self._follow_load()
 
     async def _follow_load(self) -> None:
-        """Let capture sizes follow the load where there are any: Xlite and eager capture nothing."""
+        """Let capture sizes follow the load where any are captured."""
         report = await self.report()
-        if report.runtime == RuntimeName.ACLGRAPH and report.capture_sizes:
+        if RUNTIMES[report.runtime].captures and report.capture_sizes:
             self.run.follow_load(report.capture_sizes)
         else:
             logger.warning("graph.replan has no effect: the group runs %s, which captures nothing", report.runtime)

@@ -20,7 +20,8 @@ import ray
 from ray.cluster_utils import Cluster
 from vllm.config import ParallelConfig
 from vllm.platforms import current_platform
-from ascend_serve.engine.xlite import ask_ranks
+from ascend_serve.engine.runtimes.loading import ask_ranks
+from ascend_serve.graph.modes import RuntimeName
 
 type(current_platform).ray_device_key = "NPU"  # as vllm-ascend's platform has it
 cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
@@ -35,7 +36,7 @@ config = SimpleNamespace(
     speculative_config=None,
     parallel_config=ParallelConfig(tensor_parallel_size=2, distributed_executor_backend="ray", placement_group=group),
 )
-print("ANSWER", json.dumps([[offer.version, offer.refusal] for offer in ask_ranks(config, 0)]))
+print("ANSWER", json.dumps([[offer.version, offer.refusal] for offer in ask_ranks(config, 0)[RuntimeName.XLITE]]))
 ray.shutdown()
 cluster.shutdown()
 """

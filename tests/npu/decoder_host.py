@@ -17,9 +17,10 @@ Capture = Callable[[GraphKey, Callable[[], None]], None]
 
 
 class DecoderHost:
-    """Graphs of one rank's decoder. Implements ``runtime.base.GraphHost`` and what the session asks of the runner."""
+    """Graphs of one rank's decoder. Implements ``GraphHost`` and what the session asks of the runner."""
 
     def __init__(self, decoder: Decoder) -> None:
+        self.runner = None
         self._decoder = decoder
         self._graphs: dict[GraphKey, tuple[torch.npu.NPUGraph, torch.Tensor]] = {}
         self._dispatched: tuple[GraphKey, ...] = ()
@@ -37,9 +38,6 @@ class DecoderHost:
         for key in list(keys):
             if key in self._graphs:
                 self._graphs.pop(key)[0].reset()
-
-    def use_whole_model_program(self, on: bool) -> None:
-        assert not on, "the decoder has no Xlite"
 
     @contextmanager
     def hooked(self, capture: Capture) -> Iterator[None]:

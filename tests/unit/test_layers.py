@@ -17,12 +17,9 @@ ALLOWED: dict[str, frozenset[str]] = {
     "config": frozenset({"errors", "graph"}),
     "planning": frozenset({"errors", "graph", "config", "node", "cluster"}),
     "capture": frozenset({"errors", "cache", "graph"}),
-    "runtime": frozenset({"errors", "graph"}),
     "telemetry": frozenset({"errors", "graph", "capture"}),
     "emulated": frozenset({"errors", "cache", "graph", "config"}),
-    "engine": frozenset(
-        {"errors", "graph", "config", "capture", "runtime", "emulated", "telemetry", "node", "cluster"}
-    ),
+    "engine": frozenset({"errors", "graph", "config", "capture", "emulated", "telemetry", "node", "cluster"}),
     "node": frozenset({"errors", "cache", "graph", "config", "emulated"}),
     "cluster": frozenset({"errors", "graph", "config", "node"}),
     "doctor": frozenset({"errors", "graph", "config", "emulated", "node", "cluster", "planning"}),

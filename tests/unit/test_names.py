@@ -14,7 +14,11 @@ PARALLELS: Mapping[str, str] = {
     "config": "a command, and the package that it drives",
     "doctor": "a command, and the package that it drives",
     "plan": "a command, and what it shows",
-    "xlite": "what Xlite needs of each layer: the emulated library, the seam into vLLM, the runtime of a rank",
+    "aclgraph": "a runtime: what decisions know of it, and what a rank does with it",
+    "eager": "a runtime: what decisions know of it, and what a rank does with it",
+    "runtimes": "runtimes: what decisions know of them, and what a rank does with them",
+    "situation": "what the rules look at, and how planning reads it from a configuration",
+    "xlite": "a runtime: what decisions know of it, what a rank does with it, and the emulated library",
 }
 """Modules that share a name on purpose, each with the reason."""
 

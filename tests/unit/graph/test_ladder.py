@@ -17,6 +17,7 @@ from ascend_serve.graph.ladder import (
 )
 from ascend_serve.graph.modes import GraphMode, OnFailure, RuntimeName
 from ascend_serve.graph.plan import CapturePlan, GraphRequest
+from ascend_serve.graph.runtimes import RUNTIMES
 from ascend_serve.graph.stream_budget import StreamBudget
 
 SIZES = (1, 2, 4, 8, 16)
@@ -140,6 +141,7 @@ def test_the_ladder_only_goes_down_and_ends(
     asked = request(mode, runtime=runtime)
     plan = make_plan(asked, runtime, mode, SIZES)
     for kind, position in zip(kinds, positions, strict=True):
+        assert plan.is_eager is (plan.mode not in RUNTIMES[plan.runtime].modes)
         if plan.is_eager:
             break
         failed = failure(kind, plan, position)

@@ -9,8 +9,10 @@ from ascend_serve.errors import PlanError
 from ascend_serve.graph.architecture import AttentionBackend
 from ascend_serve.graph.hardware import Soc
 from ascend_serve.graph.modes import GraphMode, RuntimeName
-from ascend_serve.graph.rules import RULES, Situation, resolve, resolve_compiler
+from ascend_serve.graph.rules import RULES, resolve, resolve_compiler
+from ascend_serve.graph.situation import Situation
 
+XLITE_FULL = {RuntimeName.XLITE: {"full_mode": True}}
 ACLGRAPH, XLITE, EAGER = RuntimeName.ACLGRAPH, RuntimeName.XLITE, RuntimeName.EAGER
 NONE, PIECEWISE, FULL = GraphMode.NONE, GraphMode.PIECEWISE, GraphMode.FULL
 DECODE, BOTH = GraphMode.FULL_DECODE_ONLY, GraphMode.FULL_AND_PIECEWISE
@@ -79,18 +81,20 @@ def test_a_dense_model_keeps_every_mode(mode: GraphMode) -> None:
         pytest.param(
             {"mode": FULL, "prefill_context_parallel_size": 2}, DECODE, ACLGRAPH, "context-parallel", id="prefill CP"
         ),
-        pytest.param({"soft_partitioned": True}, DECODE, ACLGRAPH, "pieces-on-soft-partition", id="vNPU, both"),
+        pytest.param({"soft_partitioned": True}, DECODE, ACLGRAPH, "whole-graphs-on-soft-partition", id="vNPU, both"),
         pytest.param(
             {"soft_partitioned": True, "encoder_decoder": True},
             NONE,
             EAGER,
-            "pieces-on-soft-partition",
+            "whole-graphs-on-soft-partition",
             id="vNPU, encoder-decoder",
         ),
         pytest.param({"runtime": XLITE}, DECODE, XLITE, "xlite-decode-only", id="Xlite, decode"),
-        pytest.param({"runtime": XLITE, "xlite_full_mode": True}, NONE, XLITE, "xlite-full-mode", id="Xlite, full"),
         pytest.param(
-            {"runtime": XLITE, "xlite_full_mode": True, "num_speculative_tokens": 1},
+            {"runtime": XLITE, "runtime_options": XLITE_FULL}, NONE, XLITE, "xlite-full-mode", id="Xlite, full"
+        ),
+        pytest.param(
+            {"runtime": XLITE, "runtime_options": XLITE_FULL, "num_speculative_tokens": 1},
             DECODE,
             XLITE,
             "xlite-decode-only",

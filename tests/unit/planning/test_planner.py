@@ -87,7 +87,7 @@ def test_shipped_configurations(name: str, backend: str, npugraph_ex: bool, grap
             ["graph.mode=FULL_AND_PIECEWISE"],
             "FULL_DECODE_ONLY",
             "aclgraph",
-            "pieces-on-soft-partition",
+            "whole-graphs-on-soft-partition",
             id="vNPU has no pieces",
         ),
         pytest.param(

@@ -62,7 +62,6 @@ EAGER = snapshot(RuntimeName.EAGER, GraphMode.NONE, ())
         pytest.param(NARROWED, (), "degraded", id="fewer sizes after capture"),
         pytest.param(snapshot(), (PLANNED,), "degraded", id="a mode that was narrowed before the start"),
         pytest.param(EAGER, (), "eager", id="eager runtime"),
-        pytest.param(snapshot(RuntimeName.ACLGRAPH, GraphMode.NONE, ()), (), "eager", id="aclgraph without a mode"),
         pytest.param(snapshot(RuntimeName.XLITE, GraphMode.NONE, ()), (), "graph", id="xlite replays without capture"),
         pytest.param(None, (), "eager", id="no capture session"),
         pytest.param(Snapshot(Phase.JOIN), (), "eager", id="nothing agreed on yet"),

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from ascend_serve.engine.runtimes.base import GraphHost, GraphRuntime
 from ascend_serve.graph.keys import GraphKey
 from ascend_serve.graph.modes import RuntimeName
 from ascend_serve.graph.plan import CapturePlan
-from ascend_serve.runtime.base import GraphRuntime
 
 
 class ACLGraphRuntime(GraphRuntime):
@@ -13,7 +13,6 @@ class ACLGraphRuntime(GraphRuntime):
 
     name = RuntimeName.ACLGRAPH
 
-    def apply(self, plan: CapturePlan, kept: frozenset[GraphKey]) -> None:
-        self._host.release(self._host.held() - kept)
-        self._host.use_whole_model_program(False)
-        self._host.dispatch(plan.mode, plan.capture_sizes)
+    def apply(self, host: GraphHost, plan: CapturePlan, kept: frozenset[GraphKey]) -> None:
+        host.release(host.held() - kept)
+        host.dispatch(plan.mode, plan.capture_sizes)

@@ -1,0 +1,97 @@
+"""Xlite: a whole-model program that vLLM Ascend builds when it loads the model; nothing is captured."""
+
+from __future__ import annotations
+
+from ascend_serve.graph.hardware import Soc
+from ascend_serve.graph.modes import GraphMode, RuntimeName
+from ascend_serve.graph.rule import Rule
+from ascend_serve.graph.runtimes.traits import RuntimeTraits
+from ascend_serve.graph.situation import Situation
+
+ARCHITECTURES = frozenset(
+    {
+        "LlamaForCausalLM",
+        "Qwen2ForCausalLM",
+        "Qwen3ForCausalLM",
+        "Qwen3VLForConditionalGeneration",
+        "Qwen3MoeForCausalLM",
+        "Qwen3VLMoeForConditionalGeneration",
+        "Glm4MoeForCausalLM",
+        "MiniMaxM2ForCausalLM",
+    }
+)
+"""Architectures that ``vllm_ascend/xlite/xlite.py`` (0.23.0) has an adapter for."""
+
+_CONFIG = "vllm-ascend 0.23.0, XliteGraphConfig"
+_PLATFORM = "vllm-ascend 0.23.0, NPUPlatform.check_and_update_config"
+
+
+def _takes_prefill(s: Situation) -> bool:
+    return bool(s.options.get("full_mode")) and s.num_speculative_tokens == 0
+
+
+_REFUSALS: tuple[Rule[Situation], ...] = (
+    Rule(
+        "xlite-architecture",
+        "vllm-ascend 0.23.0, xlite/xlite.py",
+        when=lambda s: s.architecture not in ARCHITECTURES,
+        changes="runtime",
+        to=lambda s: RuntimeName.ACLGRAPH,
+        reason="Xlite has no adapter for {s.architecture}.",
+    ),
+    Rule(
+        "xlite-pipeline-parallel",
+        _CONFIG,
+        when=lambda s: s.pipeline_parallel_size > 1,
+        changes="runtime",
+        to=lambda s: RuntimeName.ACLGRAPH,
+        reason="Xlite refuses pipeline parallelism, and pipeline_parallel_size is {s.pipeline_parallel_size}.",
+    ),
+    Rule(
+        "xlite-speculative-decoding",
+        _CONFIG,
+        when=lambda s: s.num_speculative_tokens > 1,
+        changes="runtime",
+        to=lambda s: RuntimeName.ACLGRAPH,
+        reason="Xlite takes at most 1 speculative token, not {s.num_speculative_tokens}.",
+    ),
+    Rule(
+        "xlite-on-310p",
+        f"{_PLATFORM}: 310P has a worker of its own",
+        when=lambda s: s.soc is Soc.ATLAS_300I,
+        changes="runtime",
+        to=lambda s: RuntimeName.ACLGRAPH,
+        reason="The worker for 310P knows nothing of Xlite.",
+    ),
+)
+
+_MODES: tuple[Rule[Situation], ...] = (
+    Rule(
+        "xlite-full-mode",
+        _PLATFORM,
+        when=_takes_prefill,
+        changes="mode",
+        to=lambda s: GraphMode.NONE,
+        reason="Xlite in full mode replaces the whole forward, prefill included, so ACLGraph has nothing to capture.",
+    ),
+    Rule(
+        "xlite-decode-only",
+        _PLATFORM,
+        when=lambda s: not _takes_prefill(s),
+        changes="mode",
+        to=lambda s: GraphMode.FULL_DECODE_ONLY,
+        reason="Xlite takes the decode steps, and vLLM Ascend sets the mode that goes with it.",
+    ),
+)
+
+XLITE = RuntimeTraits(
+    "Xlite",
+    modes=frozenset({GraphMode.NONE, GraphMode.FULL_DECODE_ONLY}),
+    lower=RuntimeName.ACLGRAPH,
+    lower_mode=GraphMode.FULL_DECODE_ONLY,
+    rules=(*_REFUSALS, *_MODES),
+    pipelines=False,
+    loaded_by="xlite_graph_config",
+    package="xlite",
+    install="pip install --pre xlite",
+)

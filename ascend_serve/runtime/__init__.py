@@ -1,1 +1,0 @@
-"""Graph runtimes: what a rank replays with."""
