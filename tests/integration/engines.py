@@ -21,8 +21,10 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from ascend_serve.capture.snapshot import Snapshot
+from ascend_serve.cluster.placement import NodeOffer
 from ascend_serve.emulated.processor import allow_tiles
 from ascend_serve.graph.plan import CapturePlan
+from ascend_serve.planning import DeploymentPlan, plan_deployment
 
 ROOT = Path(__file__).parents[2]
 MARK = "RESULT "
@@ -144,7 +146,7 @@ def run_stock(scenario: Scenario) -> Result:
 
     # Its ranks inherit the grant, which a model as small as the demo's asks for too late: they would die of SIGILL.
     allow_tiles()
-    config = _config(scenario)
+    config = configuration(scenario)
     tensor_parallel_size = config.parallel.tensor_parallel_size
     cores = sorted(os.sched_getaffinity(0))
     os.environ["VLLM_CPU_OMP_THREADS_BIND"] = "|".join(str(cores[r % len(cores)]) for r in range(tensor_parallel_size))
@@ -192,7 +194,7 @@ def start_engine(scenario: Scenario) -> Any:
     import ray
     from vllm.v1.engine.llm_engine import LLMEngine
 
-    config = _config(scenario)
+    config = configuration(scenario)
     _start_cluster(config.parallel.world_size)
     placement_group = ray.util.placement_group([{"NPU": 1}] * config.parallel.world_size)
     return LLMEngine.from_vllm_config(_vllm_config(config, scenario.name, placement_group))
@@ -205,7 +207,7 @@ def _run_one(scenario: Scenario, group: str) -> Result:
     from ascend_serve.capture.client import DriverClient
     from ascend_serve.errors import AscendServeError
 
-    config = _config(scenario)
+    config = configuration(scenario)
     placement_group = ray.util.placement_group([{"NPU": 1}] * config.parallel.world_size)
     ray.get(placement_group.ready())
     started = time.monotonic()
@@ -243,19 +245,22 @@ def _snapshot(group: str) -> Snapshot | None:
     return None if driver is None else asyncio.run(driver.snapshot())
 
 
-def _config(scenario: Scenario) -> Any:
+def configuration(scenario: Scenario) -> Any:
+    """What the engine of ``scenario`` is asked for."""
     from ascend_serve.config import load
     from ascend_serve.emulated.built_in_model import provide
 
     return load(ROOT / "configs" / "demo.yaml", [f"model.path={provide()}", *scenario.overrides])
 
 
-def arguments(config: Any) -> dict[str, Any]:
-    """What vLLM is started with, on as many NPUs as are asked for."""
-    from ascend_serve.cluster.placement import NodeOffer
-    from ascend_serve.planning import plan_deployment
+def planned(config: Any) -> DeploymentPlan:
+    """What is planned for a node with as many NPUs as are asked for."""
+    return plan_deployment(config, nodes=[NodeOffer("node-0", "node-0", config.parallel.world_size)])
 
-    return plan_deployment(config, nodes=[NodeOffer("node-0", "node-0", config.parallel.world_size)]).vllm_arguments
+
+def arguments(config: Any) -> dict[str, Any]:
+    """What vLLM is started with."""
+    return planned(config).vllm_arguments
 
 
 def _vllm_config(config: Any, group: str, placement_group: Any) -> Any:

@@ -14,7 +14,7 @@ import pytest
 
 from ascend_serve.emulated import ENABLE_ENV_VAR
 from ascend_serve.emulated.demo_model import DemoArchitecture, make_demo_model
-from tests.integration.engines import ROOT, Result, Scenario, run
+from tests.integration.engines import ROOT, Result, Scenario, configuration, planned, run
 from tests.integration.xlite_modes import BATCHES, TOKENS
 
 ARCHITECTURES = [architecture.value for architecture in DemoArchitecture]
@@ -121,12 +121,14 @@ def _overrides(given: tuple[str, ...], mistral: Path) -> tuple[str, ...]:
 @pytest.mark.slow
 @pytest.mark.parametrize(("overrides", "plan", "incarnations", "reason"), ROWS)
 def test_the_group_ends_in_one_runtime_and_says_why(
-    overrides: tuple[str, ...], plan: str, incarnations: int, reason: str, results: dict[Any, Result]
+    overrides: tuple[str, ...], plan: str, incarnations: int, reason: str, *, results: dict[Any, Result], mistral: Path
 ) -> None:
     result = results[overrides]
     assert result.error == ""
     assert result.tokens == results[MISTRAL if MISTRAL in overrides else ""].tokens
     assert f"{result.plan.runtime} {result.plan.mode}" == plan
     assert result.known.incarnation == incarnations
-    assert any(reason in adjustment.reason for adjustment in result.plan.adjustments) == bool(reason)
+    before = planned(configuration(Scenario("", _overrides(overrides, mistral)))).adjustments
+    told = [adjustment.reason for adjustment in (*before, *result.plan.adjustments)]
+    assert any(reason in text for text in told) if reason else result.plan.adjustments == ()
     assert (result.replays[0] > 0, len(set(result.replays))) == (plan.startswith("aclgraph"), 1)
