@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch._ops import OpOverload
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils import _pytree as pytree
 
@@ -100,7 +99,6 @@ def compile_program(recording: Recording, pool: MemoryPool) -> Callable[[], None
 
 
 def _add(recording: Recording, operator: RecordedOperator) -> None:
-    func = operator.func
     inputs = list(_tensors((operator.args, operator.kwargs)))
     for tensor in inputs:
         if _key(tensor) not in recording.keys:
@@ -112,7 +110,7 @@ def _add(recording: Recording, operator: RecordedOperator) -> None:
     created = [(path, tensor) for path, tensor in outputs if _key(tensor) not in known]
     for _, tensor in created:
         _new_storage(recording, tensor)
-    if not _needs_no_step(func, bool(created)):
+    if not _needs_no_step(operator, bool(created)):
         recording.steps.append(_step(recording, operator, created))
 
 
@@ -125,21 +123,17 @@ def _new_storage(recording: Recording, tensor: torch.Tensor) -> None:
     recording.nbytes.append(storage.nbytes())
 
 
-def _needs_no_step(func: Any, creates: bool) -> bool:
-    if not _is_aten(func):
+def _needs_no_step(operator: RecordedOperator, creates: bool) -> bool:
+    if operator.namespace != "aten":
         return False
-    name = func._schema.name.removeprefix("aten::")
-    is_view = not creates and not func._schema.is_mutable
+    schema = operator.func._schema
+    name = schema.name.removeprefix("aten::")
+    is_view = not creates and not schema.is_mutable
     return is_view or name in _UNINITIALISED or name in _BOOKKEEPING
 
 
-def _is_aten(func: Any) -> bool:
-    return isinstance(func, OpOverload) and func.namespace == "aten"
-
-
 def _step(recording: Recording, operator: RecordedOperator, created: list[tuple[Any, torch.Tensor]]) -> _Step:
-    func = operator.func
-    is_aten = _is_aten(func)
+    func, is_aten = operator.func, operator.namespace == "aten"
     args, kwargs = pytree.tree_map_only(
         torch.Tensor, lambda tensor: _ref(recording, tensor), (tuple(operator.args), dict(operator.kwargs))
     )
@@ -147,7 +141,7 @@ def _step(recording: Recording, operator: RecordedOperator, created: list[tuple[
     pure = is_aten and not func._schema.is_mutable
     read = {leaf.storage for leaf in pytree.tree_leaves((args, kwargs)) if isinstance(leaf, _TensorRef)}
     made = {recording.keys[_key(tensor)] for _, tensor in created}
-    call: Callable[..., Any] = func._op if isinstance(func, OpOverload) else func
+    call: Callable[..., Any] = func._op if operator.namespace else func
     out_variant = _out_variant(func, kwargs) if pure and list(creates) == [()] else None
     if out_variant is not None:
         kwargs = {key: value for key, value in kwargs.items() if key in out_variant[1]} | {"out": creates[()]}
@@ -157,7 +151,7 @@ def _step(recording: Recording, operator: RecordedOperator, created: list[tuple[
         args=args,
         kwargs=kwargs,
         copies=tuple(creates.items()),
-        waits=_works(operator) if isinstance(func, OpOverload) and func.namespace == "c10d" else (),
+        waits=_works(operator) if operator.namespace == "c10d" else (),
         touches=frozenset(read | made),
         writes=frozenset(made if pure else read | made),
         removable=is_aten and _writes_only_created(recording, operator),

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch._C._distributed_c10d import FakeWork
+from torch._ops import OpOverload
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -34,6 +35,11 @@ class RecordedOperator:
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     result: Any
+
+    @property
+    def namespace(self) -> str:
+        """Library that an operator is of, for example ``aten``; empty with a compiled function."""
+        return str(self.func.namespace) if isinstance(self.func, OpOverload) else ""
 
 
 class Recorder:
