@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from starlette.datastructures import State
 from vllm.utils.argparse_utils import FlexibleArgumentParser
@@ -18,11 +18,16 @@ from vllm.utils.argparse_utils import FlexibleArgumentParser
 try:
     from vllm.entrypoints.launchers.api_server.app_state import init_app_state
     from vllm.entrypoints.launchers.app import build_app
-    from vllm.entrypoints.launchers.cli_args import make_arg_parser
+    from vllm.entrypoints.launchers.cli_args import make_arg_parser, validate_parsed_serve_args
+    from vllm.entrypoints.launchers.launcher import validate_api_server_args
 except ImportError:
-    from vllm.entrypoints.openai.api_server import build_app, init_app_state
-    from vllm.entrypoints.openai.cli_args import make_arg_parser
+    from vllm.entrypoints.openai.api_server import build_app, init_app_state, validate_api_server_args
+    from vllm.entrypoints.openai.cli_args import make_arg_parser, validate_parsed_serve_args
 
+from vllm.reasoning import ReasoningParserManager
+from vllm.tool_parsers import ToolParserManager
+
+from ascend_serve.config.vllm_arguments import annotation_of, is_server_option
 from ascend_serve.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -30,36 +35,81 @@ if TYPE_CHECKING:
     from vllm.v1.engine.async_llm import AsyncLLM
 
 
-def server_arguments(engine_args: Mapping[str, Any]) -> argparse.Namespace:
-    """All arguments of ``vllm serve``: its defaults, with ``engine_args`` in their places.
+def server_arguments(given: Mapping[str, Any]) -> argparse.Namespace:
+    """All arguments of ``vllm serve``: its defaults, with what is given in their places; null is a default.
+
+    Mappings and options of the API server go through vLLM's parser, which makes of them what its application reads.
 
     Raises:
-        ConfigError: A mapping holds what vLLM does not take there.
+        ConfigError: vLLM does not take one of them.
     """
-    args = _parsed({name: value for name, value in engine_args.items() if isinstance(value, Mapping)})
-    for name, value in engine_args.items():
-        if not isinstance(value, Mapping):
+    said = {name: value for name, value in given.items() if value is not None}
+    parsed = {name: value for name, value in said.items() if isinstance(value, Mapping) or is_server_option(name)}
+    args = _parsed(parsed)
+    for name, value in said.items():
+        if name not in parsed:
             setattr(args, name, value)
     # `vllm serve` takes several names; an engine argument is one.
     if isinstance(args.served_model_name, str):
         args.served_model_name = [args.served_model_name]
+    _check(args)
     return args
 
 
-def _parsed(mappings: Mapping[str, Mapping[str, Any]]) -> argparse.Namespace:
-    """Let vLLM make of mappings what its application reads: objects such as ``ProfilerConfig``, not dictionaries."""
+_SEVERAL_WORDS = ("lora_modules",)
+"""Options that take several words; other lists are JSON in one."""
+_REPEATED = ("middleware",)
+"""Options that are given once for each value."""
+
+
+class _Parser(FlexibleArgumentParser):
+    """vLLM's parser, which raises where it would end the process."""
+
+    def error(self, message: str) -> NoReturn:
+        raise argparse.ArgumentError(None, message)
+
+
+def _parsed(options: Mapping[str, Any]) -> argparse.Namespace:
+    parser = make_arg_parser(_Parser(exit_on_error=False))
+    words = [word for name, value in options.items() for word in _words(name, value)]
     try:
-        return make_arg_parser(FlexibleArgumentParser(exit_on_error=False)).parse_args([*_options(mappings)])
+        return parser.parse_args(words)
     except argparse.ArgumentError as error:
-        name = str(error.argument_name).partition("/")[0].removeprefix("--").replace("-", "_")
-        raise ConfigError(
-            f"vllm.{name}: {error.message}", "Correct it; vLLM's own documentation of this option says what it takes."
-        ) from error
+        name = str(error.argument_name or "").partition("/")[0].removeprefix("--").replace("-", "_")
+        raise _refused(f"vllm.{name}" if name else "vllm", error.message) from error
 
 
-def _options(mappings: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
-    for name, mapping in mappings.items():
-        yield from ("--" + name.replace("_", "-"), json.dumps(mapping))
+def _words(name: str, value: Any) -> list[str]:
+    """The words of a command line that mean ``value``."""
+    flag = "--" + name.replace("_", "-")
+    if annotation_of(name) == "bool":
+        return [flag if value else flag.replace("--", "--no-", 1)]
+    values = value if isinstance(value, list) else [value]
+    if name in _SEVERAL_WORDS:
+        return [flag, *map(_word, values)]
+    return [f"{flag}={_word(each)}" for each in (values if name in _REPEATED else [value])]
+
+
+def _word(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _check(args: argparse.Namespace) -> None:
+    """Let vLLM say what it refuses before it loads a model."""
+    try:
+        if args.tool_parser_plugin:
+            ToolParserManager.import_tool_parser(args.tool_parser_plugin)
+        if args.reasoning_parser_plugin:
+            ReasoningParserManager.import_reasoning_parser(args.reasoning_parser_plugin)
+        validate_parsed_serve_args(args)
+        validate_api_server_args(args)
+    except Exception as error:
+        raise _refused("vllm", str(error.args[0] if error.args else error)) from error
+
+
+def _refused(key: str, message: str) -> ConfigError:
+    remedy = "Correct it; vLLM's own documentation of this option says what it takes."
+    return ConfigError(f"{key}: {message.removeprefix('Error: ')}", remedy)
 
 
 async def openai_app(engine: AsyncLLM, args: argparse.Namespace) -> FastAPI:

@@ -20,7 +20,6 @@ from ascend_serve.cli.startup import StartupProgress
 from ascend_serve.cli.summary import curl_line, print_summary
 from ascend_serve.cluster.token import prefer_token_authentication
 from ascend_serve.config import AscendServeConfig
-from ascend_serve.config.passthrough import check_argument_names
 from ascend_serve.doctor.preflight import behind_one_server, check_here, check_port
 from ascend_serve.planning import DeploymentPlan, plan_deployment
 from ascend_serve.replica.vllm_import import check_vllm
@@ -48,7 +47,6 @@ class _Model:
 
     @classmethod
     def of(cls, config: AscendServeConfig) -> _Model:
-        check_argument_names(config.vllm)
         return cls(config, api_keys(config.serving.api_key_file), None if _given() else plan_deployment(config))
 
 

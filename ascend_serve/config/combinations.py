@@ -9,6 +9,7 @@ from pydantic import BaseModel
 from ascend_serve.config.passthrough import collisions
 from ascend_serve.config.schema import AscendServeConfig, EmulatedRuntimeConfig, FaultConfig, FaultError
 from ascend_serve.config.serve_options import serve_option_problems
+from ascend_serve.config.vllm_arguments import argument_problems
 from ascend_serve.errors import ConfigError, Problem
 from ascend_serve.graph.modes import GraphMode, OnFailure, Replan, RuntimeName
 from ascend_serve.graph.runtimes import RUNTIMES
@@ -104,6 +105,10 @@ def _scripted_runtimes_on_existing_ranks(config: AscendServeConfig) -> Iterator[
 
 def _passthrough_leaves_our_keys_alone(config: AscendServeConfig) -> Iterator[Problem]:
     yield from collisions(config.vllm)
+
+
+def _vllm_takes_its_arguments(config: AscendServeConfig) -> Iterator[Problem]:
+    yield from argument_problems(config.vllm)
 
 
 def _serve_takes_its_options(config: AscendServeConfig) -> Iterator[Problem]:
@@ -240,6 +245,7 @@ _CONFLICTS: tuple[Callable[[AscendServeConfig], Iterator[Problem]], ...] = (
     _faults_on_existing_ranks,
     _scripted_runtimes_on_existing_ranks,
     _passthrough_leaves_our_keys_alone,
+    _vllm_takes_its_arguments,
     _serve_takes_its_options,
     _replan_over_engines,
 )

@@ -1,21 +1,19 @@
-"""The ``vllm:`` section: any engine argument of vLLM, except those that our own sections decide."""
+"""The ``vllm:`` section: any argument of ``vllm serve``, except those that our own sections decide."""
 
 from __future__ import annotations
 
-import ast
-import difflib
 from collections.abc import Iterator, Mapping
-from functools import cache
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 from ascend_serve.config.schema import GraphConfig
-from ascend_serve.errors import ConfigError, Problem
+from ascend_serve.errors import Problem
 from ascend_serve.graph.runtimes import RUNTIMES
 
 _SIZES = "graph.capture_sizes decides it."
 _RAY = "Leave it out: ranks are always Ray actors."
+_NODES = "Leave it out: Ray places the ranks on the nodes of its cluster, and tells them of each other."
+_HTTP = "Leave it out: Ray Serve answers HTTP; serving.host, serving.port and serving.http_options say where and how."
+_LOGS = "Leave it out: these logs are Ray Serve's (serving.deployment.logging_config)."
 
 
 def _options_of_runtimes() -> Iterator[tuple[str, str]]:
@@ -49,14 +47,49 @@ DECIDED_ELSEWHERE: Mapping[str, str] = {
     "additional_config.ascend_compilation_config.enable_static_kernel": "Set graph.npugraph_ex.static_kernel.",
     **dict(_options_of_runtimes()),
     "additional_config.ascend_serve": "Leave it out: the sections graph and emulated are carried there.",
+    "model_tag": "Set model.path.",
     "host": "Set serving.host.",
     "port": "Set serving.port.",
+    "root_path": "Set serving.route_prefix, where the model's URLs begin.",
+    "uds": _HTTP,
+    "ssl_keyfile": "Set serving.http_options.ssl_keyfile.",
+    "ssl_certfile": "Set serving.http_options.ssl_certfile.",
+    "ssl_ca_certs": "Leave it out: Ray Serve asks no client for a certificate.",
+    "ssl_cert_reqs": "Leave it out: Ray Serve asks no client for a certificate.",
+    "ssl_ciphers": "Leave it out: Ray Serve chooses them.",
+    "enable_ssl_refresh": "Leave it out: start anew with the new certificate.",
+    "uvicorn_log_level": _LOGS,
+    "disable_uvicorn_access_log": _LOGS,
+    "disable_access_log_for_endpoints": _LOGS,
+    "log_config_file": _LOGS,
+    "h11_max_incomplete_event_size": "Set serving.max_body_bytes.",
+    "h11_max_header_count": _HTTP,
+    "grpc": _HTTP,
+    "grpc_port": _HTTP,
+    "headless": _NODES,
+    "api_server_count": "Set serving.deployment.num_replicas: each replica has an API server of its own.",
+    "config": "Merge files on the command line: `ascend-serve serve FIRST +SECOND`.",
+    "data_parallel_rank": _NODES,
+    "data_parallel_start_rank": _NODES,
+    "data_parallel_size_local": _NODES,
+    "data_parallel_address": _NODES,
+    "data_parallel_rpc_port": _NODES,
+    "data_parallel_external_lb": _NODES,
+    "data_parallel_hybrid_lb": _NODES,
+    "data_parallel_multi_port_external_lb": _NODES,
+    "data_parallel_supervisor_port": _NODES,
+    "dp_supervisor_probe_interval_s": _NODES,
+    "dp_supervisor_probe_timeout_s": _NODES,
+    "dp_supervisor_probe_failure_threshold": _NODES,
+    "nnodes": _NODES,
+    "node_rank": _NODES,
+    "master_addr": _NODES,
+    "master_port": _NODES,
     "api_key": "Leave it out: a configuration is printed; set serving.api_key_file or the variable VLLM_API_KEY.",
 }
 """Keys below ``vllm`` that our own sections decide, and what to do instead."""
 
 _MAPPINGS = ("compilation_config", "additional_config")
-_ENGINE_ARGUMENTS = ("EngineArgs", "AsyncEngineArgs")
 
 
 def collisions(arguments: Mapping[str, Any]) -> Iterator[Problem]:
@@ -76,43 +109,6 @@ def merge(ours: Mapping[str, Any], arguments: Mapping[str, Any]) -> dict[str, An
         below = merged.get(key)
         merged[key] = merge(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
     return merged
-
-
-def check_argument_names(arguments: Mapping[str, Any]) -> None:
-    """Hold the keys of the ``vllm:`` section against the engine arguments of the vLLM that is installed here, if any.
-
-    Raises:
-        ConfigError: A key is not an engine argument; with the nearest one that is.
-    """
-    known = engine_arguments()
-    problems = []
-    for key in arguments if known else ():
-        if key not in known:
-            match = difflib.get_close_matches(key, known, n=1)
-            remedy = f"Did you mean vllm.{match[0]}?" if match else "`vllm serve --help=all` lists them."
-            problems.append((f"vllm.{key}: not an engine argument of the installed vLLM", remedy))
-    if problems:
-        raise ConfigError.of("vllm", problems)
-
-
-@cache
-def engine_arguments() -> Mapping[str, str]:
-    """Fields of ``AsyncEngineArgs`` in the installed vLLM (0.23.0 and 0.32.0) with their types, as it spells them.
-
-    Empty where none is installed. They are read from the source, because importing vLLM takes many seconds.
-    """
-    package = find_spec("vllm")
-    if package is None or package.origin is None:
-        return {}
-    source = Path(package.origin).parent / "engine" / "arg_utils.py"
-    classes = (node for node in ast.parse(source.read_bytes()).body if isinstance(node, ast.ClassDef))
-    return dict(field for node in classes if node.name in _ENGINE_ARGUMENTS for field in _fields(node))
-
-
-def _fields(node: ast.ClassDef) -> Iterator[tuple[str, str]]:
-    for statement in node.body:
-        if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
-            yield statement.target.id, ast.unparse(statement.annotation)
 
 
 def _contains(arguments: Any, path: list[str]) -> bool:

@@ -17,7 +17,7 @@ from ascend_serve.config.targets import KeyPath, alternatives, annotation, field
 from ascend_serve.errors import Problem
 
 _UNION_ALTERNATIVE = re.compile(r"int|float|bool|str|(tuple|list|dict)\[.*\]")
-_REFERENCE = "`ascend-serve config --reference` lists all keys; vLLM's engine arguments go below vllm:"
+_REFERENCE = "`ascend-serve config --reference` lists all keys; arguments of `vllm serve` go below vllm:"
 
 
 def refusals(error: ValidationError, written: Sources) -> list[Problem]:

@@ -273,4 +273,7 @@ class AscendServeConfig(Section):
     hardware: HardwareConfig = Field(default_factory=HardwareConfig)
     emulated: EmulatedConfig = Field(default_factory=EmulatedConfig)
     serving: ServingConfig = Field(default_factory=ServingConfig)
-    vllm: dict[str, Any] = Field(default_factory=dict, description="Any vLLM engine argument, spelled as vLLM does.")
+    vllm: dict[str, Any] = Field(
+        default_factory=dict,
+        description="Any argument of `vllm serve`, of its engine or of its API server, spelled with underscores.",
+    )

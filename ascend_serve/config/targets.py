@@ -11,8 +11,8 @@ from typing import Any, Literal
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from ascend_serve.config.passthrough import engine_arguments
 from ascend_serve.config.schema import AscendServeConfig
+from ascend_serve.config.vllm_arguments import annotation_of
 
 KeyPath = tuple[str | int, ...]
 
@@ -77,7 +77,7 @@ def is_section(item: Any) -> bool:
 
 def _members(path: KeyPath) -> set[str]:
     """The types of one of vLLM's arguments, as vLLM spells them."""
-    known = engine_arguments().get(str(path[1])) if len(path) == 2 and path[0] == "vllm" else None
+    known = annotation_of(str(path[1])) if len(path) == 2 and path[0] == "vllm" else None
     return set(known.split(" | ")) if known else set()
 
 

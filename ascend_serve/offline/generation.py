@@ -39,7 +39,6 @@ from ascend_serve.cluster.placement import NPU, counted
 from ascend_serve.config import AscendServeConfig, load
 from ascend_serve.config.layers import Source
 from ascend_serve.config.overrides import Overrides
-from ascend_serve.config.passthrough import check_argument_names
 from ascend_serve.doctor.preflight import check_here
 from ascend_serve.errors import AscendServeError, ClusterError, ConfigError, EngineError
 from ascend_serve.offline.offline_replica import Answer, OfflineReplica
@@ -128,7 +127,6 @@ class Engine:
         """Load the model on all ranks and capture its graphs.
 
         Raises:
-            ConfigError: ``vllm:`` has a key that is not an engine argument.
             ModelError: There is no model at ``model.path``, or it cannot be read.
             MachineError: This machine lacks what a local cluster needs.
             ClusterError: The cluster cannot be reached, or is too small.
@@ -139,7 +137,6 @@ class Engine:
         if self._replica is not None:
             raise EngineError(f"The engine of {name} runs already", "Use it as it is, or call close() first.")
         check_here([self._config], given=is_given())
-        check_argument_names(self._config.vllm)
         if self._plan is not None:
             check_vllm()
         with ExitStack() as resources:

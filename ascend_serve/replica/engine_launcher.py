@@ -13,8 +13,9 @@ from ascend_serve.capture.outcome import IncarnationOutcome
 from ascend_serve.capture.plan_store import default_directory
 from ascend_serve.capture.snapshot import Snapshot
 from ascend_serve.config.instance_id import InstanceId
-from ascend_serve.config.passthrough import check_argument_names, merge
+from ascend_serve.config.passthrough import merge
 from ascend_serve.config.schema import AscendServeConfig
+from ascend_serve.config.vllm_arguments import check_argument_names
 from ascend_serve.engine.group_settings import SECTION
 from ascend_serve.engine.prefork import start_importing
 from ascend_serve.errors import AscendServeError, CaptureError, EngineError

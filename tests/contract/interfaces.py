@@ -96,6 +96,7 @@ VLLM: Table = {
         "EngineArgs.create_engine_config(self, usage_context)",
         "EngineArgs.data_parallel_size",
         "EngineArgs.disable_log_stats",
+        "EngineArgs.reasoning_parser_plugin",
         "EngineArgs.distributed_executor_backend",
         "EngineArgs.enable_expert_parallel",
         "EngineArgs.enforce_eager",
@@ -230,6 +231,10 @@ VLLM: Table = {
         "WorkerBase.rank",
         "WorkerBase.vllm_config",
     ),
+    "vllm.reasoning": ("ReasoningParserManager",),
+    "vllm.reasoning.abs_reasoning_parsers": ("ReasoningParserManager.import_reasoning_parser(cls, plugin_path)",),
+    "vllm.tool_parsers": ("ToolParserManager",),
+    "vllm.tool_parsers.abstract_tool_parser": ("ToolParserManager.import_tool_parser(cls, plugin_path)",),
     "vllm.model_executor.models.interfaces_base": ("VllmModelForTextGeneration.compute_logits(self, hidden_states)",),
 }
 """Both of vLLM 0.23.0 and of the installed one, which the emulated NPU runs on."""
@@ -238,8 +243,13 @@ VLLM_0_23_0: Table = {
     "vllm.entrypoints.openai.api_server": (
         "build_app(args, supported_tasks, model_config)",
         "init_app_state(engine_client, state, args, supported_tasks)",
+        "validate_api_server_args(args)",
     ),
-    "vllm.entrypoints.openai.cli_args": ("make_arg_parser(parser)",),
+    "vllm.entrypoints.openai.cli_args": (
+        "BaseFrontendArgs.tool_parser_plugin",
+        "make_arg_parser(parser)",
+        "validate_parsed_serve_args(args)",
+    ),
     "vllm.entrypoints.serve.utils.server_utils": (
         "AuthenticationMiddleware(app, tokens)",
         "AuthenticationMiddleware.verify_token(self, headers)",
@@ -251,7 +261,12 @@ VLLM_0_23_0: Table = {
 VLLM_INSTALLED: Table = {
     "vllm.entrypoints.launchers.api_server.app_state": ("init_app_state(engine_client, state, args, supported_tasks)",),
     "vllm.entrypoints.launchers.app": ("build_app(args, supported_tasks, model_config)",),
-    "vllm.entrypoints.launchers.cli_args": ("make_arg_parser(parser)",),
+    "vllm.entrypoints.launchers.cli_args": (
+        "BaseFrontendArgs.tool_parser_plugin",
+        "make_arg_parser(parser)",
+        "validate_parsed_serve_args(args)",
+    ),
+    "vllm.entrypoints.launchers.launcher": ("validate_api_server_args(args)",),
     "vllm.entrypoints.serve.middleware.authenticate": (
         "AuthenticationMiddleware(app, tokens)",
         "AuthenticationMiddleware.verify_token(self, headers)",

@@ -4,10 +4,10 @@ import dataclasses
 
 import pytest
 
-from ascend_serve.config.passthrough import engine_arguments
+from ascend_serve.config.vllm_arguments import known_arguments
 
 arg_utils = pytest.importorskip("vllm.engine.arg_utils", reason="vLLM is not installed")
 
 
 def test_names_are_those_of_the_installed_class() -> None:
-    assert set(engine_arguments()) == {field.name for field in dataclasses.fields(arg_utils.AsyncEngineArgs)}
+    assert set(known_arguments().engine) == {field.name for field in dataclasses.fields(arg_utils.AsyncEngineArgs)}

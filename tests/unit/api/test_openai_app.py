@@ -43,3 +43,45 @@ def test_one_name_becomes_a_list_of_names() -> None:
 def test_what_vllm_does_not_take_is_named_with_its_key(value: dict[str, Any], problem: str) -> None:
     with pytest.raises(ConfigError, match=rf"vllm\.profiler_config: [\s\S]*{problem}"):
         server_arguments({"profiler_config": value})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "parsed"),
+    [
+        pytest.param("enable_auto_tool_choice", False, False, id="a switch that is off"),
+        pytest.param("enable_prompt_tokens_details", True, True, id="a switch that is on"),
+        pytest.param("chat_template", "{{ messages }} -x", "{{ messages }} -x", id="a template as text"),
+        pytest.param("response_role", "-bot", "-bot", id="text that looks like a flag"),
+        pytest.param("allowed_origins", ["https://a", "https://b"], ["https://a", "https://b"], id="a list as JSON"),
+        pytest.param("middleware", ["a.B", "c.D"], ["a.B", "c.D"], id="an option that repeats"),
+        pytest.param("default_chat_template_kwargs", {"thinking": False}, {"thinking": False}, id="a mapping"),
+        pytest.param("max_log_len", 7, 7, id="a number"),
+        pytest.param("max_log_len", None, None, id="null is the default"),
+        pytest.param("seed", None, 0, id="null is the default of an engine argument"),
+    ],
+)
+def test_options_of_the_server_are_what_vllms_parser_makes_of_them(name: str, value: Any, parsed: Any) -> None:
+    assert getattr(server_arguments({"model": "m", name: value}), name) == parsed
+
+
+@pytest.mark.parametrize(
+    "value", [["a=/x"], [{"name": "a", "path": "/x"}], ['{"name": "a", "path": "/x"}']], ids=["old", "mapping", "JSON"]
+)
+def test_adapters_in_every_form(value: list[Any]) -> None:
+    (adapter,) = server_arguments({"model": "m", "lora_modules": value}).lora_modules
+    assert (adapter.name, adapter.path) == ("a", "/x")
+
+
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        pytest.param({"lora_modules": [{"nam": "a"}]}, "lora-modules", id="fields of an adapter"),
+        pytest.param({"chat_template_content_format": "xml"}, r"vllm\.chat_template_content_format", id="a choice"),
+        pytest.param({"chat_template": "/nowhere.jinja"}, "nowhere.jinja", id="a template that is not there"),
+        pytest.param({"enable_auto_tool_choice": True}, "requires --tool-call-parser", id="tools without a parser"),
+        pytest.param({"enable_auto_tool_choice": True, "tool_call_parser": "x"}, "invalid tool call parser", id="one"),
+    ],
+)
+def test_what_the_server_refuses_is_a_problem_of_the_configuration(given: dict[str, Any], problem: str) -> None:
+    with pytest.raises(ConfigError, match=problem):
+        server_arguments({"model": "m", **given})

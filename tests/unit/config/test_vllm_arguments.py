@@ -1,0 +1,76 @@
+"""The ``vllm:`` section: what is refused before anything starts, with and without vLLM, and what to write instead."""
+
+from typing import Any
+
+import pytest
+
+from ascend_serve.config import load
+from ascend_serve.config.vllm_arguments import RENAMED, argument_problems
+from ascend_serve.config.vllm_source import recorded
+from ascend_serve.errors import ConfigError
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem", "remedy"),
+    [
+        pytest.param({"max_num_seq": 1}, "not an argument", "Did you mean vllm.max_num_seqs?", id="misspelled"),
+        pytest.param({"max-num-seqs": 1}, "not an argument", "Did you mean vllm.max_num_seqs?", id="dashes"),
+        pytest.param(
+            {"tool_cal_parser": "x"}, "not an argument", "vllm.tool_call_parser?", id="an option of the server"
+        ),
+        pytest.param(
+            {"no_enable_prefix_caching": True}, "not an argument", "Write vllm.enable_prefix_caching: false.", id="no_"
+        ),
+        pytest.param({"tensor-parallel-size": 2}, "not an argument", "parallel.tensor_parallel_size", id="decided"),
+        pytest.param({"rope_scaling": {}}, "not an argument", "vllm.hf_overrides", id="an older release"),
+        pytest.param({"qqqqqq": 1}, "not an argument", "documentation", id="nothing near"),
+        pytest.param({"max_num_seqs": "many"}, '"many" is not allowed; allowed: an integer', "Change", id="a word"),
+        pytest.param({"max_num_seqs": True}, "true is not allowed; allowed: an integer", "Change", id="a switch"),
+        pytest.param({"enforce_tokens": 1, "enable_lora": 1}, "1 is not allowed; allowed: true or false", "", id="one"),
+        pytest.param({"gpu_memory_utilization": "0.9"}, "allowed: a number", "Change", id="a number as text"),
+        pytest.param({"scheduling_policy": "lifo"}, "allowed: fcfs, priority", "Change", id="not one of the words"),
+        pytest.param({"tool_call_parser": "hermis"}, "not one of vLLM's", "Did you mean hermes?", id="no such parser"),
+        pytest.param({"reasoning_parser": "qwenn3"}, "not one of vLLM's", "Did you mean qwen3?", id="no such reasoner"),
+        pytest.param(
+            {"attention_config": {"backnd": "X"}}, "backnd: not a key", "vllm.attention_config.backend?", id="a key"
+        ),
+        pytest.param(
+            {"speculative_config": {"metod": "x"}}, "not a key", "speculative_config.method?", id="another key"
+        ),
+        pytest.param({"speculative_config": '{"method": "mtp"}'}, "text that holds a mapping", "as keys", id="JSON"),
+        pytest.param({"enable_auto_tool_choice": True}, "without vllm.tool_call_parser", "Set", id="tools"),
+        pytest.param({"enable_log_outputs": True}, "without vllm.enable_log_requests", "Set", id="outputs"),
+        pytest.param({"lora_modules": ["a=/a"]}, "without vllm.enable_lora", "Set", id="adapters"),
+    ],
+)
+def test_what_vllm_would_refuse(arguments: dict[str, Any], problem: str, remedy: str) -> None:
+    found = list(argument_problems(arguments))
+    assert any(problem in said and remedy in advice for said, advice in found), found
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        pytest.param({"max_num_seqs": 8, "gpu_memory_utilization": 1, "seed": 7}, id="numbers"),
+        pytest.param({"seed": None, "max_num_seqs": None}, id="null is vLLM's default"),
+        pytest.param({"tool_call_parser": "hermes", "enable_auto_tool_choice": True}, id="tools"),
+        pytest.param({"chat_template": "{{ x }}", "allowed_origins": ["*"]}, id="options of the server"),
+        pytest.param({"compilation_config": {"cudagraph_mode": "FULL"}}, id="what another section decides, told there"),
+        pytest.param({"hf_overrides": {"any": 1}, "additional_config": {"any": 1}}, id="mappings without a class"),
+        pytest.param({"quantization": "ascend", "tokenizer_mode": "deepseek_v4"}, id="names that vllm-ascend adds"),
+        pytest.param({"speculative_config": {"method": "ngram", "num_speculative_tokens": 2}}, id="drafts"),
+    ],
+)
+def test_what_vllm_takes(arguments: dict[str, Any]) -> None:
+    assert list(argument_problems(arguments)) == []
+
+
+def test_a_configuration_is_refused_when_it_is_read_with_all_problems() -> None:
+    with pytest.raises(ConfigError) as caught:
+        load({"model": {"path": "m"}, "vllm": {"max_num_seq": 1, "port": 1, "seed": "x"}})
+    assert [part in caught.value.problem for part in ("max_num_seq:", "port: decided", "seed:")] == [True] * 3
+
+
+def test_older_names_are_names_of_neither_release() -> None:
+    names = {name for release in recorded().values() for name in (*release.engine, *release.server)}
+    assert set(RENAMED) & names == set()
