@@ -23,7 +23,7 @@ ALLOWED: dict[str, frozenset[str]] = {
     "node": frozenset({"errors", "cache", "graph", "config", "emulated"}),
     "cluster": frozenset({"errors", "graph", "config", "node"}),
     "doctor": frozenset({"errors", "graph", "config", "emulated", "node", "cluster", "planning"}),
-    "api": frozenset({"errors"}),
+    "api": frozenset({"errors", "config"}),
     "replica": frozenset(
         {
             "errors",
