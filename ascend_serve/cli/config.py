@@ -11,6 +11,7 @@ import typer
 import yaml
 
 from ascend_serve.cli.arguments import OverrideArguments, described
+from ascend_serve.cli.gate import check_plan
 from ascend_serve.cli.output import print_warning
 from ascend_serve.config import LoadedConfig
 from ascend_serve.config.key_names import dotted
@@ -44,6 +45,7 @@ def config(
     if config is None:
         raise typer.BadParameter("give a configuration, --list or --reference", param_hint="CONFIG")
     loaded = described(config, overrides).load_with_sources()
+    check_plan(loaded.config)
     for warning in loaded.warnings:
         print_warning(warning)
     typer.echo(_origins(loaded) if origins else _dump(loaded.config.model_dump(mode="json"), form), nl=False)

@@ -10,6 +10,7 @@ import typer
 
 from ascend_serve.capture.plan_store import PlanStore, default_directory
 from ascend_serve.cli.arguments import ConfigPath, OverrideArguments, described
+from ascend_serve.cli.gate import check_before_start
 from ascend_serve.cli.output import stdout
 from ascend_serve.planning import plan_deployment
 from ascend_serve.planning.comparison import compare as compare_lists
@@ -47,6 +48,7 @@ def plan(
     """Plan a deployment: mode, capture sizes, placement, arguments, and every rule that changes what was asked for."""
     workload = {"histogram": histogram, "trace": trace, "concurrency": concurrency}
     loaded = described(config, [*(overrides or ()), *_workload_overrides(workload)]).load_with_sources()
+    check_before_start(loaded.config)
     planned = plan_deployment(loaded.config, measured_budget=stream_budget)
     lists = compare_lists(planned) if compare else ()
     if as_json:

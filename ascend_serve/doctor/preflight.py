@@ -40,6 +40,18 @@ def check_here(configs: Sequence[AscendServeConfig], *, given: bool) -> None:
         raise ModelError.of("model.path", models)
 
 
+def check_model(config: AscendServeConfig) -> None:
+    """Make sure that the model is one, and whole, as far as this machine can tell.
+
+    Raises:
+        ModelError: It is not, with all problems at once.
+    """
+    check_built_in(config)
+    problems = list(_model_problems(config))
+    if problems:
+        raise ModelError.of("model.path", problems)
+
+
 def _machine_problems(configs: Sequence[AscendServeConfig]) -> list[tuple[str, str]]:
     ranks = sum(config.parallel.world_size for config in configs)
     need = Need(ranks, compiles=any(compiles_on_host(config) for config in configs), local=True)

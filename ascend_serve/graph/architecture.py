@@ -10,7 +10,7 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ascend_serve.errors import ModelError
-from ascend_serve.graph.model_fields import decoder_fields
+from ascend_serve.graph.model_fields import decoder_fields, longest_request, without_nulls
 from ascend_serve.graph.narrowing import GraphSupport
 
 
@@ -61,6 +61,12 @@ class Architecture(BaseModel):
         layer_group_size: The same in another family.
         linear_attn_config: Which layers have linear attention, in yet another.
         ssm_state_size: Size of a state; given where there are layers of Mamba.
+        max_model_len: Tokens of the longest request, prompt and answer; ``None`` where the file does not say.
+        head_dim: Size of a head; ``None`` where it follows from the hidden size.
+        qk_rope_head_dim: What latent attention keeps of a key beside the latent vector.
+        intermediate_size: Of a dense layer's feed-forward network.
+        sliding_window: Tokens that layers with a window keep.
+        torch_dtype: Type of the weights, by its name.
         parameters: Number of parameters, published or counted from the files; ``None`` when unknown.
         source: Where this was read from.
     """
@@ -83,6 +89,12 @@ class Architecture(BaseModel):
     layer_group_size: int | None = None
     linear_attn_config: dict[str, Any] | None = None
     ssm_state_size: int | None = None
+    max_model_len: int | None = None
+    head_dim: int | None = None
+    qk_rope_head_dim: int = 0
+    intermediate_size: int | None = None
+    sliding_window: int | None = None
+    torch_dtype: str | None = None
     is_encoder_decoder: bool = False
     num_nextn_predict_layers: int = 0
     parameters: float | None = None
@@ -103,7 +115,8 @@ class Architecture(BaseModel):
         try:
             fields = decoder_fields(content)
             part = fields.part
-            return cls.model_validate({**fields.values, "source": source})
+            figures = {"max_model_len": longest_request(fields.values), "torch_dtype": fields.values.get("dtype")}
+            return cls.model_validate({**without_nulls(figures), **fields.values, "source": source})
         except ValidationError as error:
             wrong = ", ".join(f"{part}{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
             raise ModelError(f"{source}: {wrong}", "Give a config.json or a card with these fields.") from error

@@ -8,7 +8,7 @@ not here, so the same parts are found by their names.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,6 +47,22 @@ NAMES: Mapping[str, tuple[str, ...]] = {
 ones that vLLM's ``ModelArchConfigConvertorBase`` knows."""
 
 
+LENGTHS = (
+    "max_position_embeddings",
+    "n_positions",
+    "max_seq_len",
+    "seq_length",
+    "model_max_length",
+    "max_target_positions",
+    "max_sequence_length",
+    "max_seq_length",
+    "seq_len",
+)
+"""What families of models call the longest request; the smallest counts (``derive_max_model_len_and_key``)."""
+
+_SCALED_ALREADY = ("su", "longrope", "llama3")
+
+
 @dataclass(frozen=True, slots=True)
 class ModelFields:
     """What a ``config.json`` says of the decoder.
@@ -69,15 +85,15 @@ def decoder_fields(content: Mapping[str, Any]) -> ModelFields:
     Raises:
         ValueError: The part that should hold them is no mapping; with its key.
     """
-    found, part = _without_nulls(content), ""
+    found, part = without_nulls(content), ""
     while (key := _text_part(found)) is not None:
         part += f"{key}."
         below = found.pop(key)
         if not isinstance(below, Mapping):
             raise ValueError(f"{part.removesuffix('.')}: {below!r} is no mapping")
-        found = {**found, **_without_nulls(below)}
+        found = {**found, **without_nulls(below)}
     top = {"architectures": content.get("architectures")}
-    return ModelFields(_renamed(_without_nulls({**found, **top})), part)
+    return ModelFields(_renamed(without_nulls({**found, **top})), part)
 
 
 def _text_part(fields: Mapping[str, Any]) -> str | None:
@@ -92,7 +108,37 @@ def _layers(fields: Mapping[str, Any]) -> Any:
     return next((fields[name] for name in NAMES["num_hidden_layers"] if fields.get(name) is not None), None)
 
 
-def _without_nulls(fields: Mapping[str, Any]) -> dict[str, Any]:
+def longest_request(fields: Mapping[str, Any]) -> int | None:
+    """Tokens that vLLM lets a request have (``_get_and_verify_max_len``); the larger of 0.23.0's and 0.32.0's.
+
+    They differ for YaRN: 0.23.0 multiplies the original length, 0.32.0 takes the length for the scaled one.
+    """
+    lengths = [fields[name] for name in LENGTHS if isinstance(fields.get(name), int)]
+    if not lengths:
+        return None
+    length = int(fields.get("model_max_length") or min(lengths))
+    if "gemma3" in str(fields.get("model_type")):
+        return length
+    return max([length, *(int(scaled) for rope in _ropes(fields) for scaled in _scaled(rope, length))])
+
+
+def _ropes(fields: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """The parameters of rotary embeddings, one for all layers or one for each kind."""
+    for name in ("rope_parameters", "rope_scaling"):
+        given = fields.get(name)
+        if isinstance(given, Mapping):
+            yield from [given, *(below for below in given.values() if isinstance(below, Mapping))]
+
+
+def _scaled(rope: Mapping[str, Any], length: int) -> Iterator[float]:
+    kind, factor = rope.get("rope_type") or rope.get("type"), rope.get("factor")
+    if isinstance(factor, int | float) and kind not in _SCALED_ALREADY:
+        original = rope.get("original_max_position_embeddings") if "yarn" in str(kind) else None
+        yield (original or length) * factor
+
+
+def without_nulls(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """``fields`` that have a value."""
     return {name: value for name, value in fields.items() if value is not None}
 
 

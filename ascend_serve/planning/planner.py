@@ -26,6 +26,7 @@ from ascend_serve.planning.deployment import CaptureFigures, DeploymentPlan, Lad
 from ascend_serve.planning.dry_run import DryRun, dry_run
 from ascend_serve.planning.estimate import capture_memory_gib, capture_seconds
 from ascend_serve.planning.ineffective import without_effect
+from ascend_serve.planning.model_limits import check_model_limits
 from ascend_serve.planning.planned_placement import plan_placement
 from ascend_serve.planning.settings import EngineSettings, read_settings
 from ascend_serve.planning.situation import architecture_of, situation_of, stream_layout
@@ -51,11 +52,12 @@ def plan_deployment(
         PlanError: The deployment cannot work, with what to change.
         ClusterError: It does not fit on ``nodes``, with the arithmetic.
         ModelError: The model can neither be read nor is there an architecture card of its name.
-        ConfigError: An option that planning reads has a wrong value.
+        ConfigError: An option that planning reads has a wrong value, or the model cannot do what is asked.
     """
     environment = os.environ if environment is None else environment
     architecture = architecture_of(config)
     settings = read_settings(config.vllm)
+    check_model_limits(config, architecture, settings, environment)
     situation, changes = resolve(situation_of(config, architecture, settings, environment))
     layout = stream_layout(config, architecture, settings, environment)
     asked = sizes_asked(config, settings, situation)

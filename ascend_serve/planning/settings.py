@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from ascend_serve.errors import ConfigError
 from ascend_serve.graph.architecture import Architecture
@@ -76,6 +76,13 @@ class EngineSettings(_Read):
 
     max_num_seqs: int = Field(256, ge=1)
     max_num_batched_tokens: int | None = Field(None, ge=1)
+    max_model_len: int | None = None
+    enable_chunked_prefill: bool | None = None
+    gpu_memory_utilization: float = Field(0.92, gt=0, le=1)
+    kv_cache_memory_bytes: int | None = None
+    kv_cache_dtype: str = "auto"
+    dtype: str = "auto"
+    quantization: str | None = None
     prefill_context_parallel_size: int = Field(1, ge=1)
     decode_context_parallel_size: int = Field(1, ge=1)
     speculative_config: SpeculativeSettings | None = None
@@ -84,6 +91,13 @@ class EngineSettings(_Read):
     enable_lora: bool = False
     max_loras: int = Field(1, ge=1)
     specialize_active_lora: bool = False
+
+    @model_validator(mode="after")
+    def _no_more_requests_than_tokens(self) -> Self:
+        """Where nobody says how many requests, vLLM takes no more than tokens of a batch."""
+        if "max_num_seqs" not in self.model_fields_set and self.max_num_batched_tokens is not None:
+            object.__setattr__(self, "max_num_seqs", min(self.max_num_seqs, self.max_num_batched_tokens))
+        return self
 
     @property
     def num_speculative_tokens(self) -> int:

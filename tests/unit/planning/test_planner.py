@@ -116,7 +116,12 @@ def test_shipped_configurations(name: str, backend: str, npugraph_ex: bool, grap
         ),
         pytest.param(
             "qwen3-32b",
-            ["graph.mode=FULL", "vllm.decode_context_parallel_size=2"],
+            [
+                "graph.mode=FULL",
+                "vllm.decode_context_parallel_size=2",
+                "parallel.tensor_parallel_size=16",
+                "hardware.npus_per_node=16",
+            ],
             "FULL_DECODE_ONLY",
             "aclgraph",
             "context-parallel",
