@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Start the head of a Ray cluster on this node, with its NPUs, its network environment and token authentication.
 #
-#   launch/head.sh [OPTION OF ray start ...]      for example --dashboard-host=0.0.0.0 --block
+#   launch/head.sh [OPTION OF ray start ...]      for example --port=6380 --dashboard-host=0.0.0.0 --block
 #
 # Variables that are set already win (HCCL_IF_IP, GLOO_SOCKET_IFNAME, ASCEND_RT_VISIBLE_DEVICES, ...) and are checked.
 set -euo pipefail
@@ -22,5 +22,13 @@ else
     set -- --num-gpus=0 --resources="{\"NPU\": ${#npus[@]}}" "$@"
 fi
 
-echo "On each worker: copy ~/.ray/auth_token there, then launch/worker.sh ${HCCL_IF_IP:-<address of this node>}:6379" >&2
+port=6379
+previous=
+for option in "$@"; do
+    case "$option" in --port=*) port=${option#--port=} ;; esac
+    [ "$previous" != --port ] || port=$option
+    previous=$option
+done
+
+echo "On each worker: copy ~/.ray/auth_token there, then launch/worker.sh ${HCCL_IF_IP:-<address of this node>}:$port" >&2
 exec ray start --head --port=6379 "$@"

@@ -11,7 +11,7 @@ import typer
 import yaml
 
 from ascend_serve.cli.arguments import OverrideArguments, described
-from ascend_serve.cli.gate import check_plan
+from ascend_serve.cli.before_start import check_plan
 from ascend_serve.cli.output import print_warning
 from ascend_serve.config import LoadedConfig
 from ascend_serve.config.key_names import dotted

@@ -10,7 +10,7 @@ import typer
 
 from ascend_serve.capture.plan_store import PlanStore, default_directory
 from ascend_serve.cli.arguments import ConfigPath, OverrideArguments, described
-from ascend_serve.cli.gate import check_before_start
+from ascend_serve.cli.before_start import check_before_start
 from ascend_serve.cli.output import stdout
 from ascend_serve.planning import plan_deployment
 from ascend_serve.planning.comparison import compare as compare_lists
@@ -69,4 +69,6 @@ def _workload_overrides(workload: dict[str, Path | int | None]) -> list[str]:
     if all(value is None for value in workload.values()):
         return []
     texts = {name: value if isinstance(value, int | None) else str(value) for name, value in workload.items()}
-    return [f"graph.workload.{name}={json.dumps(value, ensure_ascii=False)}" for name, value in texts.items()]
+    given = {name: value for name, value in texts.items() if value is not None}
+    said = [f"graph.workload.{name}={json.dumps(value, ensure_ascii=False)}" for name, value in given.items()]
+    return [*(f"~graph.workload.{name}" for name in workload if name not in given), *said]

@@ -119,8 +119,9 @@ def _capture(plan: DeploymentPlan) -> Iterator[tuple[str, str]]:
     yield "padding waste", f"{capture.padding_waste:.2%} expected"
     if capture.eager_share:
         yield "eager steps", f"{capture.eager_share:.2%} expected"
-    yield "capture time", _range(capture.seconds, "s")
-    yield "capture memory", _range(capture.memory_gib, "GiB")
+    if capture.graphs:
+        yield "capture time", _range(capture.seconds, "s")
+        yield "capture memory", _range(capture.memory_gib, "GiB")
 
 
 def _range(estimate: Range | None, unit: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import socket
 from collections.abc import Iterator, Sequence
@@ -103,11 +104,23 @@ def check_port(host: str, port: int) -> None:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
     except OSError as error:
-        raise PortInUseError(
-            f"Cannot listen on serving.host {host}, serving.port {port}: {error.strerror or error}",
+        problem = f"Cannot listen on serving.host {host}, serving.port {port}: {error.strerror or error}"
+        raise PortInUseError(problem, _where_to_listen(error, host, port)) from error
+
+
+def _where_to_listen(error: OSError, host: str, port: int) -> str:
+    """What to do about an address that cannot be listened on: the address, the port or the right may be missing."""
+    if error.errno == errno.EADDRINUSE:
+        return (
             f"Choose another port, for example serving.port={_free_port(host)}, or stop what listens there "
-            f"(`ss -ltnp sport = :{port}` names it).",
-        ) from error
+            f"(`ss -ltnp sport = :{port}` names it)."
+        )
+    if isinstance(error, PermissionError):
+        return f"Ports below 1024 are for root: set serving.port={_free_port(host)}, for example."
+    return (
+        "serving.host is an address of this machine (`ip -brief address` lists them): 127.0.0.1 for clients here alone, "
+        "0.0.0.0 for those of all networks."
+    )
 
 
 _SERVERS_OWN = ("host", "port", "ingress", "http_options")

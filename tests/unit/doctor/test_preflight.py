@@ -35,8 +35,10 @@ def test_a_taken_port_is_named_with_one_that_is_free() -> None:
 
 @pytest.mark.parametrize("host", ["203.0.113.1", "no.such.host.invalid"], ids=["not ours", "unknown"])
 def test_a_host_that_is_not_ours_is_named(host: str) -> None:
-    with pytest.raises(PortInUseError, match=host):
+    with pytest.raises(PortInUseError, match=host) as raised:
         check_port(host, 8000)
+    assert "serving.host is an address of this machine" in raised.value.remedy
+    assert "port" not in raised.value.remedy
 
 
 def test_a_model_folder_is_fine(tmp_path: Path) -> None:

@@ -60,6 +60,14 @@ def test_the_head_offers_its_npus_and_switches_authentication_on(node: Path) -> 
     assert (node / "token").exists()
 
 
+@pytest.mark.parametrize("options", [["--port=6380"], ["--port", "6380"]], ids=" ".join)
+def test_workers_are_told_the_port_that_is_asked_for(node: Path, options: list[str]) -> None:
+    answer = run(node, "head.sh", *options)
+    assert answer.stdout.splitlines()[0].endswith(" ".join(options))
+    assert ":6380" in answer.stderr
+    assert "6379" not in answer.stderr
+
+
 def test_a_head_without_npus_still_starts(node: Path) -> None:
     (node / "bin" / "npu-smi").unlink()
     answer = run(node, "head.sh")

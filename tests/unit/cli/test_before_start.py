@@ -66,3 +66,11 @@ def test_what_serve_takes_is_taken(tmp_path: Path, command: str) -> None:
 
 def test_a_model_that_is_not_here_can_be_configured() -> None:
     assert said("config", Path("qwen3-32b"), ["model.path=/models/elsewhere"]) == ""
+
+
+def test_a_workload_on_the_command_line_blames_no_key_that_nobody_wrote(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(MODEL))
+    trace, both = ["--trace", "/nowhere"], ["--trace", "/nowhere", "--concurrency", "3"]
+    assert "/nowhere" in said("plan", tmp_path, trace)
+    assert "contradict each other" in said("plan", tmp_path, both)
+    assert "null" not in said("plan", tmp_path, trace) + said("plan", tmp_path, both)
