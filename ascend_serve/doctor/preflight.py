@@ -118,7 +118,7 @@ def _where_to_listen(error: OSError, host: str, port: int) -> str:
     if isinstance(error, PermissionError):
         return f"Ports below 1024 are for root: set serving.port={_free_port(host)}, for example."
     return (
-        "serving.host is an address of this machine (`ip -brief address` lists them): 127.0.0.1 for clients here alone, "
+        "serving.host is an address of this machine (`ip -brief address` lists them): 127.0.0.1 for clients here, "
         "0.0.0.0 for those of all networks."
     )
 
