@@ -44,8 +44,8 @@ class EmulatedNPUModelRunner(CPUModelRunner):
             self.model = self.xlite_model = XliteWrapper(self.model, self.vllm_config)
 
     def get_model(self) -> torch.nn.Module:
-        """The model itself: vLLM asks its class what it can do."""
-        return self.model.unwrap() if isinstance(self.model, ACLGraphWrapper | XliteWrapper) else self.model
+        """The model itself, whatever a graph runtime put around it: vLLM asks its class what it can do."""
+        return self.model if isinstance(self.model, torch.nn.Module) else self.model.unwrap()
 
     def initialize_kv_cache(self, *args: Any, **kwargs: Any) -> None:
         """Allocate the KV caches, and hand them to Xlite where it runs."""

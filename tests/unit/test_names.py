@@ -7,6 +7,8 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from ascend_serve.graph.modes import RuntimeName
+
 PACKAGE = Path(__file__).parents[2] / "ascend_serve"
 
 PARALLELS: Mapping[str, str] = {
@@ -14,11 +16,9 @@ PARALLELS: Mapping[str, str] = {
     "config": "a command, and the package that it drives",
     "doctor": "a command, and the package that it drives",
     "plan": "a command, and what it shows",
-    "aclgraph": "a runtime: what decisions know of it, and what a rank does with it",
-    "eager": "a runtime: what decisions know of it, and what a rank does with it",
     "runtimes": "runtimes: what decisions know of them, and what a rank does with them",
     "situation": "what the rules look at, and how planning reads it from a configuration",
-    "xlite": "a runtime: what decisions know of it, what a rank does with it, and the emulated library",
+    **dict.fromkeys(RuntimeName, "a runtime: what decisions know of it, and what a rank does with it"),
 }
 """Modules that share a name on purpose, each with the reason."""
 
