@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 from itertools import product
 from pathlib import Path
 
@@ -42,17 +43,24 @@ BUDGETS = (0, 5, 131, 660)
 REQUEST: TypeAdapter[GraphRequest] = TypeAdapter(GraphRequest)
 
 
-def overrides(layout: str, mode: GraphMode, runtime: RuntimeName, load_: str) -> list[str]:
+@cache
+def configured(layout: str, load_: str) -> AscendServeConfig:
+    """What the file and the overrides ask for; read once for all modes, runtimes and budgets."""
     tensor, pipeline, data = LAYOUTS[layout]
-    return [
+    sizes = [
         f"parallel.tensor_parallel_size={tensor}",
         f"parallel.pipeline_parallel_size={pipeline}",
         f"parallel.data_parallel_size={data}",
-        f"graph.mode={mode}",
-        f"graph.runtime={runtime}",
         "vllm.max_num_seqs=16",
-        *LOADS[load_],
     ]
+    return load(CONFIG, [*sizes, *LOADS[load_]])
+
+
+def with_graphs(config: AscendServeConfig, mode: GraphMode, runtime: RuntimeName) -> AscendServeConfig:
+    """``config`` with other graphs, as if a user had written them."""
+    told = config.model_dump(exclude_unset=True)
+    graph = {**told.get("graph", {}), "mode": mode, "runtime": runtime}
+    return AscendServeConfig.model_validate({**told, "graph": graph})
 
 
 def rehearsed(config: AscendServeConfig, budget: int) -> DryRun:
@@ -79,7 +87,7 @@ def driver_decides(request: GraphRequest, proposal: Proposal, ranks: int) -> Cap
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_the_driver_decides_what_was_planned(layout: str, load_: str, budget: int) -> None:
     for mode, runtime in product(GraphMode, RuntimeName):
-        config = load(CONFIG, overrides(layout, mode, runtime, load_))
+        config = with_graphs(configured(layout, load_), mode, runtime)
         ranks = config.parallel.world_size
         run = rehearsed(config, budget)
         assert driver_decides(run.request, run.proposal, ranks) == run.plan
