@@ -7,7 +7,7 @@ with an out-variant write in place, what nobody reads is left out, and the rest 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +16,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils import _pytree as pytree
 
 from ascend_serve.emulated.memory_pool import MemoryPool, place
-from ascend_serve.emulated.recorder import RecordedOperator
+from ascend_serve.emulated.recorder import RecordedOperator, tensors_in
 
 _UNINITIALISED = frozenset({"empty", "empty_like", "empty_strided", "empty_permuted", "new_empty", "new_empty_strided"})
 # The replay runs in one thread on one device: autograd's bookkeeping means nothing to it.
@@ -99,7 +99,7 @@ def compile_program(recording: Recording, pool: MemoryPool) -> Callable[[], None
 
 
 def _add(recording: Recording, operator: RecordedOperator) -> None:
-    inputs = list(_tensors((operator.args, operator.kwargs)))
+    inputs = list(tensors_in((operator.args, operator.kwargs)))
     for tensor in inputs:
         if _key(tensor) not in recording.keys:
             recording.external.add(_key(tensor))
@@ -162,7 +162,7 @@ def _writes_only_created(recording: Recording, operator: RecordedOperator) -> bo
     """Whether an operator of torch's own library writes no memory that was there before the capture."""
     if not operator.func._schema.is_mutable:
         return True
-    return all(_key(tensor) in recording.keys for tensor in _tensors((operator.args, operator.kwargs)))
+    return all(_key(tensor) in recording.keys for tensor in tensors_in((operator.args, operator.kwargs)))
 
 
 def _works(operator: RecordedOperator) -> tuple[tuple[Any, ...], ...]:
@@ -260,10 +260,6 @@ def _subscript(path: tuple[Any, ...]) -> str:
 
 def _path(keys: Iterable[Any]) -> tuple[Any, ...]:
     return tuple(key.idx if isinstance(key, pytree.SequenceKey) else key.key for key in keys)
-
-
-def _tensors(tree: Any) -> Iterator[torch.Tensor]:
-    return (leaf for leaf in pytree.tree_leaves(tree) if isinstance(leaf, torch.Tensor))
 
 
 def _key(tensor: torch.Tensor) -> int:

@@ -85,8 +85,8 @@ class Recorder:
 
     def add(self, operator: RecordedOperator) -> None:
         """Record one call that was made."""
-        known = {tensor.untyped_storage()._cdata for tensor in _tensors((operator.args, operator.kwargs))}
-        made = {tensor.untyped_storage()._cdata for tensor in _tensors(operator.result)}
+        known = {tensor.untyped_storage()._cdata for tensor in tensors_in((operator.args, operator.kwargs))}
+        made = {tensor.untyped_storage()._cdata for tensor in tensors_in(operator.result)}
         self._created |= made - known
         self.operators.append(operator)
 
@@ -181,10 +181,11 @@ def _written(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterat
     for position, argument in enumerate(func._schema.arguments):
         if argument.alias_info is not None and argument.alias_info.is_write:
             given = args[position] if position < len(args) else kwargs.get(argument.name)
-            yield from _tensors(given)
+            yield from tensors_in(given)
 
 
-def _tensors(tree: Any) -> Iterator[torch.Tensor]:
+def tensors_in(tree: Any) -> Iterator[torch.Tensor]:
+    """Tensors anywhere in arguments or a result."""
     return (leaf for leaf in pytree.tree_leaves(tree) if isinstance(leaf, torch.Tensor))
 
 

@@ -14,6 +14,7 @@ from vllm.forward_context import get_forward_context, is_forward_context_availab
 
 from ascend_serve.emulated.device import emulated_options
 from ascend_serve.emulated.xlite_program import WholeModelProgram, XliteStep, cache_views
+from ascend_serve.graph.runtimes.xlite import XLITE
 
 VERSION = "0.2.0rc4"
 """The release of Xlite whose behaviour is emulated."""
@@ -21,7 +22,7 @@ VERSION = "0.2.0rc4"
 ARCHITECTURES = frozenset({"LlamaForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM", "Qwen3MoeForCausalLM"})
 """Models that the emulated Xlite has a program for; the real one has more."""
 
-OPTIONS = "xlite_graph_config"
+OPTIONS = XLITE.loaded_by
 """The section of ``additional_config`` that vllm-ascend 0.23.0 reads (``XliteGraphConfig``)."""
 
 

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from ascend_serve.graph.ladder import Rung
 from ascend_serve.graph.modes import GraphMode, OnFailure, RuntimeName
 from ascend_serve.graph.plan import Adjustment, Switch
 from ascend_serve.planning.estimate import Range
@@ -72,14 +73,6 @@ class CaptureFigures(_Part):
     memory_gib: Range | None
 
 
-class LadderStep(_Part):
-    """One step that the group could take after a failure."""
-
-    runtime: RuntimeName
-    mode: GraphMode
-    text: str
-
-
 class DeploymentPlan(_Part):
     """What a deployment will do, and why.
 
@@ -112,7 +105,7 @@ class DeploymentPlan(_Part):
     no_effect: tuple[str, ...]
     notes: tuple[str, ...]
     placement: PlannedPlacement
-    ladder: tuple[LadderStep, ...]
+    ladder: tuple[Rung, ...]
     weights: dict[int, float]
     vllm_arguments: dict[str, Any]
 

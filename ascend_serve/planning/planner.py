@@ -22,7 +22,7 @@ from ascend_serve.graph.runtimes import RUNTIMES
 from ascend_serve.graph.situation import Situation
 from ascend_serve.graph.sizes import eager_share, padding_waste
 from ascend_serve.graph.stream_costs import StreamLayout, streams_per_size
-from ascend_serve.planning.deployment import CaptureFigures, DeploymentPlan, LadderStep, ModelFigures
+from ascend_serve.planning.deployment import CaptureFigures, DeploymentPlan, ModelFigures
 from ascend_serve.planning.dry_run import DryRun, dry_run
 from ascend_serve.planning.estimate import capture_memory_gib, capture_seconds
 from ascend_serve.planning.ineffective import without_effect
@@ -89,9 +89,7 @@ def plan_deployment(
             *_model_notes(architecture),
         ),
         placement=placement,
-        ladder=tuple(
-            LadderStep(runtime=step.runtime, mode=step.mode, text=step.text) for step in ladder_steps(run.started)
-        ),
+        ladder=ladder_steps(run.started),
         weights=asked.weights,
         vllm_arguments=_arguments(config, settings, situation, run),
     )
