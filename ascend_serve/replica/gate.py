@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from ascend_serve.api import lost_engine
 from ascend_serve.replica.supervisor import Supervisor
 
 _ALWAYS_OPEN = frozenset({"/metrics", "/version", "/graph/report"})
@@ -14,6 +13,8 @@ _ALWAYS_OPEN = frozenset({"/metrics", "/version", "/graph/report"})
 
 _ERROR_EVENT = b'data: {"error"'
 _DONE_EVENT = b"data: [DONE]\n\n"
+_NAMED_ERROR_EVENT = b"event: error\n"
+_STREAM = b"text/event-stream"
 
 
 class Gate:
@@ -41,25 +42,19 @@ class Gate:
             await self._refuse(scope, receive, send)
 
     async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
-        answer = _Answer(send, self._supervisor)
+        answer = _Answer(send, self._supervisor, _path(scope))
         try:
             await self._app(scope, receive, answer.send)
         except Exception:
-            if answer.began or self._supervisor.is_serving:
+            if self._supervisor.is_serving or (answer.began and not answer.is_stream):
                 raise
-            answer.is_withheld = True
+            await answer.lose()
         if answer.is_withheld:
             await self._refuse(scope, receive, send)
 
     async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
-        error = {
-            "message": "The engine is being replaced; try again.",
-            "type": "ServiceUnavailableError",
-            "param": None,
-            "code": 503,
-        }
         headers = {"Retry-After": str(self._supervisor.retry_after)}
-        await JSONResponse({"error": error}, 503, headers)(scope, receive, send)
+        await JSONResponse(lost_engine.refusal(_path(scope)), 503, headers)(scope, receive, send)
 
 
 class _Answer:
@@ -67,32 +62,52 @@ class _Answer:
 
     Attributes:
         began: Whether the client has got a part of it.
+        is_stream: Whether it is one of events.
         is_withheld: Whether it is kept back: the answer of an application that lost its engine.
     """
 
-    def __init__(self, send: Send, supervisor: Supervisor) -> None:
+    def __init__(self, send: Send, supervisor: Supervisor, path: str) -> None:
         self._send = send
         self._supervisor = supervisor
+        self._path = path
+        self._events = 0
         self._has_error = False
         self.began = False
+        self.is_stream = False
         self.is_withheld = False
 
     async def send(self, message: Message) -> None:
         """Pass a part of the answer on."""
         if message["type"] == "http.response.start":
             self.is_withheld = message["status"] >= 500 and not self._supervisor.is_serving
+            self.is_stream = any(value.startswith(_STREAM) for _, value in message.get("headers", ()))
         if self.is_withheld:
             return
         self.began = True
-        await self._send(self._without_false_end(message))
+        await self._send({**message, "body": self._told(message["body"])} if message.get("body") else message)
 
-    def _without_false_end(self, message: Message) -> Message:
-        """vLLM ends a stream with ``[DONE]`` after an error too, which some clients take for a complete answer."""
-        body = message.get("body", b"")
-        self._has_error |= body.startswith(_ERROR_EVENT)
-        return {**message, "body": b""} if self._has_error and body == _DONE_EVENT else message
+    async def lose(self) -> None:
+        """End it: the application has ended without a word when it lost its engine."""
+        if not self.began:
+            self.is_withheld = True
+            return
+        last = b"" if self._has_error else lost_engine.event(self._path, self._events)
+        await self._send({"type": "http.response.body", "body": last, "more_body": False})
+
+    def _told(self, body: bytes) -> bytes:
+        """What the client is told instead of ``body``, where vLLM (0.32.0) tells of a lost engine in its own way.
+
+        It ends a stream with ``[DONE]`` after an error too, which some clients take for a complete answer. A stream of
+        Anthropic's API ends with the message of an error that came of the first one.
+        """
+        is_named = body.startswith(_NAMED_ERROR_EVENT) and not self._supervisor.is_serving
+        if is_named:
+            body = lost_engine.event(self._path, self._events)
+        self._has_error |= is_named or body.startswith(_ERROR_EVENT)
+        self._events += 1
+        return b"" if self._has_error and body == _DONE_EVENT else body
 
 
-def _path(scope: Scope) -> Any:
+def _path(scope: Scope) -> str:
     """The path below the application's route prefix."""
-    return scope["path"].removeprefix(scope.get("root_path", ""))
+    return str(scope["path"].removeprefix(scope.get("root_path", "")))

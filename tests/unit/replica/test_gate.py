@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from typing import Any
 
 import httpx
 import pytest
@@ -16,6 +18,8 @@ from ascend_serve.replica.gate import Gate
 TOKEN = 'data: {"choices": []}\n\n'
 ERROR = 'data: {"error": {"code": 500}}\n\n'
 DONE = "data: [DONE]\n\n"
+BLAME = 'event: error\ndata: {"type": "error", "error": {"message": "1 validation error for Chunk"}}\n\n'
+REPLACED = "The engine is being replaced; try again."
 
 
 @dataclass
@@ -40,6 +44,9 @@ class Application:
         app.add_api_route("/broken", lambda: JSONResponse({"error": "a bug"}, 500))
         app.add_api_route("/stream", self.stream)
         app.add_api_route("/stream-lost", self.stream_lost)
+        for path in ("/v1/responses", "/v1/completions"):
+            app.add_api_route(path, self.stream_raises)
+        app.add_api_route("/v1/messages", self.stream_blames)
 
     async def lost(self) -> JSONResponse:
         self._engine.is_serving = False
@@ -54,6 +61,22 @@ class Application:
 
     async def stream_lost(self) -> StreamingResponse:
         return _events(TOKEN, ERROR, DONE)
+
+    async def stream_raises(self) -> StreamingResponse:
+        async def body() -> AsyncIterator[str]:
+            yield TOKEN
+            self._engine.is_serving = False
+            raise RuntimeError("no engine")
+
+        return StreamingResponse(body(), media_type="text/event-stream")
+
+    async def stream_blames(self) -> StreamingResponse:
+        async def body() -> AsyncIterator[str]:
+            yield TOKEN
+            self._engine.is_serving = False
+            yield BLAME
+
+        return StreamingResponse(body(), media_type="text/event-stream")
 
 
 def _events(*events: str) -> StreamingResponse:
@@ -103,3 +126,40 @@ def test_an_answer_that_the_engine_is_lost_under_is_worth_another_try(path: str)
 )
 def test_only_a_whole_stream_ends_with_done(path: str, text: str) -> None:
     assert get(path, Engine()).text == text
+
+
+@pytest.mark.parametrize(
+    ("path", "name", "error"),
+    [
+        pytest.param("/v1/completions", "", {"error": {"message": REPLACED, "code": 503}}, id="completions"),
+        pytest.param(
+            "/v1/responses",
+            "event: error\n",
+            {"type": "error", "message": REPLACED, "code": "server_error", "sequence_number": 1},
+            id="responses",
+        ),
+        pytest.param(
+            "/v1/messages", "event: error\n", {"type": "error", "error": {"message": REPLACED}}, id="messages"
+        ),
+    ],
+)
+def test_a_stream_that_the_engine_is_lost_under_ends_with_the_error_of_its_api(
+    path: str, name: str, error: dict[str, Any]
+) -> None:
+    whole = get(path, Engine()).text
+    assert whole.startswith(f"{TOKEN}{name}data: ")
+    _assert_has(json.loads(whole.removeprefix(f"{TOKEN}{name}data: ")), error)
+
+
+def test_anthropics_clients_are_refused_in_their_own_words() -> None:
+    response = get("/v1/messages", Engine(is_serving=False))
+    assert response.status_code == 503
+    assert response.json() == {"type": "error", "error": {"type": "overloaded_error", "message": REPLACED}}
+
+
+def _assert_has(told: dict[str, Any], expected: dict[str, Any]) -> None:
+    for key, value in expected.items():
+        if isinstance(value, dict):
+            _assert_has(told[key], value)
+        else:
+            assert told[key] == value
