@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pydantic import SecretStr
 from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 from starlette.websockets import WebSocketClose
+
+from ascend_serve.api.request_limits import RequestLimits
 
 try:
     from vllm.entrypoints.serve.middleware.authenticate import AuthenticationMiddleware
@@ -23,19 +24,16 @@ _OPEN = "/health"
 _POLICY_VIOLATION = 1008
 _CHALLENGE = {"WWW-Authenticate": "Bearer"}
 
-_MAX_PROMPTS = 2048
-"""Prompts of one request, as in OpenAI's API; vLLM has no limit of its own."""
 
-
-def guarded(app: ASGIApp, keys: Sequence[SecretStr], max_body_bytes: int) -> ASGIApp:
+def guarded(app: ASGIApp, keys: Sequence[SecretStr], limits: RequestLimits) -> ASGIApp:
     """Put the guards before ``app``.
 
     Args:
         app: What to guard.
         keys: Keys that clients may use; without one everybody may ask.
-        max_body_bytes: Largest body of a request.
+        limits: How much one request may ask for.
     """
-    limited = BodyGuard(app, max_body_bytes)
+    limited = BodyGuard(app, limits)
     return EveryRouteAuthentication(limited, [key.get_secret_value() for key in keys]) if keys else limited
 
 
@@ -73,16 +71,17 @@ class EveryRouteAuthentication:
 
 
 class BodyGuard:
-    """Answers what vLLM would choke on: too large a body by 413, too many prompts and some wrong types by 400.
+    """Answers what vLLM would choke on: too large a body by 413, too much work and some wrong types by 400.
 
     Args:
         app: What to guard.
-        max_bytes: Largest body.
+        limits: How much one request may ask for.
     """
 
-    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, limits: RequestLimits) -> None:
         self._app = app
-        self._max_bytes = max_bytes
+        self._limits = limits
+        self._max_bytes = limits.body_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -95,7 +94,7 @@ class BodyGuard:
         if body is None:
             problem = f"The body of a request may have {self._max_bytes} bytes (serving.max_body_bytes)."
             await _error(413, "Content Too Large", problem)(scope, receive, send)
-        elif refusal := _refusal(body) if "json" in headers.get("Content-Type", "") else None:
+        elif refusal := self._limits.refusal(body) if "json" in headers.get("Content-Type", "") else None:
             await _error(400, "BadRequestError", refusal)(scope, receive, send)
         else:
             await self._app(scope, _replay(body, receive), send)
@@ -121,28 +120,6 @@ def _replay(body: bytes, receive: Receive) -> Receive:
         return messages.pop() if messages else await receive()
 
     return again
-
-
-def _refusal(body: bytes) -> str | None:
-    """Why vLLM should not see this; what is no JSON object it refuses itself."""
-    try:
-        request = json.loads(body)
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(request, dict):
-        return None
-    for name in ("prompt", "input"):
-        if _is_too_long(request.get(name)):
-            return f"{name}: one request may have {_MAX_PROMPTS} of them"
-    # vLLM 0.32.0 takes a mapping for granted before it validates, and answers 500.
-    if not isinstance(request.get("structured_outputs"), dict | None):
-        return "structured_outputs: not an object"
-    return None
-
-
-def _is_too_long(prompts: Any) -> bool:
-    """A list of numbers is one prompt in tokens, which the model's length bounds."""
-    return isinstance(prompts, list) and len(prompts) > _MAX_PROMPTS and not isinstance(prompts[0], int)
 
 
 def _error(status: int, kind: str, message: str, headers: dict[str, str] | None = None) -> JSONResponse:

@@ -224,6 +224,25 @@ class HealthConfig(Section):
     )
 
 
+class LimitsConfig(Section):
+    """How much work one request may make; more is refused with 400, by the name of the limit."""
+
+    sequences: int = Field(256, ge=1, description="Answers of one request: prompts x n.")
+    tokens: int = Field(
+        2**20, ge=1, description="Tokens of all answers of one request together: prompts x n x max_tokens."
+    )
+    text_bytes: int | None = Field(
+        None,
+        ge=1,
+        description="Bytes of a body without its images and audio, all of which may have to be tokenized; when not "
+        "set, 32 for each token of the model's longest prompt, and at least 65536.",
+    )
+    grammar_bytes: int = Field(
+        2**16, ge=1, description="Bytes of JSON schemas, choices, grammars and tools, which have to be compiled."
+    )
+    grammar_values: int = Field(1000, ge=1, description="Values of a choice or of an enumeration in a JSON schema.")
+
+
 class Ingress(StrEnum):
     """What stands before the replicas."""
 
@@ -248,6 +267,7 @@ class ServingConfig(Section):
     max_body_bytes: int = Field(
         8 * 2**20, ge=1, description="Largest body of a request; larger ones are answered with 413."
     )
+    limits: LimitsConfig = Field(default_factory=LimitsConfig)
     deployment: dict[str, Any] = Field(
         default_factory=dict, description="Options of Ray Serve's deployment, spelled as Serve does."
     )

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
     from ascend_serve.api.handle_api import Body, Reply
+    from ascend_serve.api.request_limits import RequestLimits
     from ascend_serve.replica.supervisor import Supervisor
     from ascend_serve.telemetry.report import GraphReport
 
@@ -43,20 +44,20 @@ def graceful_shutdown_seconds(config: AscendServeConfig) -> float:
     return float({**_DEFAULTS, **config.serving.deployment}["graceful_shutdown_timeout_s"])
 
 
-def protected(app: ASGIApp, supervisor: Supervisor, keys: Sequence[SecretStr], max_body_bytes: int) -> ASGIApp:
+def protected(app: ASGIApp, supervisor: Supervisor, keys: Sequence[SecretStr], limits: RequestLimits) -> ASGIApp:
     """Put everything before the application of an engine that stands between it and who asks.
 
     Args:
         app: vLLM's application.
         supervisor: Knows whether the engine answers.
         keys: Keys that clients may use; without one everybody may ask.
-        max_body_bytes: Largest body of a request.
+        limits: How much one request may ask for.
     """
     from ascend_serve.api.admission import guarded
     from ascend_serve.api.departure import Departure
     from ascend_serve.replica.gate import Gate
 
-    return guarded(Gate(Departure(app), supervisor), keys, max_body_bytes)
+    return guarded(Gate(Departure(app), supervisor), keys, limits)
 
 
 class EngineReplica:
@@ -83,7 +84,7 @@ class EngineReplica:
         from ascend_serve.replica.openai_engine import OpenAIEngine
         from ascend_serve.replica.supervisor import Supervisor
 
-        self._max_body_bytes = config.serving.max_body_bytes
+        self._serving = config.serving
         try:
             self._engine = await OpenAIEngine.start(
                 config,
@@ -101,7 +102,11 @@ class EngineReplica:
         self._api = HandleApi(self._guarded_app())
 
     def _guarded_app(self, keys: Sequence[SecretStr] = ()) -> ASGIApp:
-        return protected(self._engine.app, self._supervisor, keys, self._max_body_bytes)
+        from ascend_serve.api.request_limits import RequestLimits
+
+        longest = self._engine.run.llm.model_config.max_model_len
+        limits = RequestLimits(self._serving.max_body_bytes, self._serving.limits, longest)
+        return protected(self._engine.app, self._supervisor, keys, limits)
 
     async def chat(self, request: Body) -> Reply:
         """Answer the body of a chat request; see `HandleApi.ask`."""

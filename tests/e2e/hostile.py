@@ -122,6 +122,14 @@ RAW: dict[str, bytes] = {
     "deep objects": b'{"a":' * DEEP + b"1" + b"}" * DEEP,
     "deep prompt": b'{"model": "demo", "prompt": ' + b"[" * DEEP + b"]" * DEEP + b"}",
     "a number of many digits": b'{"model": "demo", "n": ' + b"9" * 10_000 + b"}",
+    "1,024 prompts x n 128": json.dumps(
+        {"model": "demo", "prompt": ["a"] * 1024, "n": 128, "max_tokens": 1000}
+    ).encode(),
+    "8 MB of text": b'{"model": "demo", "prompt": "' + b"Hello, all of you. " * 400_000 + b'"}',
+    "50,000 choices": json.dumps(
+        {"model": "demo", "prompt": "a", "structured_outputs": {"choice": [str(number) for number in range(50_000)]}}
+    ).encode(),
+    "3,000 chats": json.dumps({"model": "demo", "messages": [[{"role": "user", "content": "a"}]] * 3000}).encode(),
     "10 MB": b'{"model": "demo", "prompt": "' + b"x" * 10 * 2**20 + b'"}',
 }
 

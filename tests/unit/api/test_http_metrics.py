@@ -18,6 +18,8 @@ from vllm.v1.metrics.prometheus import get_prometheus_registry
 from ascend_serve.api.admission import guarded
 from ascend_serve.api.http_metrics import HttpMetrics
 from ascend_serve.api.openai_app import server_arguments
+from ascend_serve.api.request_limits import RequestLimits
+from ascend_serve.config.schema import LimitsConfig
 from ascend_serve.errors import EngineError
 from ascend_serve.replica.gate import Gate
 
@@ -51,7 +53,8 @@ class Served:
         self.app.add_middleware(CORSMiddleware)
         self.app.middleware_stack = self.app.build_middleware_stack()
         metrics = HttpMetrics(self.app)
-        whole = metrics.around(guarded(Gate(self.app, self.engine), [SecretStr(KEY)], LIMIT))  # type: ignore[arg-type]
+        limits = RequestLimits(LIMIT, LimitsConfig(), 4096)
+        whole = metrics.around(guarded(Gate(self.app, self.engine), [SecretStr(KEY)], limits))  # type: ignore[arg-type]
         self.client = TestClient(
             whole, root_path=prefix, base_url=f"http://test{prefix}", raise_server_exceptions=False
         )

@@ -1,0 +1,96 @@
+"""What one request may ask for, and by which limit more is refused."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from ascend_serve.api.request_limits import RequestLimits
+from ascend_serve.config.schema import LimitsConfig
+
+MODEL_TOKENS = 4096
+TEXT_BYTES = 32 * MODEL_TOKENS
+IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "iVBO" * TEXT_BYTES}}
+AUDIO = {"type": "input_audio", "input_audio": {"data": "UklG" * TEXT_BYTES, "format": "wav"}}
+
+
+def refusal(request: Any, **limits: int) -> str | None:
+    body = json.dumps(request).encode()
+    return RequestLimits(len(body), LimitsConfig(**limits), MODEL_TOKENS).refusal(body)
+
+
+def user(content: Any) -> dict[str, Any]:
+    return {"messages": [{"role": "user", "content": content}]}
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        pytest.param({"prompt": "Hello", "n": 128, "max_tokens": 1000}, id="as many answers as OpenAI gives"),
+        pytest.param({"prompt": ["a"] * 256, "max_tokens": 4096}, id="as many prompts, as long as the model's"),
+        pytest.param({"prompt": [1] * 4000, "n": 2}, id="a prompt in tokens"),
+        pytest.param({"prompt": ["a"] * 256}, id="answers of the usual length"),
+        pytest.param({"input": ["a"] * 2048}, id="texts to embed"),
+        pytest.param({**user("Hello"), "n": 8}, id="a chat that says no length"),
+        pytest.param({"messages": [[{"role": "user"}]] * 256}, id="a batch of chats"),
+        pytest.param({"messages": [{"role": "user"}] * 1000}, id="a long chat"),
+        pytest.param(user([IMAGE, AUDIO]), id="an image and audio"),
+        pytest.param({"structured_outputs": {"choice": ["a"] * 1000}}, id="choices"),
+        pytest.param({"n": "two", "max_tokens": "many", "prompt": {}}, id="wrong types"),
+        pytest.param({"n": True, "max_tokens": None, "prompt": []}, id="odd types"),
+        pytest.param([1], id="no object"),
+    ],
+)
+def test_what_one_request_may_ask_for(request_: Any) -> None:
+    assert refusal(request_) is None
+
+
+@pytest.mark.parametrize(
+    ("request_", "limit"),
+    [
+        pytest.param({"prompt": ["a"] * 257}, "prompts x n: 257; one request may have 256", id="prompts"),
+        pytest.param({"prompt": ["a"] * 3, "n": 100}, "prompts x n: 300", id="prompts x n"),
+        pytest.param({"prompt": [[1]] * 257}, "serving.limits.sequences", id="prompts in tokens"),
+        pytest.param({"messages": [[{"role": "user"}]] * 257}, "serving.limits.sequences", id="a batch of chats"),
+        pytest.param({"input": ["a"] * 2049}, "2048 prompts; this one has 2049", id="texts to embed"),
+        pytest.param(
+            {"prompt": "a", "n": 128, "max_tokens": 3000},
+            "prompts x n x max_tokens: 384000; one request may have 300000 (serving.limits.tokens)",
+            id="tokens",
+        ),
+        pytest.param({**user("a"), "n": 128}, "serving.limits.tokens", id="answers of any length"),
+        pytest.param({**user("a"), "n": 128, "max_completion_tokens": 3000}, "limits.tokens", id="of that length"),
+        pytest.param(
+            {"prompt": "x" * TEXT_BYTES}, f"one request may have {TEXT_BYTES} (serving.limits.text_bytes)", id="a text"
+        ),
+        pytest.param({"prompt": "data:" + "x" * TEXT_BYTES}, "text_bytes", id="a text like an image"),
+        pytest.param(user([IMAGE, {"type": "text", "text": "a b " * TEXT_BYTES}]), "text_bytes", id="beside an image"),
+        pytest.param({"structured_outputs": {"choice": ["a"] * 1001}}, "grammar_values", id="choices"),
+        pytest.param({"structured_outputs": {"regex": "a" * 2**16}}, "grammar_bytes", id="a regular expression"),
+        pytest.param(
+            {"response_format": {"type": "json_schema", "json_schema": {"schema": {"enum": ["a"] * 1001}}}},
+            "values of a choice or an enumeration: 1001; one request may have 1000 (serving.limits.grammar_values)",
+            id="an enumeration",
+        ),
+        pytest.param(
+            {"structured_outputs": {"json": json.dumps({"enum": ["a"] * 1001})}}, "grammar_values", id="as text"
+        ),
+        pytest.param({"structured_outputs": "x"}, "not an object", id="structured outputs that are no object"),
+    ],
+)
+def test_what_it_may_not_is_refused_by_the_name_of_the_limit(request_: Any, limit: str) -> None:
+    told = refusal(request_, tokens=300_000 if "tokens" in limit else 2**20)
+    assert told is not None
+    assert limit in told
+
+
+def test_a_limit_on_text_is_that_of_the_user() -> None:
+    assert refusal({"prompt": "x" * TEXT_BYTES}, text_bytes=2 * TEXT_BYTES) is None
+    assert refusal({"prompt": "x" * 100}, text_bytes=50) is not None
+
+
+def test_a_short_model_takes_texts_of_some_length_all_the_same() -> None:
+    """What is too long for it has an answer that tells its tokens."""
+    assert RequestLimits(0, LimitsConfig(), model_tokens=16).text_bytes == 2**16
