@@ -12,7 +12,7 @@ eval "$exports"
 # Ray has its workers give way to all else on a node (niceness 15); a rank that waits makes all ranks wait.
 export RAY_worker_niceness="${RAY_worker_niceness:-0}"
 export RAY_AUTH_MODE=token
-ray get-auth-token --generate >/dev/null
+(umask 077 && ray get-auth-token --generate >/dev/null)
 
 IFS=, read -r -a npus <<<"${ASCEND_RT_VISIBLE_DEVICES:-}"
 if [ "${#npus[@]}" -eq 0 ]; then

@@ -112,9 +112,15 @@ def _refused(key: str, message: str) -> ConfigError:
     return ConfigError(f"{key}: {message.removeprefix('Error: ')}", remedy)
 
 
+_WITHDRAWN = frozenset({"/scale_elastic_ep", "/is_scaling_elastic_ep", "/inference/v1/abort_requests"})
+"""Routes of vLLM (0.32.0; the first two also 0.23.0) by which any client could take the engine or the requests of
+others away; scaling is none that our executor can do."""
+
+
 async def openai_app(engine: AsyncLLM, args: argparse.Namespace) -> FastAPI:
     """Build vLLM's application and let it serve from ``engine``."""
     app = build_app(args, await engine.get_supported_tasks(), engine.model_config)
+    app.router.routes[:] = [route for route in app.routes if getattr(route, "path", None) not in _WITHDRAWN]
     # The handler of a dead engine's errors sets ``should_exit`` on the server that `vllm serve` puts here.
     app.state = State({"args": args, "server": SimpleNamespace(should_exit=False)})
     await attach(app, engine, args)

@@ -128,10 +128,10 @@ class DriverClient:
             return ""
 
     async def snapshot(self) -> Snapshot | None:
-        """What the driver knows; ``None`` when it is gone."""
+        """What the driver knows; ``None`` when it is gone, or does not answer at once."""
         try:
-            snapshot: Snapshot = await self.handle.snapshot.remote()
-        except RayError:
+            snapshot: Snapshot = await asyncio.wait_for(self.handle.snapshot.remote(), _GLANCE_SECONDS)
+        except (TimeoutError, RayError):
             return None
         return snapshot
 

@@ -11,7 +11,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from ascend_serve.cli.arguments import ConfigPath, OverrideArguments, Verbose, described
-from ascend_serve.cli.lifetime import owned_processes
+from ascend_serve.cli.lifetime import end_at_once, owned_processes
 from ascend_serve.cli.output import print_warning, stdout
 from ascend_serve.cli.output import stderr as console
 from ascend_serve.cli.startup import StartupProgress
@@ -44,7 +44,7 @@ def generate(
 
         with StartupProgress(console) as progress:
             progress.enter("cluster")
-            engine = stack.enter_context(Engine(loaded, verbose=verbose, follow=progress.follow))
+            engine = stack.enter_context(Engine(loaded, verbose=verbose, follow=progress.follow, on_loss=end_at_once))
         print_summary(console, engine.report())
         failed = _answer(engine, islice(read_lines(source), file.done, None), file, total)
     stdout.print(f"{total} answers in {output}", markup=False)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import sys
 from collections.abc import Iterator
 from types import FrameType
+from typing import NoReturn
 
-from ascend_serve.cli.output import surviving_output
+from ascend_serve.cli.output import print_error, surviving_output
 from ascend_serve.cluster.processes import adopt_orphans, end_descendants
 from ascend_serve.cluster.signals import shielded_from_signals
+from ascend_serve.errors import AscendServeError
 
 _SIGNALLED = 128
 """What shells add to the number of the signal that ended a command."""
@@ -38,6 +41,14 @@ def owned_processes() -> Iterator[None]:
         finally:
             with shielded_from_signals():
                 end_descendants()
+
+
+def end_at_once(error: AscendServeError) -> NoReturn:
+    """End this process for ``error`` and all below it, from any thread, whatever the others wait for."""
+    print_error(error)
+    end_descendants()
+    sys.stderr.flush()
+    os._exit(error.exit_code)
 
 
 def _end(number: int, frame: FrameType | None) -> None:

@@ -13,7 +13,7 @@ from pydantic import SecretStr
 
 from ascend_serve.api.api_keys import api_keys
 from ascend_serve.cli.arguments import ConfigPath, Dashboard, ModelsAndOverrides, Verbose, load_models
-from ascend_serve.cli.lifetime import owned_processes
+from ascend_serve.cli.lifetime import end_at_once, owned_processes
 from ascend_serve.cli.output import print_warning, stdout
 from ascend_serve.cli.output import stderr as console
 from ascend_serve.cli.startup import StartupProgress
@@ -88,7 +88,8 @@ def _cluster(configs: Sequence[AscendServeConfig], *, verbose: bool, dashboard: 
     from ascend_serve.replica.process_environment import engine_environment
 
     npus = sum(config.emulated.npus for config in configs)
-    with ray_cluster(npus, env=engine_environment(configs[0]), verbose=verbose, dashboard=dashboard) as cluster:
+    env = engine_environment(configs[0])
+    with ray_cluster(npus, env=env, verbose=verbose, dashboard=dashboard, on_loss=end_at_once) as cluster:
         if not verbose:
             console.print(f"logs: {cluster.log_directory}", markup=False)
         yield cluster

@@ -10,6 +10,7 @@ import ray
 
 from ascend_serve.cluster.connect import Cluster, connected_cluster, current_cluster
 from ascend_serve.cluster.local import local_cluster
+from ascend_serve.cluster.watch import OnLoss
 
 
 def is_given() -> bool:
@@ -18,7 +19,12 @@ def is_given() -> bool:
 
 
 def ray_cluster(
-    npus: int, *, env: Mapping[str, str], verbose: bool = False, dashboard: bool = False
+    npus: int,
+    *,
+    env: Mapping[str, str],
+    verbose: bool = False,
+    dashboard: bool = False,
+    on_loss: OnLoss | None = None,
 ) -> AbstractContextManager[Cluster]:
     """The cluster that this process is connected to, else the one at ``RAY_ADDRESS``, else a local one of its own.
 
@@ -27,6 +33,7 @@ def ray_cluster(
         env: Variables for the processes that are started on it.
         verbose: Whether their logs are shown here.
         dashboard: Whether a local cluster starts Ray's dashboard.
+        on_loss: What to do when a local cluster is lost; see `local_cluster`.
 
     Raises:
         ClusterError: It cannot be reached, or does not start.
@@ -35,4 +42,4 @@ def ray_cluster(
         return nullcontext(current_cluster())
     if address := os.environ.get("RAY_ADDRESS"):
         return connected_cluster(address, verbose=verbose)
-    return local_cluster(npus, env=env, verbose=verbose, dashboard=dashboard)
+    return local_cluster(npus, env=env, verbose=verbose, dashboard=dashboard, on_loss=on_loss)

@@ -7,12 +7,16 @@ import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from unittest.mock import patch
 
 import ray
+from ray._private import ray_constants
 
 from ascend_serve.cluster.connect import NAMESPACE, Cluster, current_cluster
 from ascend_serve.cluster.placement import NPU
 from ascend_serve.cluster.signals import own_signals, shielded_from_signals
+from ascend_serve.cluster.umask import files_for_this_user
+from ascend_serve.cluster.watch import ClusterWatch, OnLoss, vital_processes
 from ascend_serve.cluster.workspace import Workspace
 from ascend_serve.errors import ClusterError
 from ascend_serve.node.environment import VISIBLE_DEVICES
@@ -34,13 +38,23 @@ _MINIMAL = {
     "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
 }
 
+LOOPBACK = "127.0.0.1"
+"""Where a cluster with emulated NPUs is, and nobody on another machine reaches it."""
+
+_LOOPBACK_ONLY = {ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR: "0", "VLLM_HOST_IP": LOOPBACK}
+
 _HIDING = (VISIBLE_DEVICES,)
 """Variables that would have Ray offer fewer NPUs; on emulated ones they mean other devices."""
 
 
 @contextlib.contextmanager
 def local_cluster(
-    npus: int, *, env: Mapping[str, str], verbose: bool = False, dashboard: bool = False
+    npus: int,
+    *,
+    env: Mapping[str, str],
+    verbose: bool = False,
+    dashboard: bool = False,
+    on_loss: OnLoss | None = None,
 ) -> Iterator[Cluster]:
     """Start a Ray cluster on this machine and stop it at the end.
 
@@ -51,6 +65,7 @@ def local_cluster(
         env: Variables for all processes of the cluster.
         verbose: Whether logs of all processes are shown here.
         dashboard: Whether to start Ray's dashboard.
+        on_loss: What to do when the cluster is lost meanwhile; its processes have been ended then, and its logs kept.
 
     Raises:
         ClusterError: Ray did not start.
@@ -58,7 +73,9 @@ def local_cluster(
     workspace = _workspace()
     try:
         with _environment({**_MINIMAL, **env}):
-            yield _start(workspace, npus, verbose=verbose, dashboard=dashboard)
+            cluster = _start(workspace, npus, verbose=verbose, dashboard=dashboard)
+            with _watched(workspace, cluster, on_loss):
+                yield cluster
     except Exception:
         _stop(workspace, keep_logs=True)
         raise
@@ -79,10 +96,11 @@ def _workspace() -> Workspace:
 
 
 def _start(workspace: Workspace, npus: int, *, verbose: bool, dashboard: bool) -> Cluster:
-    folder = workspace.folder
+    folder = workspace.ray_folder
+    place = _on_loopback() if npus else contextlib.nullcontext()
     try:
         # Not longer than that: what the user starts from this process is none of the cluster's.
-        with own_signals(), _environment(workspace.environment, without=_HIDING if npus else ()):
+        with own_signals(), files_for_this_user(), _environment(workspace.environment), place:
             context = ray.init(
                 address="local",
                 resources={NPU: npus} if npus else None,
@@ -93,7 +111,7 @@ def _start(workspace: Workspace, npus: int, *, verbose: bool, dashboard: bool) -
                 namespace=NAMESPACE,
                 log_to_driver=verbose,
                 logging_level=logging.INFO if verbose else logging.CRITICAL,
-                _temp_dir=str(folder),
+                _temp_dir=str(workspace.ray_folder),
             )
     except Exception as error:
         raise ClusterError(
@@ -101,6 +119,34 @@ def _start(workspace: Workspace, npus: int, *, verbose: bool, dashboard: bool) -
         ) from error
     url = f"http://{context.dashboard_url}" if context.dashboard_url else None
     return replace(current_cluster(), local=True, dashboard=url)
+
+
+@contextlib.contextmanager
+def _watched(workspace: Workspace, cluster: Cluster, on_loss: OnLoss | None) -> Iterator[None]:
+    if on_loss is None:
+        yield
+        return
+
+    def lost(error: ClusterError) -> None:
+        # Whoever waits for Ray waits for ever, so that nothing here may ask it.
+        workspace.end(keep_logs=True)
+        on_loss(error)
+
+    watch = ClusterWatch(vital_processes(), cluster.log_directory, lost)
+    try:
+        yield
+    finally:
+        watch.stop()
+
+
+@contextlib.contextmanager
+def _on_loopback() -> Iterator[None]:
+    """Have all that is started in the block listen on the loopback interface; real NPUs may need another, for HCCL.
+
+    Ray (2.60.0) reads its variable for that when it is imported: those that are started do, and this process has.
+    """
+    with _environment(_LOOPBACK_ONLY, without=_HIDING), patch.object(ray_constants, "ENABLE_RAY_CLUSTER", False):
+        yield
 
 
 def _stop(workspace: Workspace, *, keep_logs: bool = False) -> None:

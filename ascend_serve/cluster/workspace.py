@@ -23,12 +23,14 @@ class Workspace:
     """The folder of one local cluster.
 
     Attributes:
-        folder: The folder, which is new.
+        folder: The folder, which is new, and whose files nobody else can reach.
+        ray_folder: Ray's own in it, which Ray opens to everybody.
         environment: Variables that tell the cluster's processes where they belong and where their files go.
     """
 
     def __init__(self, folder: Path, process: subprocess.Popen[bytes]) -> None:
         self.folder = folder
+        self.ray_folder = folder / "ray"
         self._janitor = process
         temporary = str(folder / janitor.TEMPORARY)
         self.environment: Mapping[str, str] = {

@@ -86,6 +86,7 @@ DECIDED_ELSEWHERE: Mapping[str, str] = {
     "master_addr": _NODES,
     "master_port": _NODES,
     "api_key": "Leave it out: a configuration is printed; set serving.api_key_file or the variable VLLM_API_KEY.",
+    "hf_token": "Leave it out: a configuration is printed; set the variable HF_TOKEN.",
 }
 """Keys below ``vllm`` that our own sections decide, and what to do instead."""
 

@@ -11,9 +11,12 @@ ranks of an engine for ranks of one node, which they are under vLLM's multiproce
 from __future__ import annotations
 
 import os
+import socket
 from typing import Any
 
+import ray
 import vllm.v1.executor.ray_executor_v2 as vllm_executor
+from torch.distributed import TCPStore
 from vllm.config import ParallelConfig
 from vllm.platforms import current_platform
 
@@ -43,6 +46,25 @@ class NodeWorkerProc(vllm_executor.RayWorkerProc):
         parallel_config: ParallelConfig = self._init_kwargs["vllm_config"].parallel_config
         os.environ["LOCAL_WORLD_SIZE"] = str(local_world_size(len(devices), parallel_config))
         super().initialize_worker(local_rank, env_vars, *args, **kwargs)
+
+    def create_dist_init_method(self) -> str:
+        """Where the ranks find each other (0.32.0): torch's store, which asks nobody who they are.
+
+        vLLM has it on all interfaces, this one is on the node's own address alone.
+        """
+        host = ray.util.get_node_ip_address()
+        listener = socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+        port = listener.getsockname()[1]
+        # torch hands the same server on to whoever asks for one at this port, as long as this is held.
+        self._store = TCPStore(
+            host,
+            port,
+            is_master=True,
+            wait_for_workers=False,
+            multi_tenant=True,
+            master_listen_fd=listener.detach(),
+        )
+        return f"tcp://[{host}]:{port}" if ":" in host else f"tcp://{host}:{port}"
 
     def _init_message_queues(self, *args: Any, **kwargs: Any) -> None:
         super()._init_message_queues(*args, **kwargs)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import os
+import stat
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,12 +17,14 @@ CACHE_VARIABLE = "TORCHINDUCTOR_CACHE_DIR"
 TOKEN_VARIABLE = "RAY_AUTH_TOKEN_PATH"
 """Variable of Ray for the file with its token."""
 
-LONGEST_PLACE = 21
+LONGEST_PLACE = 17
 """Characters of the folder that a workspace may be made in.
 
 The path of a Unix socket has at most 107 characters, and Ray 2.60 appends
-``/ascend-serve-XXXXXXXX/session_YYYY-mm-dd_HH-MM-SS_ffffff_PID/sockets/plasma_store``, with PIDs of up to 7 digits.
+``/ascend-serve-XXXXXXXX/ray/session_YYYY-mm-dd_HH-MM-SS_ffffff_PID/sockets/plasma_store``, with PIDs of up to 7 digits.
 """
+
+_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
 def home() -> Path:
@@ -52,12 +55,13 @@ def home_in(folder: Path) -> dict[str, str]:
 def compiler_cache(places: Iterable[Path]) -> dict[str, str]:
     """Where Inductor keeps what it compiled: as without us, in the first folder for temporary files that is fit for it.
 
-    A folder with a space in its path breaks Inductor's command line for the compiler (torch 2.13.0).
+    A folder with a space in its path breaks Inductor's command line for the compiler (torch 2.13.0). In one that others
+    can write they could leave code for us to run.
     """
     if os.environ.get(CACHE_VARIABLE):
         return {}
     caches = (place / f"torchinductor_{_user_name()}" for place in places if not any(map(str.isspace, str(place))))
-    cache = next(filter(can_be_made, caches), None)
+    cache = next((cache for cache in caches if can_be_made(cache) and _is_made_for_us_alone(cache)), None)
     return {} if cache is None else {CACHE_VARIABLE: str(cache)}
 
 
@@ -72,6 +76,16 @@ def can_be_made(folder: Path) -> bool:
             return True
     except OSError:
         return False
+
+
+def _is_made_for_us_alone(folder: Path) -> bool:
+    """Make ``folder`` where it is not there; whether it is this user's, and nobody else may write to it."""
+    try:
+        folder.mkdir(mode=stat.S_IRWXU, exist_ok=True)
+        found = folder.lstat()
+    except OSError:
+        return False
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & _OTHERS_WRITE
 
 
 def temporary_places() -> list[Path]:

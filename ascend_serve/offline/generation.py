@@ -36,6 +36,7 @@ from ascend_serve.capture.snapshot import Snapshot
 from ascend_serve.cluster.connect import Cluster, node_offers
 from ascend_serve.cluster.lease import is_given, ray_cluster
 from ascend_serve.cluster.placement import NPU, counted
+from ascend_serve.cluster.watch import OnLoss
 from ascend_serve.config import AscendServeConfig, load
 from ascend_serve.config.layers import Source
 from ascend_serve.config.overrides import Overrides
@@ -74,6 +75,7 @@ class Engine:
         config: What to run.
         verbose: Whether the logs of all processes are shown.
         follow: What to tell the progress of the start-up.
+        on_loss: What to do when a local cluster is lost, which leaves the methods waiting; see `local_cluster`.
 
     Attributes:
         cluster: The Ray cluster it runs on, inside the context.
@@ -85,7 +87,14 @@ class Engine:
 
     cluster: Cluster
 
-    def __init__(self, config: AscendServeConfig, *, verbose: bool = False, follow: Follow | None = None) -> None:
+    def __init__(
+        self,
+        config: AscendServeConfig,
+        *,
+        verbose: bool = False,
+        follow: Follow | None = None,
+        on_loss: OnLoss | None = None,
+    ) -> None:
         if not isinstance(config, AscendServeConfig):
             raise ConfigError(
                 f"Engine takes an AscendServeConfig, not {config!r}", "Use Engine.from_config(...) for everything else."
@@ -95,6 +104,7 @@ class Engine:
         self._plan = None if is_given() else plan_deployment(config)
         self._group = f"{config.model.name}-{uuid.uuid4().hex[:8]}"
         self._verbose = verbose
+        self._on_loss = on_loss
         self._resources = ExitStack()
         self._replica: ActorHandle | None = None
 
@@ -141,7 +151,8 @@ class Engine:
             check_vllm()
         with ExitStack() as resources:
             env = engine_environment(self._config)
-            cluster = ray_cluster(self._config.emulated.npus, env=env, verbose=self._verbose)
+            npus = self._config.emulated.npus
+            cluster = ray_cluster(npus, env=env, verbose=self._verbose, on_loss=self._on_loss)
             self.cluster = resources.enter_context(tenancy(name, self._config.parallel.world_size, cluster))
             plan = self._plan or plan_deployment(self._config, nodes=node_offers())
             group, reservation = resources.enter_context(_placement(self._config, self._group))

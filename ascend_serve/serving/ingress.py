@@ -17,6 +17,7 @@ import ray
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from ascend_serve.cluster.local import LOOPBACK
 from ascend_serve.config.schema import Ingress, ServingConfig
 from ascend_serve.serving.haproxy import CERTIFICATE, COMMAND, HOST, KEY
 from ascend_serve.serving.haproxy_config import FALLBACK_PROXY
@@ -24,7 +25,6 @@ from ascend_serve.serving.haproxy_config import FALLBACK_PROXY
 logger = logging.getLogger(__name__)
 
 ENABLED = "RAY_SERVE_ENABLE_HA_PROXY"
-LOOPBACK = "127.0.0.1"
 EVERYWHERE = frozenset({"0.0.0.0", "::"})
 
 _ROUTER = "request_router_config"

@@ -15,11 +15,12 @@ from pydantic import SecretStr
 from ray import serve
 from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
-from ray.serve.schema import ApplicationStatus, LoggingConfig
+from ray.serve.schema import ApplicationStatus, DeploymentStatusOverview, LoggingConfig
 
 from ascend_serve.capture.client import glance
 from ascend_serve.capture.snapshot import Snapshot
 from ascend_serve.cluster.connect import node_offers
+from ascend_serve.cluster.local import LOOPBACK
 from ascend_serve.config.schema import AscendServeConfig
 from ascend_serve.config.serve_options import DEPLOYMENT
 from ascend_serve.errors import ClusterError
@@ -27,13 +28,15 @@ from ascend_serve.planning import DeploymentPlan
 from ascend_serve.replica.application import build_application, graceful_shutdown_seconds
 from ascend_serve.replica.start_failure import unmarked
 from ascend_serve.serving.haproxy_config import DETOUR
-from ascend_serve.serving.ingress import EVERYWHERE, LOOPBACK, start_options, warn_if_other, warn_of_router
+from ascend_serve.serving.ingress import EVERYWHERE, start_options, warn_if_other, warn_of_router
 from ascend_serve.telemetry.report import GraphReport
 
 logging.getLogger("ray.serve").setLevel(logging.WARNING)
 
 _POLL_SECONDS = 0.2
 _REACH_SECONDS = 10.0
+_RECOVERING = "RECOVERING"
+"""Serve's state (2.60) of a replica that a controller which was started anew has yet to ask: it serves meanwhile."""
 _NOT_PLACED = "to be scheduled"
 """Part of what Serve 2.60 says of a replica whose placement group or actor is still pending."""
 
@@ -142,7 +145,7 @@ class ServeDeployment:
         if application.status == ApplicationStatus.DEPLOY_FAILED:
             raise unmarked(message)
         self.waiting = message if _NOT_PLACED in message else ""
-        running = application.status == ApplicationStatus.RUNNING
+        running = application.status == ApplicationStatus.RUNNING or _is_being_found(replica)
         self.answered |= running
         return running
 
@@ -222,3 +225,8 @@ class ServeDeployment:
                 f"Ray Serve did not start its HTTP proxy: {str(said).splitlines()[0]}",
                 "The machine may be too busy: try again. The proxy's log is `serve/proxy_*` among the logs of Ray.",
             ) from error
+
+
+def _is_being_found(deployment: DeploymentStatusOverview | None) -> bool:
+    """Whether Serve's controller was started anew and asks the replicas of a deployment now."""
+    return deployment is not None and any(state == _RECOVERING for state in deployment.replica_states)

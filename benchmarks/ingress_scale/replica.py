@@ -17,9 +17,12 @@ from prometheus_fastapi_instrumentator import Instrumentator
 from ray import serve
 from starlette.types import ASGIApp
 
+from ascend_serve.api.request_limits import RequestLimits
+from ascend_serve.config.schema import LimitsConfig
 from ascend_serve.replica.application import protected
 
 MAX_BODY_BYTES = 2**20
+MODEL_TOKENS = 4096
 
 _CHUNK = {
     "id": "cmpl-0123456789abcdef0123456789abcdef",
@@ -88,7 +91,7 @@ def fixed_application(step_seconds: float) -> ASGIApp:
 
     Instrumentator().instrument(app)
     never_away: Any = NeverAway()
-    return protected(app, never_away, (), MAX_BODY_BYTES)
+    return protected(app, never_away, (), RequestLimits(MAX_BODY_BYTES, LimitsConfig(), MODEL_TOKENS))
 
 
 async def _stream(clock: Clock, tokens: int) -> AsyncIterator[str]:

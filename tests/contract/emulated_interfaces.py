@@ -195,11 +195,12 @@ TORCH = (
 
 RAY: Table = {
     "ray._private.worker": ("_global_node", "text:_temp_dir"),
-    "ray._private.node": ("Node.get_logs_dir_path(self)",),
+    "ray._private.node": ("Node.get_logs_dir_path(self)", "text:all_processes"),
+    "ray._private.ray_constants": ("ENABLE_RAY_CLUSTER", "ENABLE_RAY_CLUSTERS_ENV_VAR"),
     "ray.actor": ("ActorHandle._actor_id",),
     "ray.serve._private.replica": ("text:__serve_build_asgi_app__",),
 }
 """Private names of Ray, in ``cluster/`` and ``serving/``."""
 
-PYTHON: Table = {"logging": ("text:_handlerList",)}
-"""Private names of Python 3.11 to 3.13, in ``replica/``."""
+PYTHON: Table = {"logging": ("text:_handlerList",), "os": ("text:_exit",)}
+"""Private names of Python 3.11 to 3.13, and its public one that looks so."""

@@ -273,6 +273,7 @@ VLLM_INSTALLED: Table = {
     ),
     "vllm.v1.executor.abstract": ("Executor.compile_or_warm_up_model(self)",),
     "vllm.v1.executor.ray_executor_v2": (
+        "RayWorkerProc.create_dist_init_method(self)",
         "RayWorkerProc.initialize_worker("
         "self, local_rank, env_vars, distributed_init_method, assigned_physical_gpu_ids)",
     ),

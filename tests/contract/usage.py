@@ -10,6 +10,7 @@ import hashlib
 import logging
 import os
 import re
+import socket
 import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -234,7 +235,16 @@ def _members(node: ast.ClassDef) -> Iterator[str]:
 def _names_of_others() -> frozenset[str]:
     """Members of types whose objects our code holds and that are no vendor's."""
     kinds: list[object] = [kind for kind in vars(builtins).values() if isinstance(kind, type)]
-    kinds += [Path, logging.Logger, os.stat_result, threading.Thread, type(hashlib.sha256()), torch.Tensor, ActorMethod]
+    kinds += [
+        Path,
+        logging.Logger,
+        os.stat_result,
+        threading.Thread,
+        type(hashlib.sha256()),
+        torch.Tensor,
+        ActorMethod,
+        socket.socket,
+    ]
     kinds += [asyncio.Task, argparse.ArgumentParser, argparse.ArgumentError(None, "")]
     kinds += [fastapi.FastAPI(), SecretStr, httpx.AsyncClient, httpx.Response(200), re.Pattern]
     return frozenset(name for kind in kinds for name in dir(kind))

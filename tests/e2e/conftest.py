@@ -58,6 +58,7 @@ def start(config: Callable[[int], Path], tmp_path_factory: pytest.TempPathFactor
         output = tmp_path_factory.mktemp("serve") / "output"
         # Short enough to be taken; what was compiled before is kept elsewhere.
         temporary = Path(tempfile.mkdtemp(prefix="e2e-", dir="/tmp"))
+        temporary.chmod(0o1777)
         environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
         environment |= {"TMPDIR": str(temporary), **compiler_cache([Path(tempfile.gettempdir())]), **(env or {})}
         with output.open("w") as file:

@@ -7,6 +7,7 @@ import re
 import signal
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import httpx
@@ -22,8 +23,17 @@ from tests.patience import PATIENCE_SECONDS, wait_until
 STALL_SECONDS = 30
 """Only the scripted rank stays silent for so long, however busy the machine."""
 IDLE_DECODES = "ascend_serve_idle_decodes_total"
+REPLIES_UNTIL_FOUND = 300
+"""So many answers later a new controller has asked the replicas by far."""
 FATAL_PROMPT = 37
 """Tokens of the one prompt that the scripted rank hangs at."""
+
+_TALK = {"model": "demo", "stream": True}
+LONG: dict[str, dict[str, Any]] = {
+    "/v1/responses": {**_TALK, "input": "Hello", "max_output_tokens": 200},
+    "/v1/messages": {**_TALK, "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 200},
+}
+"""Streams that are under way for seconds, of the APIs whose events have names."""
 
 OVERRIDES = (
     f"serving.health.stall_seconds={STALL_SECONDS}",
@@ -75,13 +85,20 @@ def test_a_killed_worker_under_load_leaves_no_doubt_and_callers_of_sdks_notice_n
     server: Command, http: httpx.Client, load: Load
 ) -> None:
     under_way = {sdk.name: sdk.begin([Call(f"http://127.0.0.1:{server.port}", 0)]) for sdk in INSTALLED}
+    pid = http.get("/graph/report").json()["ranks"][1]["pid"]
     with load.running():
         time.sleep(2)
-        pid = http.get("/graph/report").json()["ranks"][1]["pid"]
-        os.kill(pid, signal.SIGKILL)
+        with ExitStack() as stack:
+            streams = [stack.enter_context(http.stream("POST", path, json=body)) for path, body in LONG.items()]
+            events = [stream.iter_lines() for stream in streams]
+            assert all(next(lines).startswith("event: ") for lines in events)
+            os.kill(pid, signal.SIGKILL)
+            ends = [[line for line in lines if line][-2:] for lines in events]
         for calling in under_way.values():
             calling.go()
         load.wait_until_back(time.monotonic(), PATIENCE_SECONDS)
+    assert [name for name, _ in ends] == ["event: error"] * len(LONG)
+    assert all("The engine is being replaced; try again." in data for _, data in ends)
     assert set(load.verdicts()) == {Verdict.RIGHT, Verdict.CLEAN_ERROR}
     refused = [reply for reply in load.replies if reply.status == 503]
     assert refused
@@ -129,9 +146,11 @@ def test_serves_controller_comes_back_to_replicas_that_serve_on(
     with load.running():
         os.kill(controller, signal.SIGKILL)
         assert wait_until(lambda: _controller(server) not in (0, controller))
-        server.wait_for("demo answers again")
+        asked = len(load.replies)
+        assert wait_until(lambda: len(load.replies) > asked + REPLIES_UNTIL_FOUND or server.process.poll() is not None)
     assert set(load.verdicts()) == {Verdict.RIGHT}
     assert http.get("/graph/report").json()["ranks"] == ranks
+    assert "No replica of demo answers" not in server.text()
 
 
 def _controller(server: Command) -> int:

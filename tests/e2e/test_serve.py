@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ from tests.patience import PATIENCE_SECONDS, wait_until
 KEY = "the-key-of-this-test"
 BEARER = {"Authorization": f"Bearer {KEY}"}
 SERVES = ("haproxy", "ray::HAProxyMan", "ray::ProxyActor", "ray::ServeRepli")
-"""What Serve has for HTTP; Ray itself has metrics of its own on all interfaces."""
+"""What Serve has for HTTP."""
 GENERATED = "vllm:generation_tokens_total"
 GREETING: list[Any] = [{"role": "user", "content": "Hello"}]
 
@@ -232,6 +233,35 @@ def test_nothing_answers_http_but_on_the_loopback_interface(server: Command) -> 
     with ThreadPoolExecutor(len(places)) as pool:
         assert [place for place, answers in zip(places, pool.map(answers_http, places), strict=True) if answers] == []
         assert answers_http(("127.0.0.1", server.port))
+
+
+def test_nothing_listens_but_on_the_loopback_interface(server: Command) -> None:
+    server.look()
+    listening = {
+        (process.name(), connection.laddr.ip)
+        for process in [*server.processes(), psutil.Process(server.process.pid)]
+        for connection in process.net_connections("tcp")
+        if connection.status == psutil.CONN_LISTEN
+    }
+    assert listening
+    # Serve has a port in each replica for other deployments, which asks for Ray's token.
+    assert {name.partition(":demo")[0] for name, ip in listening if not _is_loopback(ip)} <= {"ray::ServeReplica"}
+
+
+def _is_loopback(address: str) -> bool:
+    ip = ip_address(address)
+    return (getattr(ip, "ipv4_mapped", None) or ip).is_loopback
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can act as another user")
+def test_another_user_of_the_machine_gets_at_no_file(server: Command) -> None:
+    """Beside the folder of the deployment, whose place is open to all as the folder for temporary files is."""
+    assert len(list(server.temporary.iterdir())) == 1
+    another = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+    command = [*another, "find", str(server.temporary), "-mindepth", "2"]
+    found = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert "Permission denied" in found.stderr
+    assert found.stdout == ""
 
 
 def answers_http(place: tuple[str, int]) -> bool:

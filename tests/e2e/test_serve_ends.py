@@ -17,7 +17,9 @@ from tests.patience import PATIENCE_SECONDS
 
 def assert_nothing_is_left(command: Command, *, but_logs: bool = False) -> None:
     left = command.left_behind()
-    assert [path for path in left if not (but_logs and re.search(r"/ascend-serve-\w+($|/session_)", path))] == []
+    assert [
+        path for path in left if not (but_logs and re.search(r"/ascend-serve-\w+($|/ray($|/session_))", path))
+    ] == []
     socket.create_server(("127.0.0.1", command.port)).close()
 
 
@@ -67,6 +69,31 @@ def test_a_capture_that_may_not_fail_ends_the_start_with_its_reason(start: Calla
     assert "FULL/2" in text
     assert "next:  An error without a known signature: set graph.mode=NONE" in text
     assert "Traceback" not in text
+    assert_nothing_is_left(command, but_logs=True)
+
+
+@pytest.mark.parametrize(
+    ("phase", "name", "what"),
+    [
+        pytest.param("cluster: ", "gcs_server", "Ray's control service (GCS)", id="GCS while the model loads"),
+        pytest.param(
+            "cluster: ", "raylet", "Ray's manager of this machine (raylet)", id="raylet while the model loads"
+        ),
+        pytest.param("curl ", "gcs_server", "(GCS)", id="GCS while serving", marks=pytest.mark.slow),
+        pytest.param("curl ", "raylet", "(raylet)", id="raylet while serving", marks=pytest.mark.slow),
+    ],
+)
+def test_a_cluster_that_loses_what_ray_starts_no_other_of_ends_with_its_cause(
+    start: Callable[..., Command], phase: str, name: str, what: str
+) -> None:
+    command = start()
+    command.wait_for(phase)
+    command.look()
+    next(process for process in command.processes() if process.name() == name).kill()
+    assert command.process.wait(PATIENCE_SECONDS) == 1
+    assert f"error: The local Ray cluster is lost: {what}" in command.text()
+    assert "was ended by SIGKILL" in command.text()
+    assert "Traceback" not in command.text()
     assert_nothing_is_left(command, but_logs=True)
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
+from unittest.mock import AsyncMock, patch
 
 import pytest
 from vllm.config import CompilationConfig, ProfilerConfig, StructuredOutputsConfig
 
-from ascend_serve.api.openai_app import server_arguments
+from ascend_serve.api.openai_app import openai_app, server_arguments
 from ascend_serve.errors import ConfigError
 
 PROFILER = {"profiler": "torch", "torch_profiler_dir": "/p"}
@@ -27,6 +29,15 @@ def test_mappings_become_what_the_application_reads(name: str, value: dict[str, 
     assert type(parsed) is kind
     if kind is dict:
         assert parsed == value
+
+
+def test_no_client_can_scale_the_engine_or_take_the_requests_of_others_back() -> None:
+    engine = AsyncMock(get_supported_tasks=AsyncMock(return_value=("generate",)), model_config=None)
+    with patch("ascend_serve.api.openai_app.attach"):
+        app = asyncio.run(openai_app(engine, server_arguments({"model": "m"})))
+    paths = {getattr(route, "path", "") for route in app.routes}
+    assert "/v1/completions" in paths
+    assert [path for path in paths if "elastic" in path or "abort" in path] == []
 
 
 def test_one_name_becomes_a_list_of_names() -> None:

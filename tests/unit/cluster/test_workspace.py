@@ -45,7 +45,7 @@ time.sleep(600)
 
 @pytest.fixture
 def place() -> Iterator[Path]:
-    folder = Path(tempfile.mkdtemp(prefix="ws-", dir="/tmp"))
+    folder = Path(tempfile.mkdtemp(prefix="ws", dir="/tmp"))
     yield folder
     shutil.rmtree(folder)
 
@@ -77,6 +77,14 @@ def wait_until(condition: Callable[[], bool]) -> None:
 
 def is_noted(folder: Path, memory: Path) -> bool:
     return memory.name in (folder / janitor.REGISTER).read_text().split()
+
+
+def test_nobody_else_gets_in(place: Path) -> None:
+    """Ray opens its own folder to everybody, so that it has to be inside of another."""
+    workspace = Workspace.make([place])
+    assert workspace.folder.stat().st_mode & 0o777 == 0o700
+    assert workspace.ray_folder.parent == workspace.folder
+    workspace.end()
 
 
 def test_an_end_ends_processes_and_removes_shared_memory_and_folder(place: Path, memory: Path) -> None:

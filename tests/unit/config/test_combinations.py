@@ -63,6 +63,7 @@ def configuration(**sections: Any) -> AscendServeConfig:
             id="pass-through-number-for-a-mapping",
         ),
         pytest.param({"vllm": {"api_key": "secret"}}, "vllm.api_key", "VLLM_API_KEY", id="api-key-in-a-file"),
+        pytest.param({"vllm": {"hf_token": "secret"}}, "vllm.hf_token", "HF_TOKEN", id="hub-token-in-a-file"),
     ],
 )
 def test_impossible_combination(sections: dict[str, Any], problem: str, remedy: str) -> None:
@@ -76,9 +77,10 @@ def test_xlite_that_may_degrade_is_left_to_the_planner() -> None:
     check(configuration(graph={"runtime": "xlite"}, parallel={"pipeline_parallel_size": 2}))
 
 
-def test_api_key_is_not_repeated_in_the_error() -> None:
+@pytest.mark.parametrize("name", ["api_key", "hf_token"])
+def test_a_secret_is_not_repeated_in_the_error(name: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        check(configuration(vllm={"api_key": "hunter2"}))
+        check(configuration(vllm={name: "hunter2"}))
     assert "hunter2" not in str(caught.value)
 
 

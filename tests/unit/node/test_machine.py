@@ -102,7 +102,6 @@ def test_looks_at_this_machine(odd: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_what_was_compiled_before_counts(odd: Path) -> None:
     folder = Path(compiler_cache([odd])[CACHE_VARIABLE])
-    folder.mkdir()
     assert not machine_facts().compiled
     (folder / "kernel.so").touch()
     assert machine_facts().compiled

@@ -86,5 +86,20 @@ def test_the_compiler_cache_is_in_the_first_folder_without_a_space(
     assert compiler_cache([tmp_path]) == {}
 
 
+@pytest.mark.parametrize("mode", [0o777, 0o770], ids=["everybody", "a group"])
+def test_where_others_could_leave_compiled_code_is_none_of_ours(home: Path, tmp_path: Path, mode: int) -> None:
+    cache = Path(compiler_cache([tmp_path])[CACHE_VARIABLE])
+    assert cache.stat().st_mode & 0o777 == 0o700
+    cache.chmod(mode)
+    assert compiler_cache([tmp_path]) == {}
+
+
+def test_a_link_in_place_of_the_compiler_cache_is_not_followed(home: Path, tmp_path: Path) -> None:
+    cache = Path(compiler_cache([tmp_path])[CACHE_VARIABLE])
+    cache.rename(tmp_path / "elsewhere")
+    cache.symlink_to(tmp_path / "elsewhere")
+    assert compiler_cache([tmp_path]) == {}
+
+
 def test_a_file_system_that_takes_no_files_stops_root_too() -> None:
     assert not can_be_made(Path("/proc/new"))
