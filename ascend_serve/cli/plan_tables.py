@@ -15,6 +15,7 @@ from ascend_serve.graph.plan import Switch
 from ascend_serve.planning.comparison import ComparedList
 from ascend_serve.planning.deployment import DeploymentPlan
 from ascend_serve.planning.estimate import Range
+from ascend_serve.planning.memory import MemoryFigures
 from ascend_serve.planning.planned_placement import PlannedRank
 
 _BAR = 16
@@ -27,6 +28,7 @@ def plan_tables(plan: DeploymentPlan) -> RenderableType:
         _pairs("Deployment", _summary(plan)),
         *_adjustments(plan),
         _pairs("Capture, per rank", _capture(plan)),
+        _pairs("Memory, per NPU", _memory(plan.memory)),
         _ranks(plan),
         *_environment(plan),
         *_list("Steps down if capture fails", (f"{step.text}" for step in plan.ladder)),
@@ -122,6 +124,28 @@ def _capture(plan: DeploymentPlan) -> Iterator[tuple[str, str]]:
     if capture.graphs:
         yield "capture time", _range(capture.seconds, "s")
         yield "capture memory", _range(capture.memory_gib, "GiB")
+
+
+def _memory(memory: MemoryFigures) -> Iterator[tuple[str, str]]:
+    yield "device", _gib(memory.device_gib, "that of its host, which emulated NPUs share")
+    yield "weights", _gib(memory.weights_gib, "not known: neither their files nor a card says")
+    cache = None if memory.kv_cache_gib is None else max(0.0, memory.kv_cache_gib)
+    yield "KV cache", "not known" if cache is None else f"at most {_gib(cache, '')}"
+    if memory.kv_bytes_per_token is not None:
+        yield "a token", f"{memory.kv_bytes_per_token / 1024:.4g} KiB of it"
+    if memory.kv_tokens is not None:
+        yield "tokens", f"at most {memory.kv_tokens:,} of each engine"
+    if memory.requests_at_once is not None:
+        longest = f"{memory.requests_at_once:g} of {memory.longest_request:,} tokens, more that are shorter"
+        yield (
+            "requests at once",
+            longest if memory.fits else f"none of {memory.longest_request:,} tokens: it does not fit",
+        )
+    yield "replicas", f"{memory.replicas} fit on these machines"
+
+
+def _gib(size: float | None, otherwise: str) -> str:
+    return otherwise if size is None else f"{size:,.2f} GiB"
 
 
 def _range(estimate: Range | None, unit: str) -> str:

@@ -146,6 +146,9 @@ class HardwareConfig(Section):
     soc: Soc = Field(Soc.ATLAS_A2, description="Kind of NPU.")
     nodes: int = Field(1, ge=1, description="Machines of the cluster.")
     npus_per_node: int = Field(8, ge=1, description="NPUs of each machine.")
+    npu_memory_gib: float | None = Field(
+        None, gt=0, description="Memory of an NPU, for the plan; unset is 64 on 910B and 910C, 43 on 310P, 112 on 950."
+    )
     stream_quota: int | None = Field(
         None, ge=1, description="Streams of the container on a soft-partitioned NPU (vNPU); unset on a whole one."
     )

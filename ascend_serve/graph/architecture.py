@@ -66,6 +66,9 @@ class Architecture(BaseModel):
         qk_rope_head_dim: What latent attention keeps of a key beside the latent vector.
         intermediate_size: Of a dense layer's feed-forward network.
         sliding_window: Tokens that layers with a window keep.
+        moe_intermediate_size: Of one expert.
+        first_k_dense_replace: Layers at the beginning that have no experts.
+        weight_bytes: Size of the weights' files; ``None`` where they are not there.
         torch_dtype: Type of the weights, by its name.
         parameters: Number of parameters, published or counted from the files; ``None`` when unknown.
         source: Where this was read from.
@@ -94,6 +97,9 @@ class Architecture(BaseModel):
     qk_rope_head_dim: int = 0
     intermediate_size: int | None = None
     sliding_window: int | None = None
+    moe_intermediate_size: int | None = None
+    first_k_dense_replace: int = 0
+    weight_bytes: float | None = None
     torch_dtype: str | None = None
     is_encoder_decoder: bool = False
     num_nextn_predict_layers: int = 0
@@ -132,6 +138,31 @@ class Architecture(BaseModel):
     def is_moe(self) -> bool:
         """Whether the model is a mixture of experts."""
         return self.num_experts > 0
+
+    @property
+    def head_size(self) -> int | None:
+        """Size of a head of attention, where it is known."""
+        if self.head_dim or self.hidden_size is None or self.num_attention_heads is None:
+            return self.head_dim
+        return self.hidden_size // self.num_attention_heads
+
+    @property
+    def expert_share(self) -> float:
+        """Share of the parameters that experts have, 0 to 1; 0 where it cannot be counted."""
+        size, hidden = self.moe_intermediate_size, self.hidden_size
+        if not self.is_moe or size is None or hidden is None or not self.parameters:
+            return 0.0
+        layers = self.num_hidden_layers - self.first_k_dense_replace
+        return min(0.99, layers * self.num_experts * 3 * hidden * size / self.parameters)
+
+    @property
+    def attention_layers(self) -> int:
+        """Layers that keep keys and values of every token."""
+        states = sum(kind in _STATES for kind in self.layer_types) or self.attn_type_list.count(0)
+        interval = self.full_attention_interval or self.layer_group_size or 1
+        if not states and interval > 1:
+            return self.num_hidden_layers // interval
+        return self.num_hidden_layers - states
 
     @property
     def backends(self) -> tuple[AttentionBackend, ...]:

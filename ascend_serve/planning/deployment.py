@@ -10,6 +10,7 @@ from ascend_serve.graph.ladder import Rung
 from ascend_serve.graph.modes import GraphMode, OnFailure, RuntimeName
 from ascend_serve.graph.plan import Adjustment, Switch
 from ascend_serve.planning.estimate import Range
+from ascend_serve.planning.memory import MemoryFigures
 from ascend_serve.planning.planned_placement import PlannedPlacement
 
 
@@ -78,6 +79,7 @@ class DeploymentPlan(_Part):
 
     Attributes:
         format: Version of this structure.
+        memory: What each NPU has room for.
         adjustments: Every narrowing of what was asked for, in the order of the rules.
         rule_sources: Source of each rule in ``adjustments``.
         no_effect: Options that were set and have no effect.
@@ -100,6 +102,7 @@ class DeploymentPlan(_Part):
     lora_cases: tuple[int, ...]
     on_failure: OnFailure
     capture: CaptureFigures
+    memory: MemoryFigures
     adjustments: tuple[Adjustment, ...]
     rule_sources: dict[str, str]
     no_effect: tuple[str, ...]

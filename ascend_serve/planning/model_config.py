@@ -82,6 +82,6 @@ def _read_json(file: Path) -> dict[str, Any]:
 
 
 def _parameters(folder: Path) -> dict[str, float]:
-    """Parameters counted from the size of the weights, two bytes each."""
+    """The size of the weights, and the parameters counted from it, two bytes each."""
     weights = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
-    return {"parameters": weights / 2} if weights else {}
+    return {"parameters": weights / 2, "weight_bytes": float(weights)} if weights else {}

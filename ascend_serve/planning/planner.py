@@ -26,6 +26,7 @@ from ascend_serve.planning.deployment import CaptureFigures, DeploymentPlan, Mod
 from ascend_serve.planning.dry_run import DryRun, dry_run
 from ascend_serve.planning.estimate import capture_memory_gib, capture_seconds
 from ascend_serve.planning.ineffective import without_effect
+from ascend_serve.planning.memory import MemoryFigures, memory_figures
 from ascend_serve.planning.model_limits import check_model_limits
 from ascend_serve.planning.planned_placement import plan_placement
 from ascend_serve.planning.settings import EngineSettings, read_settings
@@ -66,6 +67,8 @@ def plan_deployment(
     situation, options = resolve_compiler(replace(situation, runtime=run.plan.runtime, mode=run.plan.mode))
     placement, placement_notes = plan_placement(config, layout.expansion_mode, nodes)
     adjustments = (*_adjustments(config, (*changes, *options)), *asked.adjustments, *run.plan.adjustments)
+    capture = _capture_figures(config, run, layout, asked)
+    memory = memory_figures(config, architecture, settings, capture.memory_gib.high if capture.memory_gib else None)
     return DeploymentPlan(
         model=_model_figures(config, architecture),
         requested_runtime=config.graph.runtime,
@@ -78,7 +81,8 @@ def plan_deployment(
         decode_query_len=situation.decode_query_len,
         lora_cases=settings.lora_cases,
         on_failure=config.graph.on_failure,
-        capture=_capture_figures(config, run, layout, asked),
+        capture=capture,
+        memory=memory,
         adjustments=adjustments,
         rule_sources=_sources(adjustments),
         no_effect=(*ineffective_options(config), *without_effect(config, situation, layout)),
@@ -87,6 +91,7 @@ def plan_deployment(
             *placement_notes,
             *_notes(situation),
             *_model_notes(architecture),
+            *_memory_notes(memory),
         ),
         placement=placement,
         ladder=ladder_steps(run.started),
@@ -179,6 +184,15 @@ def _model_notes(architecture: Architecture) -> Iterator[str]:
             f"{architecture.source} names no class under architectures: vLLM takes the base class of "
             f"{architecture.model_type or 'its model_type'}, which answers with embeddings; for text set "
             "vllm.hf_overrides={architectures: [CLASS]}."
+        )
+
+
+def _memory_notes(memory: MemoryFigures) -> Iterator[str]:
+    if memory.fits is False:
+        yield (
+            f"It does not fit: the KV cache has room for {memory.kv_tokens} tokens at most, and the longest request "
+            f"has {memory.longest_request}, so vLLM will refuse. Lower vllm.max_model_len, spread the model over more "
+            "NPUs, or give the KV cache more (vllm.gpu_memory_utilization, vllm.kv_cache_memory_bytes)."
         )
 
 
