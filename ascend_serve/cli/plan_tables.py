@@ -161,24 +161,52 @@ def _ranks(plan: DeploymentPlan) -> Table:
     title = (
         f"Placement: {counted(placement.npus, 'NPU')} on {counted(len(placement.nodes), 'node')}, {placement.strategy}"
     )
-    table = _table(title, "node", "ranks", "bundles")
-    for node in placement.nodes:
-        ranks = [rank for rank in placement.ranks if rank.node == node]
+    table = _table(title, "nodes", "ranks of each", "bundles of each")
+    for nodes in _alike(plan):
+        ranks = [rank for rank in placement.ranks if rank.node == nodes[0]]
         bundle = placement.bundles[ranks[0].rank]
-        coordinates = ", ".join(_coordinates(rank) for rank in ranks)
-        table.add_row(node, coordinates, f"{len(ranks)} x {escape(json.dumps(bundle))}")
+        table.add_row(_name(nodes), _span(ranks, len(nodes)), f"{len(ranks)} x {escape(json.dumps(bundle))}")
     return table
 
 
-def _coordinates(rank: PlannedRank) -> str:
-    place = f"dp {rank.data_parallel_rank} pp {rank.pipeline_parallel_rank} tp {rank.tensor_parallel_rank}"
-    return f"{rank.rank} ({place})"
+def _alike(plan: DeploymentPlan) -> list[list[str]]:
+    """Nodes with as many ranks of the same coordinates but for one, so that a thousand are a line or two."""
+    kinds: dict[tuple[int, str], list[str]] = {}
+    for node in plan.placement.nodes:
+        ranks = [rank for rank in plan.placement.ranks if rank.node == node]
+        bundle = json.dumps(plan.placement.bundles[ranks[0].rank])
+        kinds.setdefault((len(ranks), bundle), []).append(node)
+    return list(kinds.values())
+
+
+def _name(nodes: list[str]) -> str:
+    return nodes[0] if len(nodes) == 1 else f"{nodes[0]} to {nodes[-1]} ({len(nodes)})"
+
+
+def _span(ranks: Sequence[PlannedRank], nodes: int) -> str:
+    first, last = ranks[0], ranks[-1]
+    whole = f"{first.rank}" if len(ranks) == 1 else f"{first.rank} to {last.rank}"
+    steps = ", ".join(
+        f"{name} {_from_to(getattr(first, field), getattr(last, field))}"
+        for name, field in (
+            ("dp", "data_parallel_rank"),
+            ("pp", "pipeline_parallel_rank"),
+            ("tp", "tensor_parallel_rank"),
+        )
+    )
+    return f"{whole} ({steps})" if nodes == 1 else f"{len(ranks)}; the first has {whole} ({steps})"
+
+
+def _from_to(first: int, last: int) -> str:
+    return str(first) if first == last else f"{first} to {last}"
 
 
 def _environment(plan: DeploymentPlan) -> Iterator[Table]:
-    for node, variables in plan.placement.environment.items():
-        if variables:
-            yield _pairs(f"Environment of {node}, before ray start", variables.items())
+    """That of one node: others have their own addresses and interfaces in it."""
+    node, variables = next(iter(plan.placement.environment.items()), ("", {}))
+    if variables:
+        others = " and likewise of the others" if len(plan.placement.nodes) > 1 else ""
+        yield _pairs(f"Environment of {node}{others}, before ray start", variables.items())
 
 
 def _list(title: str, lines: Iterable[str]) -> Iterator[Text]:
