@@ -1,92 +1,63 @@
-"""Files of requests and answers for offline generation: one JSON object on each line, in the same order."""
+"""A batch of requests for offline generation: lines in, records out, in the same order."""
 
 from __future__ import annotations
 
 import json
 import os
+import sys
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ascend_serve.errors import ConfigError
+from ascend_serve.offline.batch_lines import RequestLine, parse_line, record_id, record_of
 
 if TYPE_CHECKING:
     from ascend_serve.offline.offline_replica import Answer
+
+STREAM = Path("-")
+"""Standard input or standard output."""
 
 
 class Answering(Protocol):
     """What a batch needs of an engine."""
 
-    def answers(self, requests: Iterable[dict[str, Any]]) -> Iterator[Answer]: ...
-
-
-@dataclass(frozen=True, slots=True)
-class RequestLine:
-    """One line of the input.
-
-    Attributes:
-        id: The request's ``id``, else the line's number, from 1.
-        body: The request without its id; ``None`` when the line holds no request.
-        error: Why the line holds no request.
-    """
-
-    id: Any
-    body: dict[str, Any] | None = None
-    error: str = ""
+    def answers(self, requests: Iterable[Mapping[str, Any]]) -> Iterator[Answer]: ...
 
 
 def read_lines(path: Path) -> Iterator[RequestLine]:
-    """Read the requests of a file; empty lines count but ask nothing."""
-    with path.open(encoding="utf-8") as file:
-        for number, text in enumerate(file, start=1):
-            if text.strip():
-                yield parse_line(number, text)
+    """Read the requests of a file; empty lines count but ask nothing.
 
-
-def parse_line(number: int, text: str) -> RequestLine:
-    """Read one line: an object with ``prompt`` or ``messages``, sampling parameters and an ``id`` as wanted."""
+    Raises:
+        ConfigError: The file is no text.
+    """
     try:
-        request = json.loads(text)
-    except json.JSONDecodeError as error:
-        return RequestLine(number, error=f"line {number} is not valid JSON: {error}")
-    if not isinstance(request, dict):
-        return RequestLine(number, error=f"line {number} is not a JSON object but {type(request).__name__}")
-    body = {key: value for key, value in request.items() if key != "id"}
-    identifier = request.get("id", number)
-    if ("prompt" in body) == ("messages" in body):
-        return RequestLine(identifier, error=f'line {number} needs either "prompt" or "messages"')
-    return RequestLine(identifier, body)
+        with path.open(encoding="utf-8-sig") as file:
+            for number, text in enumerate(file, start=1):
+                if text.strip():
+                    yield parse_line(number, text)
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"--input: {path} is not text in UTF-8: {error}", "Give one JSON object per line.") from error
 
 
 def answer_lines(engine: Answering, lines: Iterable[RequestLine]) -> Iterator[dict[str, Any]]:
     """The output for each line, in order; lines that hold no request are answered with their error."""
     waiting: deque[RequestLine] = deque()
 
-    def bodies() -> Iterator[dict[str, Any]]:
+    def requests() -> Iterator[Mapping[str, Any]]:
         for line in lines:
             waiting.append(line)
             if line.body is not None:
-                yield line.body
+                yield {"url": line.path, "body": line.body}
 
-    for answer in engine.answers(bodies()):
+    for answer in engine.answers(requests()):
         while waiting[0].body is None:
-            yield _error(waiting.popleft())
-        yield _answer(waiting.popleft(), answer)
-    yield from map(_error, waiting)
-
-
-def _error(line: RequestLine) -> dict[str, Any]:
-    return {"id": line.id, "error": line.error}
-
-
-def _answer(line: RequestLine, answer: Answer) -> dict[str, Any]:
-    if answer.response is None:
-        return {"id": line.id, "error": answer.error}
-    usage = answer.response.get("usage")
-    return {"id": line.id, "text": answer.text, "finish_reason": answer.finish_reason, "usage": usage}
+            yield record_of(waiting.popleft(), None)
+        yield record_of(waiting.popleft(), answer)
+    yield from (record_of(line, None) for line in waiting)
 
 
 def check_output(path: Path, *, force: bool) -> None:
@@ -151,7 +122,7 @@ class OutputFile:
             )
         written = self.part.read_bytes()
         complete = written[: written.rfind(b"\n") + 1]
-        ids = [json.loads(text)["id"] for text in complete.splitlines()]
+        ids = [record_id(json.loads(text)) for text in complete.splitlines()]
         if ids != [line.id for line in islice(lines, len(ids))]:
             raise ConfigError(
                 f"--resume: {self.part} answers other requests than --input",
@@ -169,3 +140,24 @@ class OutputFile:
                 yield record
             os.fsync(file.fileno())
         self.part.replace(self.path)
+
+
+@dataclass(slots=True)
+class OutputStream:
+    """Standard output as the output: nothing is left of a run that is interrupted.
+
+    Attributes:
+        done: Lines that need not be answered any more: none.
+    """
+
+    done: int = field(default=0, init=False)
+
+    def prepare(self, lines: Iterable[RequestLine]) -> None:
+        """There is nothing to prepare."""
+
+    def write(self, records: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        """Write ``records`` and yield each once it is written."""
+        for record in records:
+            sys.stdout.write(json.dumps(record, ensure_ascii=False) + "\n")
+            sys.stdout.flush()
+            yield record

@@ -42,6 +42,7 @@ from ascend_serve.config.layers import Source
 from ascend_serve.config.overrides import Overrides
 from ascend_serve.doctor.preflight import check_here
 from ascend_serve.errors import AscendServeError, ClusterError, ConfigError, EngineError
+from ascend_serve.offline.batch_lines import CHAT, COMPLETIONS
 from ascend_serve.offline.offline_replica import Answer, OfflineReplica
 from ascend_serve.offline.tenancy import tenancy
 from ascend_serve.planning import plan_deployment
@@ -51,7 +52,8 @@ from ascend_serve.replica.vllm_import import check_vllm
 from ascend_serve.telemetry.report import GraphReport
 
 Request = str | Mapping[str, Any]
-"""A prompt, or the body of a completions request (``prompt``) or of a chat request (``messages``)."""
+"""A prompt, the body of a completions request (``prompt``) or of a chat request (``messages``), or any other request of
+the API as OpenAI's batches have it: ``url`` and ``body``."""
 
 Follow = Callable[[Snapshot | None], None]
 """Takes the snapshots of the capture session while the engine starts."""
@@ -196,7 +198,7 @@ class Engine:
         replica = self._running()
         pending: deque[Any] = deque()
         for request in [requests] if isinstance(requests, str | Mapping) else requests:
-            pending.append(replica.answer.remote(_body(request)))
+            pending.append(replica.answer.remote(*_call(request)))
             if len(pending) >= _IN_FLIGHT:
                 yield _result(pending.popleft())
         while pending:
@@ -216,11 +218,14 @@ class Engine:
         return self._replica
 
 
-def _body(request: Request) -> dict[str, Any]:
+def _call(request: Request) -> tuple[str, dict[str, Any]]:
+    """Path and body of a request."""
     if isinstance(request, str):
-        return {"prompt": request}
+        return COMPLETIONS, {"prompt": request}
+    if isinstance(request, Mapping) and "url" in request and isinstance(request.get("body"), Mapping):
+        return str(request["url"]), dict(request["body"])
     if isinstance(request, Mapping):
-        return dict(request)
+        return CHAT if "messages" in request else COMPLETIONS, dict(request)
     raise TypeError(f"a request is a prompt, or a mapping with prompt or messages, not {request!r}")
 
 

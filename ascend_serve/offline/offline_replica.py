@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 import httpx
 from pydantic import BaseModel, ConfigDict
@@ -18,10 +18,12 @@ class Answer(BaseModel):
     """What came of one request.
 
     Attributes:
-        text: What the model said; empty where there is an error.
+        text: What the model said, in the first of the choices; empty where there is an error, or nothing to say.
         finish_reason: Why it stopped.
-        response: The whole answer of the OpenAI API; ``None`` where there is an error.
+        response: The whole answer of the OpenAI API, with all choices; ``None`` where there is an error.
         error: Why there is no answer.
+        status: HTTP's status of the answer.
+        refusal: The body of the answer where there is an error.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -30,6 +32,35 @@ class Answer(BaseModel):
     finish_reason: str | None = None
     response: dict[str, Any] | None = None
     error: str | None = None
+    status: int = 200
+    refusal: dict[str, Any] | None = None
+
+    @classmethod
+    def of(cls, status: int, content: dict[str, Any]) -> Self:
+        """Make it from what the API answered.
+
+        Args:
+            status: HTTP's status.
+            content: The body.
+        """
+        if status >= _FIRST_ERROR:
+            told = content.get("error") or content.get("detail")
+            message = told.get("message") if isinstance(told, dict) else told
+            return cls(error=str(message or content), status=status, refusal=content)
+        choice: dict[str, Any] = next(iter(content.get("choices") or ()), {})
+        text = choice["message"].get("content") if "message" in choice else choice.get("text")
+        return cls(text=text or "", finish_reason=choice.get("finish_reason"), response=content, status=status)
+
+
+_FIRST_ERROR = 400
+
+
+def _content(response: httpx.Response) -> dict[str, Any]:
+    try:
+        content = response.json()
+    except ValueError:
+        content = {"error": {"message": response.text}}
+    return content if isinstance(content, dict) else {"data": content}
 
 
 class OfflineReplica:
@@ -43,16 +74,17 @@ class OfflineReplica:
         transport = httpx.ASGITransport(self._engine.app)
         self._client = httpx.AsyncClient(transport=transport, base_url="http://engine", timeout=None)
 
-    async def answer(self, body: dict[str, Any]) -> Answer:
-        """Answer the body of a completions or chat request; what is wrong with it comes back as `Answer.error`."""
-        path = "/v1/chat/completions" if "messages" in body else "/v1/completions"
-        response = await self._client.post(path, json={**body, "stream": False})
-        content = response.json()
-        if response.is_error:
-            return Answer(error=content.get("error", {}).get("message") or response.text)
-        choice = content["choices"][0]
-        text = choice["message"].get("content") if "message" in choice else choice["text"]
-        return Answer(text=text or "", finish_reason=choice["finish_reason"], response=content)
+    async def answer(self, path: str, body: dict[str, Any]) -> Answer:
+        """Answer the body of a request; what is wrong with it comes back as `Answer.error`.
+
+        Args:
+            path: Of the API, for example ``/v1/chat/completions``.
+            body: As a client would send it; it is not streamed.
+        """
+        if body.get("stream"):
+            body = {key: value for key, value in body.items() if key not in ("stream", "stream_options")}
+        response = await self._client.post(path, json=body)
+        return Answer.of(response.status_code, _content(response))
 
     async def report(self) -> GraphReport:
         """What ``GET /graph/report`` answers."""

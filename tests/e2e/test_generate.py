@@ -15,29 +15,40 @@ REQUESTS = """\
 no request
 {"prompt": "once upon", "max_tokens": 6, "temperature": 0}
 {"prompt": "too long", "max_tokens": 100000}
+{"id": "two", "prompt": "once upon", "max_tokens": 3, "n": 2, "logprobs": 2}
+{"custom_id": "a", "url": "/v1/completions", "body": {"prompt": "once upon", "max_tokens": 6, "temperature": 0}}
+{"custom_id": "b", "method": "POST", "url": "/v1/completions", "body": {"prompt": "too long", "max_tokens": 100000}}
+{"custom_id": "c", "method": "POST", "url": "/v1/nowhere", "body": {}}
 """
 
 
-def generate(config: Path, folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    files = ("--input", folder / "requests.jsonl", "--output", folder / "answers.jsonl")
-    return subprocess.run([*COMMAND, "generate", config, *options, *files], capture_output=True, text=True, check=False)
+def generate(config: Path, folder: Path, *options: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    files = ("--input", "-" if stdin else folder / "requests.jsonl", "--output", folder / "answers.jsonl")
+    command = [*COMMAND, "generate", config, *options, *files]
+    return subprocess.run(command, input=stdin, capture_output=True, text=True, check=False)
 
 
-def test_answers_a_file_in_its_order(config: Callable[[int], Path], tmp_path: Path) -> None:
-    (tmp_path / "requests.jsonl").write_text(REQUESTS)
-    done = generate(config(8000), tmp_path)
-    assert done.returncode == 0, done.stderr
+def test_answers_what_comes_in_its_order(config: Callable[[int], Path], tmp_path: Path) -> None:
+    done = generate(config(8000), tmp_path, stdin=REQUESTS)
+    assert done.returncode == 3, done.stderr
     answers = [json.loads(line) for line in (tmp_path / "answers.jsonl").read_text().splitlines()]
-    assert [answer["id"] for answer in answers] == ["greeting", 2, 3, 4]
+    assert [answer.get("custom_id", answer["id"]) for answer in answers] == ["greeting", 2, 3, 4, "two", "a", "b", "c"]
     assert [answer["usage"]["completion_tokens"] for answer in (answers[0], answers[2])] == [4, 6]
     assert "line 2 is not valid JSON" in answers[1]["error"]
     assert "256" in answers[3]["error"]
-    assert "2 of 4 requests have no answer" in done.stderr
+    assert [len(choice["logprobs"]["tokens"]) for choice in answers[4]["choices"]] == [3, 3]
+    responses = [answer["response"] for answer in answers[5:]]
+    assert [response["status_code"] for response in responses] == [200, 400, 404]
+    assert responses[0]["body"]["choices"][0]["text"] == answers[2]["text"]
+    assert "256" in responses[1]["body"]["error"]["message"]
+    assert "4 of 8 requests have no answer" in done.stderr
+    assert "generate: 8 of 8, 4 failed" in done.stderr
+    assert done.stdout == ""
     assert "FULL_DECODE_ONLY" in done.stderr
     phases = re.findall(r"^(cluster|load|agree|capture|warm-up): [\d.]+ s", done.stderr, re.MULTILINE)
     assert phases[:2] == ["cluster", "load"]
 
-    again = generate(config(8000), tmp_path)
+    again = generate(config(8000), tmp_path, stdin=REQUESTS)
     assert again.returncode == 2
     assert "answers.jsonl exists" in again.stderr
 
