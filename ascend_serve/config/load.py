@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from ascend_serve.config import sources
 from ascend_serve.config.combinations import check, ineffective_options
 from ascend_serve.config.layers import Source
+from ascend_serve.config.model_cache import cached_model
 from ascend_serve.config.overrides import Overrides
 from ascend_serve.config.refusal import refusals
 from ascend_serve.config.schema import AscendServeConfig
@@ -72,9 +73,16 @@ def _validate(written: Sources) -> AscendServeConfig:
 
 
 def _with_absolute_model(config: AscendServeConfig) -> AscendServeConfig:
-    """Make a relative folder absolute here: the processes that load it may run in another directory."""
+    """Make a relative folder absolute here: the processes that load it may run in another directory.
+
+    A model's id becomes the folder of it in a cache, which a deployment looks for at the same path on every node.
+    """
     folder = Path(config.model.path)
-    if config.model.is_built_in or folder.is_absolute() or not folder.is_dir():
+    if config.model.is_built_in or folder.is_absolute():
         return config
-    model = config.model.model_copy(update={"path": str(folder.absolute())})
+    cached = cached_model(config.model.path, config.vllm.get("revision"))
+    if cached is None and not folder.is_dir():
+        return config
+    found = {"path": str((cached or folder).absolute()), "served_name": config.model.name}
+    model = config.model.model_copy(update=found if cached else {"path": found["path"]})
     return config.model_copy(update={"model": model})

@@ -7,6 +7,7 @@ import logging
 import os
 from pathlib import Path
 
+from ascend_serve.config.model_cache import cached_model, how_to_download, is_model_id
 from ascend_serve.errors import ConfigError
 
 logger = logging.getLogger(__name__)
@@ -45,7 +46,7 @@ def find(name: str | os.PathLike[str]) -> Path:
         ConfigError: There is nothing of that name, or a folder that holds no model.
     """
     path = Path(name)
-    if os.path.isfile(path) or is_model(path):
+    if os.path.isfile(path) or is_model(path) or cached_model(str(name)) is not None:
         return path
     file = shipped().get(str(name).removesuffix(".yaml"))
     if file is not None:
@@ -55,6 +56,10 @@ def find(name: str | os.PathLike[str]) -> Path:
         raise ConfigError(f"{name}: a folder without config.json", f"Give the folder of a model, {_OTHERS}.")
     if os.path.exists(path):
         return path  # A pipe, for example.
+    if is_model_id(str(name)) and not path.suffix:
+        raise ConfigError(
+            f"{name}: no such file, and no model of that id is in a cache here", how_to_download(str(name))
+        )
     raise ConfigError(f"{name}: no such file", f"{_nearest(path)}Give a YAML file, the folder of a model, {_OTHERS}.")
 
 

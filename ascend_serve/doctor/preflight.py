@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ascend_serve.config import AscendServeConfig
 from ascend_serve.config.combinations import compiles_on_host
+from ascend_serve.config.model_cache import how_to_download, is_model_id
 from ascend_serve.config.schema import BUILT_IN_MODEL
 from ascend_serve.errors import ConfigError, MachineError, ModelError, PortInUseError
 from ascend_serve.node.finding import Status
@@ -65,6 +66,10 @@ def _machine_problems(configs: Sequence[AscendServeConfig]) -> list[tuple[str, s
 
 def _model_problems(config: AscendServeConfig) -> Iterator[tuple[str, str]]:
     if config.model.is_built_in:
+        return
+    if is_model_id(config.model.path) and not Path(config.model.path).exists():
+        problem = f"model.path: {config.model.path} is no folder, and neither cache has a model of that id"
+        yield f"{problem}: Hugging Face's and ModelScope's", how_to_download(config.model.path)
         return
     facts = model_facts(str(Path(config.model.path).absolute()))
     finding = check_model_files(facts)

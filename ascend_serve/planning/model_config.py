@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from ascend_serve.config.model_cache import cached_model, how_to_download, is_model_id
 from ascend_serve.config.passthrough import merge
 from ascend_serve.errors import ModelError
 from ascend_serve.graph.architecture import Architecture
@@ -32,7 +33,7 @@ def read_architecture(path: str, key: str = "model.path", overrides: Mapping[str
     Raises:
         ModelError: There is neither, or what is there cannot be read.
     """
-    file = Path(path).expanduser() / "config.json"
+    file = (cached_model(path) or Path(path).expanduser()) / "config.json"
     if file.is_file():
         return Architecture.of(merge(_read_json(file), overrides or {}), str(file))
     if Path(path).expanduser().exists():
@@ -48,9 +49,10 @@ def read_card(path: str, key: str = "model.path") -> Architecture:
     """
     card = find_card(Path(path).name)
     if card is None:
+        download = f" {how_to_download(path)}" if is_model_id(path) else ""
         raise ModelError(
             f"{key}: {path} does not exist, and there is no architecture card of that name",
-            f"Give the model's folder, or one of the cards: {', '.join(card_names()) or 'none found'}.",
+            f"Give the model's folder, or one of the cards: {', '.join(card_names()) or 'none found'}.{download}",
         )
     return Architecture.of(yaml.safe_load(card.read_text(encoding="utf-8")), f"card {card.parent.name}/{card.name}")
 
