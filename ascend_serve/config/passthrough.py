@@ -90,12 +90,13 @@ DECIDED_ELSEWHERE: Mapping[str, str] = {
 }
 """Keys below ``vllm`` that our own sections decide, and what to do instead."""
 
-_MAPPINGS = ("compilation_config", "additional_config")
+MAPPINGS = ("compilation_config", "additional_config")
+"""Arguments that our own sections write into, so that they have to be mappings."""
 
 
 def collisions(arguments: Mapping[str, Any]) -> Iterator[Problem]:
     """Keys of the ``vllm:`` section that contradict our own sections, each with what to set instead."""
-    for name in _MAPPINGS:
+    for name in MAPPINGS:
         if name in arguments and not isinstance(arguments[name], Mapping):
             yield f"vllm.{name}: {arguments[name]!r} is not a mapping", f"Write the options of {name} as keys below it."
     for key, remedy in DECIDED_ELSEWHERE.items():

@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from ascend_serve.config.passthrough import DECIDED_ELSEWHERE
+from ascend_serve.config.passthrough import DECIDED_ELSEWHERE, MAPPINGS
 from ascend_serve.config.vllm_source import VllmArguments, read_arguments, recorded
 from ascend_serve.errors import ConfigError, Problem
 
@@ -57,7 +57,7 @@ def argument_problems(arguments: Mapping[str, Any]) -> Iterator[Problem]:
             continue
         if name not in known.engine and name not in known.server:
             yield f"vllm.{name}: not an argument of vLLM{_release()}", _instead(name, known)
-        elif value is not None:
+        elif value is not None and not (name in MAPPINGS and isinstance(value, str)):
             yield from _value_problems(name, value, known)
     yield from _what_goes_together(arguments)
 
