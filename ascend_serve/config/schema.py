@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from enum import StrEnum
 from pathlib import Path
@@ -15,6 +16,11 @@ from ascend_serve.graph.stream_costs import ExpansionMode
 
 BUILT_IN_MODEL = "demo"
 """The ``model.path`` of the emulated NPU's small model with random weights, made on each node that needs it."""
+
+
+_LONGEST_NAME = 255
+_LONGEST_PATH = 4096
+"""Bytes of a file's name and of its path on Linux (``NAME_MAX``, ``PATH_MAX``)."""
 
 
 class Section(BaseModel):
@@ -37,6 +43,10 @@ class ModelConfig(Section):
     @field_validator("path")
     @classmethod
     def _home(cls, path: str) -> str:
+        if len(os.fsencode(path)) >= _LONGEST_PATH or any(
+            len(os.fsencode(name)) > _LONGEST_NAME for name in path.split("/")
+        ):
+            raise ValueError(f"no file can be named so: a name has at most {_LONGEST_NAME} bytes")
         return str(Path(path).expanduser()) if path.startswith("~") else path
 
     @property
@@ -138,6 +148,8 @@ class GraphConfig(Section):
     def _ascending(cls, sizes: tuple[int, ...] | None) -> tuple[int, ...] | None:
         if sizes is not None and any(size < 1 for size in sizes):
             raise ValueError("capture sizes are numbers of tokens, 1 or more")
+        if sizes == ():
+            raise ValueError("at least one size; graph.mode=NONE is without graphs")
         return None if sizes is None else tuple(sorted(set(sizes)))
 
 
@@ -184,8 +196,9 @@ class FaultConfig(Section):
     signal: Literal["SIGKILL", "SIGILL", "SIGBUS", "SIGSEGV", "SIGABRT", "SIGTERM"] = Field(
         "SIGKILL", description="Signal that ends the process in a `crash`."
     )
-    processes: int = Field(
-        1, ge=1, description="How many processes of the rank it strikes: the first, and those that replace it."
+    processes: int = Field(1, ge=1, description="How many processes of the rank it strikes, one after the other.")
+    incarnation: int = Field(
+        0, ge=0, description="The first of them: 0 is that of the start, 1 the one that replaces it."
     )
 
 
@@ -215,6 +228,13 @@ class EmulatedConfig(Section):
     faults: tuple[FaultConfig, ...] = Field((), description="Scripted faults.")
     xlite: EmulatedRuntimeConfig = Field(default_factory=EmulatedRuntimeConfig)
     device_time: DeviceTimeConfig = Field(default_factory=DeviceTimeConfig)
+
+    @field_validator("stream_quota")
+    @classmethod
+    def _countable(cls, quota: int | tuple[int, ...]) -> int | tuple[int, ...]:
+        if any(number < 0 for number in (quota if isinstance(quota, tuple) else (quota,))):
+            raise ValueError("numbers of streams, 0 or more")
+        return quota
 
 
 class HealthConfig(Section):

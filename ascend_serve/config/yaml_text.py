@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import yaml
@@ -22,9 +23,10 @@ def parse(text: str, at: KeyPath = ()) -> Any:
         yaml.YAMLError: It is no YAML.
         OmegaConfBaseException: An interpolation in it is malformed.
     """
-    container = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={text}"]), resolve=False)
-    assert isinstance(container, dict)
-    return _as_written(container["value"], _compose(text), at)
+    with _no_deeper_than_python():
+        container = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={text}"]), resolve=False)
+        assert isinstance(container, dict)
+        return _as_written(container["value"], _compose(text), at)
 
 
 def override_value(text: str, at: KeyPath) -> Any:
@@ -48,7 +50,16 @@ def as_word(value: Any, at: KeyPath) -> Any:
 
 def lines(text: str) -> dict[KeyPath, int]:
     """The line of each key and of each element of a list, from 1 on."""
-    return dict(_lines(_compose(text), ()))
+    with _no_deeper_than_python():
+        return dict(_lines(_compose(text), ()))
+
+
+@contextmanager
+def _no_deeper_than_python() -> Iterator[None]:
+    try:
+        yield
+    except RecursionError as error:
+        raise yaml.YAMLError("lists or mappings are nested too deeply") from error
 
 
 def _compose(text: str) -> yaml.Node | None:

@@ -33,7 +33,9 @@ class FaultScript:
         self, faults: Sequence[FaultConfig | Mapping[str, Any]] = (), rank: int = 0, incarnation: int = 0
     ) -> None:
         parsed = (FaultConfig.model_validate(fault) for fault in faults)
-        self._waiting = [fault for fault in parsed if fault.rank == rank and incarnation < fault.processes]
+        self._waiting = [
+            fault for fault in parsed if fault.rank == rank and 0 <= incarnation - fault.incarnation < fault.processes
+        ]
 
     def strike(self, phase: str, size: int | None = None) -> None:
         """Let the fault of this phase and capture size happen, if one waits.

@@ -87,6 +87,7 @@ class EngineLauncher:
         self._placement_group = placement_group
         self._replan_saving = replan_saving
         self._restarts = 0
+        self._incarnation = 0
         self._snapshot: Snapshot | None = None
 
     async def start(self) -> EngineRun:
@@ -108,8 +109,10 @@ class EngineLauncher:
         self._restarts += 1
         await self._wait_for_npus()
         self._group = f"{self._name}-{self._restarts}"
-        incarnation = 1 if self._snapshot is None else self._snapshot.incarnation + 1
-        return await self._run(str(InstanceId(self._group, incarnation=incarnation)))
+        # A start that failed may have been too short for its driver to be asked.
+        known = 0 if self._snapshot is None else self._snapshot.incarnation
+        self._incarnation = max(self._incarnation, known) + 1
+        return await self._run(str(InstanceId(self._group, incarnation=self._incarnation)))
 
     async def snapshot(self) -> Snapshot | None:
         """What the driver of the latest capture group knows, or knew when it answered last."""

@@ -16,6 +16,7 @@ from ascend_serve.emulated.npu_graph import NPUGraph, graph
 from tests.patience import PATIENCE_SECONDS
 
 UNKNOWN_AT_8 = {"rank": 1, "phase": "warmup", "size": 8, "error": "unknown"}
+IN_THE_SECOND = {"rank": 1, "phase": "join", "error": "unknown", "incarnation": 2, "processes": 2}
 IN_THREE = {"rank": 1, "phase": "seal", "error": "unknown", "processes": 3}
 
 
@@ -37,12 +38,16 @@ def strikes(script: FaultScript, phase: str, size: int | None) -> bool:
         pytest.param(1, 1, "warmup", 8, False, id="a fresh process after a failure"),
         pytest.param(1, 2, "seal", None, True, id="the last of three processes"),
         pytest.param(1, 3, "seal", None, False, id="the fourth of three processes"),
+        pytest.param(1, 1, "join", None, False, id="before the incarnation"),
+        pytest.param(1, 2, "join", None, True, id="the incarnation"),
+        pytest.param(1, 3, "join", None, True, id="the one after it"),
+        pytest.param(1, 4, "join", None, False, id="the third of two after it"),
     ],
 )
 def test_a_fault_strikes_where_it_is_scripted(
     rank: int, incarnation: int, phase: str, size: int, expected: bool
 ) -> None:
-    assert strikes(FaultScript([UNKNOWN_AT_8, IN_THREE], rank, incarnation), phase, size) is expected
+    assert strikes(FaultScript([UNKNOWN_AT_8, IN_THREE, IN_THE_SECOND], rank, incarnation), phase, size) is expected
 
 
 def test_a_fault_strikes_once() -> None:
