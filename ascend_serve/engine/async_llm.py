@@ -108,24 +108,29 @@ class ServedLLM(AsyncLLM):
         for rank in range(self.vllm_config.parallel_config.data_parallel_size):
             await self.ask(1, temperature=0.0, data_parallel_rank=rank)
 
-    async def ask(self, max_tokens: int, *, data_parallel_rank: int | None = None, **sampling: Any) -> None:
+    async def ask(self, max_tokens: int, *, data_parallel_rank: int | None = None, **sampling: Any) -> float | None:
         """Answer a short request of our own, which no metric counts.
 
         Args:
             max_tokens: Tokens of the answer.
             data_parallel_rank: Whom to ask, where there are several.
             sampling: More of vLLM's ``SamplingParams``.
+
+        Returns:
+            Logarithm of the answer's probability; ``None`` unless ``logprobs`` asks for it.
         """
+        probability = None
         params = SamplingParams(max_tokens=max_tokens, **sampling)
         params.skip_reading_prefix_cache = True
         self._own_requests += 1
         try:
             name = f"{self._own}{uuid.uuid4().hex}"
             prompt = {"prompt_token_ids": [1, 2, 3]}
-            async for _ in self.generate(prompt, params, name, data_parallel_rank=data_parallel_rank):
-                pass
+            async for output in self.generate(prompt, params, name, data_parallel_rank=data_parallel_rank):
+                probability = output.outputs[0].cumulative_logprob
         finally:
             self._own_requests -= 1
+        return probability
 
     async def start_profile(self, *args: Any, **kwargs: Any) -> None:
         """Let all ranks begin to trace."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -21,7 +22,7 @@ _MOST_SECONDS = 300.0
 _TOKENS = 4
 
 _SAMPLERS: tuple[dict[str, Any], ...] = (
-    {"temperature": 0.0},
+    {"temperature": 0.0, "logprobs": 0},
     {"temperature": 0.8},
     {"temperature": 0.8, "top_p": 0.9},
     {"temperature": 0.8, "top_k": 20},
@@ -40,7 +41,7 @@ async def warm_up(llm: ServedLLM, app: FastAPI) -> None:
     """Run each kind of sampler once, as the first random one compiles for seconds, and each way into ``app``.
 
     Raises:
-        EngineError: It does not come to an end.
+        EngineError: It does not come to an end, or what the model computes is no number.
     """
     try:
         async with asyncio.timeout(_MOST_SECONDS):
@@ -55,7 +56,16 @@ async def warm_up(llm: ServedLLM, app: FastAPI) -> None:
 
 async def _use_samplers(llm: ServedLLM) -> None:
     for kind in _SAMPLERS:
-        await llm.ask(_TOKENS, ignore_eos=True, **kind)
+        _check(await llm.ask(_TOKENS, ignore_eos=True, **kind))
+
+
+def _check(probability: float | None) -> None:
+    """Broken weights would be served all the same: vLLM samples some token from what is no number."""
+    if probability is not None and math.isnan(probability):
+        raise EngineError(
+            "The model computes NaN instead of probabilities, so that its answers would be noise",
+            "Its weights are broken, or do not fit vllm.dtype: compare the files with their source, try another dtype.",
+        )
 
 
 async def _use_application(app: FastAPI) -> None:

@@ -171,6 +171,7 @@ VLLM: Table = {
     "vllm.v1.utils": ("CpuGpuBuffer.gpu",),
     "vllm.sequence": ("IntermediateTensors.tensors",),
     "vllm.usage.usage_lib": ("UsageContext.OPENAI_API_SERVER",),
+    "vllm.outputs": ("CompletionOutput.cumulative_logprob", "RequestOutput.outputs"),
     "vllm.v1.engine.async_llm": (
         "AsyncLLM._add_request(self, request, prompt, parent_req, index, queue)",
         "AsyncLLM.abort(self, request_id, internal)",
