@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -31,6 +32,8 @@ from ascend_serve.emulated.model_runner import EmulatedNPUModelRunner
 _THREAD_BINDINGS = ("OMP_PLACES", "GOMP_CPU_AFFINITY", "KMP_AFFINITY")
 
 
+_OWN_SHARED_MEMORY = re.compile(r" (/dev/shm/\S*-cpushm_\d+)$", re.MULTILINE)
+
 SHARED_MEMORY = Path("/dev/shm")
 """Where Linux keeps shared memory by name."""
 
@@ -45,6 +48,15 @@ def _forget_killed_ranks(init_method: str) -> None:
     if port is not None:
         for file in SHARED_MEMORY.glob(f"{port}-*cpushm_*"):
             file.unlink(missing_ok=True)
+
+
+def _forget_names() -> None:
+    """Remove the names of this rank's shared memory, which it keeps: a rank that is killed leaves nothing behind then.
+
+    All ranks of a group have it open when one is past its making, which ends with a barrier (``_init_cpu_shm``).
+    """
+    for name in _OWN_SHARED_MEMORY.findall(Path("/proc/self/maps").read_text()):
+        Path(name).unlink(missing_ok=True)
 
 
 class EmulatedNPUWorker(CPUWorker):
@@ -66,6 +78,7 @@ class EmulatedNPUWorker(CPUWorker):
         # CPUWorker names the class of its model runner in its own module only.
         with patch.object(cpu_worker, "CPUModelRunner", EmulatedNPUModelRunner):
             super().init_device()
+        _forget_names()
 
     def compile_or_warm_up_model(self) -> CompilationTimes:
         """Capture the graphs, warm the sampler, and reset the seed last, as vLLM's workers do."""

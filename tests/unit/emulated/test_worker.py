@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import mmap
+import os
 from pathlib import Path
 
 import pytest
@@ -29,3 +31,12 @@ def test_ranks_that_meet_at_a_file_leave_all_shared_memory_alone(
     worker._forget_killed_ranks("file:///tmp/3f2a")
 
     assert other.exists()
+
+
+def test_shared_memory_has_no_name_once_all_ranks_have_it() -> None:
+    file = Path(f"/dev/shm/{os.getpid()}-tp:0-[0-1]-cpushm_0")
+    file.write_bytes(b"x" * 4096)
+    with file.open("r+b") as opened, mmap.mmap(opened.fileno(), 4096) as mapped:
+        worker._forget_names()
+        assert not file.exists()
+        assert mapped[0:1] == b"x"
