@@ -27,6 +27,7 @@ from ascend_serve.replica.vllm_import import check_vllm
 if TYPE_CHECKING:
     from ascend_serve.cluster.connect import Cluster
     from ascend_serve.serving.serve_deployment import ServeDeployment
+    from ascend_serve.telemetry.report import Event
 
 _WATCH_SECONDS = 2.0
 
@@ -137,13 +138,28 @@ def _show(model: _Model, deployment: ServeDeployment, cluster: Cluster) -> None:
 
 
 def _stay(deployments: Sequence[ServeDeployment]) -> None:
-    """Wait until interrupted; tell when an application stops answering and when it answers again."""
+    """Wait until interrupted; tell what happens to engines, and when an application stops or begins to answer."""
     answers = dict.fromkeys(deployments, True)
+    told: set[tuple[str, Event]] = set()
     while True:
         time.sleep(_WATCH_SECONDS)
         for deployment, before in answers.items():
+            _tell(deployment, told)
             answers[deployment] = deployment.check()
             if before and not answers[deployment]:
                 print_warning(f"No replica of {deployment.name} answers; Ray Serve starts another one.")
             elif answers[deployment] and not before:
                 stdout.print(f"{deployment.name} answers again.")
+
+
+def _tell(deployment: ServeDeployment, told: set[tuple[str, Event]]) -> None:
+    """Tell what happened to the engine of a deployment, once each."""
+    for event in deployment.events():
+        if (deployment.name, event) in told:
+            continue
+        told.add((deployment.name, event))
+        text = f"{deployment.name}: {event.kind.replace('_', ' ')}: {event.text}"
+        if event.kind == "engine_restarted":
+            stdout.print(text, markup=False)
+        else:
+            print_warning(text)

@@ -100,9 +100,9 @@ def _final_word(error: RayActorError, actor: ActorHandle) -> RayActorError:
 
 def _read_there(pid: int, node_id: str) -> WorkerLog | None:
     if node_id == ray.get_runtime_context().get_node_id():
-        return read_log(_log_folder(), pid)
+        return read_here(pid)
     there = NodeAffinitySchedulingStrategy(node_id, soft=False)
-    reading = ray.remote(num_cpus=0, max_retries=0)(_read_here).options(scheduling_strategy=there).remote(pid)
+    reading = ray.remote(num_cpus=0, max_retries=0)(read_here).options(scheduling_strategy=there).remote(pid)
     try:
         log: WorkerLog | None = ray.get(reading, timeout=_READ_SECONDS)
     except RayError as error:
@@ -112,7 +112,8 @@ def _read_there(pid: int, node_id: str) -> WorkerLog | None:
     return log
 
 
-def _read_here(pid: int) -> WorkerLog | None:
+def read_here(pid: int) -> WorkerLog | None:
+    """As `read_log`, of a worker on this node."""
     return read_log(_log_folder(), pid)
 
 

@@ -81,6 +81,7 @@ class EngineReplica:
         reservation: Reservation,
     ) -> None:
         from ascend_serve.api.handle_api import HandleApi
+        from ascend_serve.replica.last_will import LastWill
         from ascend_serve.replica.openai_engine import OpenAIEngine
         from ascend_serve.replica.supervisor import Supervisor
 
@@ -98,7 +99,7 @@ class EngineReplica:
         self._engine.seconds["total"] = time.time() - started
         metrics = ReplicaMetrics()
         metrics.show(await self._engine.report())
-        self._supervisor = Supervisor(self._engine, config.serving.health, metrics)
+        self._supervisor = Supervisor(self._engine, config.serving.health, metrics, LastWill(config))
         self._api = HandleApi(self._guarded_app())
 
     def _guarded_app(self, keys: Sequence[SecretStr] = ()) -> ASGIApp:

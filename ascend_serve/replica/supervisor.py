@@ -9,6 +9,7 @@ import time
 from ascend_serve.api.retry_after import retry_after
 from ascend_serve.config.schema import HealthConfig
 from ascend_serve.errors import EngineError
+from ascend_serve.replica.last_will import LastWill
 from ascend_serve.replica.openai_engine import OpenAIEngine
 from ascend_serve.replica.vital_signs import EngineFailure, VitalSigns
 from ascend_serve.telemetry.metrics import ReplicaMetrics
@@ -27,12 +28,14 @@ class Supervisor:
         engine: The engine, ready.
         health: When it is taken for dead.
         metrics: Where restarts are counted.
+        will: What it leaves behind when it is lost.
     """
 
-    def __init__(self, engine: OpenAIEngine, health: HealthConfig, metrics: ReplicaMetrics) -> None:
+    def __init__(self, engine: OpenAIEngine, health: HealthConfig, metrics: ReplicaMetrics, will: LastWill) -> None:
         self._engine = engine
         self._health = health
         self._metrics = metrics
+        self._will = will
         self._start_seconds = sum(engine.seconds.get(phase, 0.0) for phase in ("engine", "application", "warm_up"))
         self._seconds_before_start = 0.0
         self._down_since: float | None = None
@@ -67,9 +70,13 @@ class Supervisor:
         while self._gave_up is None:
             failure = await VitalSigns(self._engine.run, self._health, self._metrics).until_failure()
             self._down_since, self._seconds_before_start = time.monotonic(), 0.0
-            self._note(f"engine_{failure.ailment}", failure.reason)
+            self._note(f"engine_{failure.ailment}", await self._with_will(failure.reason))
             await self._engine.run.end()
             await self._bring_back(failure, self._down_since)
+
+    async def _with_will(self, reason: str) -> str:
+        file = await asyncio.to_thread(self._will.leave, reason, await self._engine.report())
+        return reason if file is None else f"{reason}\nWhat was known of it is in {file}"
 
     async def _bring_back(self, failure: EngineFailure, down_since: float) -> None:
         for attempt in range(1, _ATTEMPTS + 1):

@@ -29,11 +29,12 @@ from ascend_serve.replica.application import build_application, graceful_shutdow
 from ascend_serve.replica.start_failure import unmarked
 from ascend_serve.serving.haproxy_config import DETOUR
 from ascend_serve.serving.ingress import EVERYWHERE, start_options, warn_if_other, warn_of_router
-from ascend_serve.telemetry.report import GraphReport
+from ascend_serve.telemetry.report import OF_THE_ENGINE, Event, GraphReport
 
 logging.getLogger("ray.serve").setLevel(logging.WARNING)
 
 _POLL_SECONDS = 0.2
+_EVENTS_SECONDS = 2.0
 _REACH_SECONDS = 10.0
 _RECOVERING = "RECOVERING"
 """Serve's state (2.60) of a replica that a controller which was started anew has yet to ask: it serves meanwhile."""
@@ -172,10 +173,24 @@ class ServeDeployment:
             time.sleep(_POLL_SECONDS)
         return False
 
-    def report(self) -> GraphReport:
-        """The report of a replica."""
-        report: GraphReport = serve.get_deployment_handle(DEPLOYMENT, self.name).report.remote().result()
+    def report(self, patience: float | None = None) -> GraphReport:
+        """The report of a replica.
+
+        Args:
+            patience: Seconds to wait for it; as long as it takes when not given.
+
+        Raises:
+            TimeoutError: It did not come in that time.
+        """
+        asked = serve.get_deployment_handle(DEPLOYMENT, self.name).report.remote()
+        report: GraphReport = asked.result(timeout_s=patience)
         return report
+
+    def events(self) -> tuple[Event, ...]:
+        """What happened to the engine of the replica that answers, oldest first; nothing while none answers."""
+        with contextlib.suppress(RayError, RayServeException, TimeoutError):
+            return tuple(event for event in self.report(_EVENTS_SECONDS).events if event.kind.startswith(OF_THE_ENGINE))
+        return ()
 
     def stop(self) -> None:
         """Take the application down; requests in flight may finish.

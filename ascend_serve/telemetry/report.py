@@ -18,6 +18,10 @@ from ascend_serve.graph.rules import STATIC_SHAPE_MODES
 _NOTHING: Mapping[str, Switch] = MappingProxyType({})
 
 
+OF_THE_ENGINE = ("engine_", "restart_")
+"""How kinds of events begin that are of the engine while it serves."""
+
+
 class Outcome(StrEnum):
     """How much of what was asked for a capture group reached."""
 

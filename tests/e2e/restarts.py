@@ -119,10 +119,11 @@ class Replicas:
     async def _supervised(self, application: Starlette) -> Any:
         self._loop = asyncio.get_running_loop()
         supervisors = []
+        will = SimpleNamespace(leave=lambda reason, report: None)
         for number, restart in enumerate(self._restarts):
             engine = ScriptedEngine(restart)
             metrics = ReplicaMetrics(CollectorRegistry())
-            supervisors.append(Supervisor(engine, HealthConfig(), metrics))  # type: ignore[arg-type]
+            supervisors.append(Supervisor(engine, HealthConfig(), metrics, will))  # type: ignore[arg-type]
             self._engines.append(engine)
             self._routes.append(Mount(f"/{number}", Gate(_answering(), supervisors[-1])))
         yield

@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -35,10 +36,12 @@ LONG: dict[str, dict[str, Any]] = {
 }
 """Streams that are under way for seconds, of the APIs whose events have names."""
 
+FAULT_OF_THE_RESTART = "{rank: 0, phase: join, error: crash, incarnation: 1}"
+
 OVERRIDES = (
     f"serving.health.stall_seconds={STALL_SECONDS}",
     "serving.health.idle_decode_seconds=4",
-    f"emulated.faults=[{{rank: 1, phase: serve, size: {FATAL_PROMPT}, error: hang}}]",
+    f"emulated.faults=[{{rank: 1, phase: serve, size: {FATAL_PROMPT}, error: hang}}, {FAULT_OF_THE_RESTART}]",
 )
 
 
@@ -108,11 +111,21 @@ def test_a_killed_worker_under_load_leaves_no_doubt_and_callers_of_sdks_notice_n
     assert all(outcome.seconds > SHORTEST_SECONDS for outcome in outcomes.values())
 
 
+def test_a_death_is_told_on_the_terminal_and_leaves_a_file(server: Command) -> None:
+    server.wait_for(r"warning: demo: engine died: rank 1 \(.*SIGKILL")
+    *_, file = re.findall(r"What was known of it is in (\S+)", server.text())
+    will = Path(file)
+    assert will.stat().st_mode & 0o777 == 0o600
+    assert "The engine of demo was lost: rank 1" in will.read_text()
+    assert "== end of the log of rank 1" in will.read_text()
+    will.unlink()
+
+
 def test_the_new_engine_holds_the_same_plan_and_tells_what_happened(http: httpx.Client) -> None:
     report = http.get("/graph/report").json()
     assert report["outcome"] == "graph"
     assert report["capture_sizes"] == [1, 2, 4]
-    assert [(rank["graphs"], rank["incarnation"]) for rank in report["ranks"]] == [(3, 2), (3, 2)]
+    assert [(rank["graphs"], rank["incarnation"]) for rank in report["ranks"]] == [(3, 3), (3, 3)]
     assert _kinds(http)[-2:] == ["engine_died", "engine_restarted"]
     assert any("rank 1" in event["text"] for event in report["events"] if event["kind"] == "engine_died")
 

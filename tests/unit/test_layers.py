@@ -27,6 +27,7 @@ ALLOWED: dict[str, frozenset[str]] = {
     "replica": frozenset(
         {
             "errors",
+            "cache",
             "graph",
             "config",
             "capture",

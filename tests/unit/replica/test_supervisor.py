@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -21,6 +22,7 @@ from ascend_serve.telemetry.report import Event, GraphReport
 from tests.patience import PATIENCE_SECONDS
 from tests.reports import REPORT
 
+FILE = Path("/failures/1.txt")
 EXPECTED_SECONDS = 22.0
 """What the first start took, without what a restart does not repeat."""
 
@@ -80,8 +82,9 @@ def run(
     stays_away: bool = False,
 ) -> None:
     async def scenario() -> None:
+        will = SimpleNamespace(leave=lambda reason, report: FILE)
         engine, registry = SimulatedEngine(failures, stays_away=stays_away), CollectorRegistry()
-        supervisor = Supervisor(engine, HealthConfig(), ReplicaMetrics(registry))  # type: ignore[arg-type]
+        supervisor = Supervisor(engine, HealthConfig(), ReplicaMetrics(registry), will)  # type: ignore[arg-type]
         assert supervisor.is_serving
         engine.lost.set()
         await _until(lambda: not supervisor.is_serving)
@@ -132,7 +135,7 @@ def test_the_engine_comes_back_though_some_starts_fail(failures: int) -> None:
         await _until(lambda: supervisor.is_serving)
         supervisor.check_health()
         assert kinds(engine) == ["engine_died", *["restart_failed"] * failures, "engine_restarted"]
-        assert engine.events[0].text == "rank 1 is lost"
+        assert engine.events[0].text == f"rank 1 is lost\nWhat was known of it is in {FILE}"
         assert registry.get_sample_value("ascend_serve_engine_restarts_total", {"reason": "died"}) == 1
 
     run(failures, check)
