@@ -8,8 +8,10 @@ import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from unittest.mock import patch
 
 import ray
+from ray._private import ray_constants, services
 
 from ascend_serve.cluster.placement import NodeOffer, offers
 from ascend_serve.cluster.signals import own_signals
@@ -51,7 +53,7 @@ def connected_cluster(address: str, *, verbose: bool = False) -> Iterator[Cluste
     """
     _check_reachable(address)
     try:
-        with own_signals():
+        with own_signals(), on_loopback() if _is_on_loopback(address) else contextlib.nullcontext():
             ray.init(
                 address=address,
                 namespace=NAMESPACE,
@@ -64,6 +66,23 @@ def connected_cluster(address: str, *, verbose: bool = False) -> Iterator[Cluste
         yield current_cluster()
     finally:
         ray.shutdown()
+
+
+@contextlib.contextmanager
+def on_loopback() -> Iterator[None]:
+    """Let Ray (2.60.0) call this machine 127.0.0.1 in the block, as it does on Windows and macOS.
+
+    It reads its variable for that when it is imported: processes that are started do, and this one has.
+    """
+    with patch.object(ray_constants, "ENABLE_RAY_CLUSTER", False):
+        yield
+
+
+def _is_on_loopback(address: str) -> bool:
+    """Whether ``address`` is that of a cluster of this machine that was started with `on_loopback`."""
+    running = services.find_gcs_addresses()
+    meant = running if address == "auto" else running & {address}
+    return bool(meant) and all(each.startswith("127.") for each in meant)
 
 
 def current_cluster() -> Cluster:

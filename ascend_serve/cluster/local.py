@@ -7,12 +7,11 @@ import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from unittest.mock import patch
 
 import ray
 from ray._private import ray_constants
 
-from ascend_serve.cluster.connect import NAMESPACE, Cluster, current_cluster
+from ascend_serve.cluster.connect import NAMESPACE, Cluster, current_cluster, on_loopback
 from ascend_serve.cluster.placement import NPU
 from ascend_serve.cluster.signals import own_signals, shielded_from_signals
 from ascend_serve.cluster.umask import files_for_this_user
@@ -141,11 +140,8 @@ def _watched(workspace: Workspace, cluster: Cluster, on_loss: OnLoss | None) -> 
 
 @contextlib.contextmanager
 def _on_loopback() -> Iterator[None]:
-    """Have all that is started in the block listen on the loopback interface; real NPUs may need another, for HCCL.
-
-    Ray (2.60.0) reads its variable for that when it is imported: those that are started do, and this process has.
-    """
-    with _environment(_LOOPBACK_ONLY, without=_HIDING), patch.object(ray_constants, "ENABLE_RAY_CLUSTER", False):
+    """Have all that is started in the block listen on the loopback interface; real NPUs may need another, for HCCL."""
+    with _environment(_LOOPBACK_ONLY, without=_HIDING), on_loopback():
         yield
 
 
