@@ -50,16 +50,23 @@ _SPELLED = {"bool": "true or false", "int": "an integer", "float": "a number", "
 
 
 def argument_problems(arguments: Mapping[str, Any]) -> Iterator[Problem]:
-    """What ``vllm serve`` would not take of the ``vllm:`` section, each with what to do."""
-    known = known_arguments()
+    """What ``vllm serve`` would not take of the ``vllm:`` section, each with what to do.
+
+    Where no vLLM is installed, the release that takes most of it is meant: a section may be for either, not for both.
+    """
+    found = [list(_problems(arguments, known, release)) for release, known in _releases().items()]
+    yield from min(found, key=len)
+    yield from _what_goes_together(arguments)
+
+
+def _problems(arguments: Mapping[str, Any], known: VllmArguments, release: str) -> Iterator[Problem]:
     for name, value in arguments.items():
         if name in DECIDED_ELSEWHERE:
             continue
         if name not in known.engine and name not in known.server:
-            yield f"vllm.{name}: not an argument of vLLM{_release()}", _instead(name, known)
+            yield f"vllm.{name}: not an argument of vLLM {release}", _instead(name, known)
         elif value is not None and not (name in MAPPINGS and isinstance(value, str)):
-            yield from _value_problems(name, value, known)
-    yield from _what_goes_together(arguments)
+            yield from _value_problems(name, value, known, release)
 
 
 def check_argument_names(arguments: Mapping[str, Any]) -> None:
@@ -75,16 +82,24 @@ def check_argument_names(arguments: Mapping[str, Any]) -> None:
 
 @cache
 def known_arguments() -> VllmArguments:
-    """The arguments of the vLLM that is installed here; of the releases that are known where none is."""
+    """The arguments of the vLLM that is installed here; of all releases that are known where none is."""
+    first, *others = _releases().values()
+    for release in others:
+        first = first.merged(release)
+    return first
+
+
+@cache
+def _releases() -> Mapping[str, VllmArguments]:
+    """The arguments by version: of the vLLM that is installed here, or of the releases that are known."""
     releases = recorded()
     package = find_spec("vllm")
     if package is None or package.origin is None:
-        first, *others = releases.values()
-        for release in others:
-            first = first.merged(release)
-        return first
+        return releases
     version = _installed_version()
-    return releases[version] if version in releases else read_arguments(Path(package.origin).parents[1])
+    if version in releases:
+        return {version: releases[version]}
+    return {version: read_arguments(Path(package.origin).parents[1])}
 
 
 def is_server_option(name: str) -> bool:
@@ -95,7 +110,10 @@ def is_server_option(name: str) -> bool:
 
 def annotation_of(name: str) -> str | None:
     """The type of an argument, as vLLM spells it; ``None`` where there is none of that name."""
-    known = known_arguments()
+    return _annotation(name, known_arguments())
+
+
+def _annotation(name: str, known: VllmArguments) -> str | None:
     return known.engine.get(name) or known.server.get(name)
 
 
@@ -106,11 +124,6 @@ def _installed_version() -> str:
         except metadata.PackageNotFoundError:
             continue
     return ""
-
-
-def _release() -> str:
-    version = _installed_version()
-    return f" {version}" if version else f" {' and '.join(recorded())}"
 
 
 def _instead(name: str, known: VllmArguments) -> str:
@@ -130,8 +143,8 @@ def _instead(name: str, known: VllmArguments) -> str:
 _LISTED = "It takes what vLLM's documentation of `vllm serve` lists, with underscores."
 
 
-def _value_problems(name: str, value: Any, known: VllmArguments) -> Iterator[Problem]:
-    annotation = annotation_of(name) or "Any"
+def _value_problems(name: str, value: Any, known: VllmArguments, release: str) -> Iterator[Problem]:
+    annotation = _annotation(name, known) or "Any"
     members = _members(annotation)
     keys = known.sections.get(name)
     if isinstance(value, str) and (keys or "dict" in annotation) and "str" not in members and _is_mapping(value):
@@ -140,7 +153,7 @@ def _value_problems(name: str, value: Any, known: VllmArguments) -> Iterator[Pro
         for key in (key for key in value if key not in keys and f"{name}.{key}" not in DECIDED_ELSEWHERE):
             match = difflib.get_close_matches(key, keys, n=1)
             remedy = f"Did you mean vllm.{name}.{match[0]}?" if match else f"It has {', '.join(sorted(keys))}."
-            yield f"vllm.{name}.{key}: not a key of vLLM's {name}{_release()}", remedy
+            yield f"vllm.{name}.{key}: not a key of {name} in vLLM {release}", remedy
     elif (allowed := _allowed(members)) is not None and not _fits(value, members):
         yield (
             f"vllm.{name}: {json.dumps(value, default=str)} is not allowed; allowed: {allowed}",

@@ -19,7 +19,7 @@ PLANNED = {
     "soc_950_unquoted": ((23, 256), "950 is a kind of NPU, not a number; it takes 4 sizes"),
 }
 REFUSED = {
-    "attention_config": (["vllm.attention_config.use_prefill_decode_attention: not a key"], "a key of another vLLM"),
+    "attention_config": (["not a key of attention_config in vLLM"], "keys of two releases: neither has both"),
     "cli_spelling": (
         [
             "max-num-seqs: not an argument of vLLM",
