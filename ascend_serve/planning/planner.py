@@ -200,7 +200,7 @@ def _arguments(
     config: AscendServeConfig, settings: EngineSettings, situation: Situation, run: DryRun
 ) -> dict[str, Any]:
     """The exact arguments, with ``max_num_seqs`` written out, as the sizes were chosen for it."""
-    pinned = config.model_copy(update={"vllm": {"max_num_seqs": settings.max_num_seqs, **config.vllm}})
+    pinned = config.model_copy(update={"vllm": {**config.vllm, "max_num_seqs": settings.max_num_seqs}})
     return engine_args(
         pinned,
         run.started,

@@ -126,13 +126,13 @@ class EngineSettings(_Read):
 
 
 def read_settings(arguments: Mapping[str, Any]) -> EngineSettings:
-    """Read the ``vllm:`` section.
+    """Read the ``vllm:`` section; null is a default.
 
     Raises:
         ConfigError: A value has the wrong type, with its full key.
     """
     try:
-        return EngineSettings.model_validate(arguments)
+        return EngineSettings.model_validate({name: value for name, value in arguments.items() if value is not None})
     except ValidationError as error:
         problem = error.errors()[0]
         key = ".".join(["vllm", *map(str, problem["loc"])])

@@ -81,6 +81,7 @@ def test_what_vllm_refuses(tmp_path: Path, fields: dict[str, Any], overrides: li
         pytest.param(UNKNOWN, ["parallel.tensor_parallel_size=7"], {}, id="figures that are not known"),
         pytest.param({"num_local_experts": 8}, ["parallel.enable_expert_parallel=true"], {}, id="experts"),
         pytest.param({}, ["vllm.max_model_len=4096"], {}, id="the longest"),
+        pytest.param({}, ["vllm.max_num_seqs=null", "vllm.dtype=null"], {}, id="null is a default"),
         pytest.param({}, ["vllm.max_model_len=-1"], {}, id="as long as memory allows"),
         pytest.param({}, ["vllm.max_model_len=9999"], {"VLLM_ALLOW_LONG_MAX_MODEL_LEN": "1"}, id="allowed by hand"),
         pytest.param({}, ["vllm.max_num_batched_tokens=16"], {}, id="fewer requests where nobody says how many"),
@@ -130,3 +131,8 @@ def test_a_size_that_is_offered_is_taken(heads: int, groups: int, tensor: int) -
     for size in map(int, _sizes(heads * groups, groups).removesuffix(".").rpartition(" of ")[2].split(", ")):
         assert not heads * groups % size
         assert not max(groups, size) % min(groups, size)
+
+
+def test_null_leaves_the_number_of_requests_to_the_plan() -> None:
+    plan = plan_deployment(load("qwen3-32b", ["vllm.max_num_seqs=null"]), environment={})
+    assert plan.vllm_arguments["max_num_seqs"] == plan.max_num_seqs
