@@ -272,6 +272,16 @@ def answers_http(place: tuple[str, int]) -> bool:
         return False
 
 
+def test_doctor_looks_into_the_cluster_of_the_server(server: Command) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    command = [*COMMAND, "doctor", "--json"]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
+    told = json.loads(done.stdout)
+    connection = next(line for line in told["cluster"] if line["check"] == "connection")
+    assert connection["status"] == "ok", connection
+    assert [node["address"] for node in told["nodes"]] == ["127.0.0.1"]
+
+
 def test_bench_measures_the_server(server: Command, tmp_path: Path) -> None:
     keys, output = tmp_path / "keys", tmp_path / "bench.json"
     keys.write_text(KEY)
