@@ -17,6 +17,10 @@ from ascend_serve.replica.log_handlers import keep_handlers
 EMULATED_NPU = "ASCEND_SERVE_EMULATED_NPU"
 """Chooses our emulated platform; vLLM reads it when it is imported."""
 
+_SERVES_THREAD = "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD"
+"""Serve's own switch (2.60.0). In a thread of its own an application hands each token to Serve's event loop, which costs
+a switch of threads, and the lock of Python's interpreter, for each."""
+
 MAX_ANSWERS = 128
 """Largest ``n`` of a request, as in OpenAI's API."""
 
@@ -40,14 +44,15 @@ def engine_environment(config: AscendServeConfig) -> dict[str, str]:
 def replica_runtime_env(config: AscendServeConfig, job: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """The runtime environment of a replica: that of the job that deploys it, and `engine_environment` on top.
 
-    Serve itself passes on a job's working directory, but neither its variables nor its packages.
+    Serve itself passes on a job's working directory, but neither its variables nor its packages. A replica answers on
+    Serve's own event loop, unless the job says otherwise.
 
     Args:
         config: What to serve.
         job: The job's, where this process is not connected to Ray yet.
     """
     job = dict(ray.get_runtime_context().runtime_env) if ray.is_initialized() else job or {}
-    return {**job, "env_vars": {**job.get("env_vars", {}), **engine_environment(config)}}
+    return {**job, "env_vars": {_SERVES_THREAD: "0", **job.get("env_vars", {}), **engine_environment(config)}}
 
 
 def prepare_engine_process() -> None:
