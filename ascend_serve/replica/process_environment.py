@@ -45,14 +45,15 @@ def replica_runtime_env(config: AscendServeConfig, job: Mapping[str, Any] | None
     """The runtime environment of a replica: that of the job that deploys it, and `engine_environment` on top.
 
     Serve itself passes on a job's working directory, but neither its variables nor its packages. A replica answers on
-    Serve's own event loop, unless the job says otherwise.
+    Serve's own event loop, unless this environment or the job says otherwise.
 
     Args:
         config: What to serve.
         job: The job's, where this process is not connected to Ray yet.
     """
     job = dict(ray.get_runtime_context().runtime_env) if ray.is_initialized() else job or {}
-    return {**job, "env_vars": {_SERVES_THREAD: "0", **job.get("env_vars", {}), **engine_environment(config)}}
+    chosen = {_SERVES_THREAD: os.environ.get(_SERVES_THREAD, "0")}
+    return {**job, "env_vars": {**chosen, **job.get("env_vars", {}), **engine_environment(config)}}
 
 
 def prepare_engine_process() -> None:

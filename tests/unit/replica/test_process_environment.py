@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from ascend_serve.config.schema import AscendServeConfig, EmulatedConfig, HardwareConfig, ModelConfig
 from ascend_serve.graph.stream_costs import ExpansionMode
-from ascend_serve.replica.process_environment import EMULATED_NPU, engine_environment
+from ascend_serve.replica.process_environment import EMULATED_NPU, engine_environment, replica_runtime_env
 
 
 @pytest.mark.parametrize(("npus", "emulated"), [(0, None), (2, "1")], ids=["real", "emulated"])
@@ -23,3 +25,13 @@ def test_the_expansion_mode_of_the_configuration_is_set_on_every_rank() -> None:
     config = AscendServeConfig(model=ModelConfig(path="m"), hardware=hardware)
     assert engine_environment(config)["HCCL_OP_EXPANSION_MODE"] == "AIV"
     assert "HCCL_OP_EXPANSION_MODE" not in engine_environment(AscendServeConfig(model=ModelConfig(path="m")))
+
+
+@pytest.mark.parametrize(
+    ("job", "separate"),
+    [({}, "0"), ({"env_vars": {"RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "1"}}, "1")],
+    ids=["default", "the-job-says-so"],
+)
+def test_a_replica_answers_on_serves_event_loop_unless_the_job_says_otherwise(job: Any, separate: str) -> None:
+    env = replica_runtime_env(AscendServeConfig(model=ModelConfig(path="m")), job)["env_vars"]
+    assert env["RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD"] == separate
