@@ -106,7 +106,7 @@ def test_an_error_of_the_engine_is_one_of_the_applications(ways: Ways) -> None:
 
 def test_what_a_user_can_act_on_has_no_traceback(ways: Ways) -> None:
     build = ("run", "ascend_serve.serving.builder:build", "config=configs/demo.yaml")
-    too_few = ways.serve(*build, "parallel.tensor_parallel_size=8")
+    too_few = ways.serve(*build, "parallel.tensor_parallel_size=4", "parallel.data_parallel_size=2")
     assert too_few.returncode == 1
     assert "Error: The replica needs 8 NPUs" in too_few.stderr
     unknown = ways.serve(*build, "graph.mdoe=FULL")
