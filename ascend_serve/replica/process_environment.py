@@ -18,8 +18,8 @@ EMULATED_NPU = "ASCEND_SERVE_EMULATED_NPU"
 """Chooses our emulated platform; vLLM reads it when it is imported."""
 
 _SERVES_THREAD = "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD"
-"""Serve's own switch (2.60.0). In a thread of its own an application hands each token to Serve's event loop, which costs
-a switch of threads, and the lock of Python's interpreter, for each."""
+"""Serve's own switch (2.60.0). In a thread of its own an application hands each token to Serve's event loop, which
+costs a switch of threads, and the lock of Python's interpreter, for each."""
 
 MAX_ANSWERS = 128
 """Largest ``n`` of a request, as in OpenAI's API."""
