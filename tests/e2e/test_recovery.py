@@ -28,6 +28,8 @@ REPLIES_UNTIL_FOUND = 300
 """So many answers later a new controller has asked the replicas by far."""
 FATAL_PROMPT = 37
 """Tokens of the one prompt that the scripted rank hangs at."""
+TRIES = 20
+"""Of an SDK: as many as a busy machine needs. What its own default reaches over is in `test_sdks`."""
 
 _TALK = {"model": "demo", "stream": True}
 LONG: dict[str, dict[str, Any]] = {
@@ -87,7 +89,8 @@ def test_an_idle_engine_decodes_to_see_that_it_can(http: httpx.Client) -> None:
 def test_a_killed_worker_under_load_leaves_no_doubt_and_callers_of_sdks_notice_nothing(
     server: Command, http: httpx.Client, load: Load
 ) -> None:
-    under_way = {sdk.name: sdk.begin([Call(f"http://127.0.0.1:{server.port}", 0)]) for sdk in INSTALLED}
+    call = Call(f"http://127.0.0.1:{server.port}", delay=0, tries=TRIES)
+    under_way = {sdk.name: sdk.begin([call]) for sdk in INSTALLED}
     pid = http.get("/graph/report").json()["ranks"][1]["pid"]
     with load.running():
         time.sleep(2)
