@@ -81,7 +81,6 @@ class BodyGuard:
     def __init__(self, app: ASGIApp, limits: RequestLimits) -> None:
         self._app = app
         self._limits = limits
-        self._max_bytes = limits.body_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -89,10 +88,10 @@ class BodyGuard:
             return
         headers = Headers(scope=scope)
         announced = headers.get("Content-Length", "")
-        too_large = announced.isdigit() and int(announced) > self._max_bytes
+        too_large = announced.isdigit() and int(announced) > self._limits.body_bytes
         body = None if too_large else await self._body(receive)
         if body is None:
-            problem = f"The body of a request may have {self._max_bytes} bytes (serving.max_body_bytes)."
+            problem = f"The body of a request may have {self._limits.body_bytes} bytes (serving.max_body_bytes)."
             await _error(413, "Content Too Large", problem)(scope, receive, send)
         elif refusal := self._limits.refusal(body) if "json" in headers.get("Content-Type", "") else None:
             await _error(400, "BadRequestError", refusal)(scope, receive, send)
@@ -106,7 +105,7 @@ class BodyGuard:
         while more:
             message = await receive()
             body += message.get("body", b"")
-            if len(body) > self._max_bytes:
+            if len(body) > self._limits.body_bytes:
                 return None
             more = message.get("more_body", False)
         return bytes(body)
