@@ -1,4 +1,4 @@
-"""The keys of the schema: their dotted names, and the nearest one to a name that does not exist."""
+"""Keys: the dotted names of the schema, and the nearest to a name that does not exist."""
 
 from __future__ import annotations
 
@@ -49,6 +49,12 @@ def nearest(key: str) -> str | None:
     by_name = difflib.get_close_matches(key, known, n=1, cutoff=0.8)
     by_part = difflib.get_close_matches(last_part, by_last_part, n=1, cutoff=0.75)
     return by_name[0] if by_name else by_last_part[by_part[0]] if by_part else None
+
+
+def instead(wrong: str, known: typing.Sequence[str], above: str = "") -> str:
+    """What to write for a name that is none of ``known``, which are below ``above``: the nearest, else any of them."""
+    match = difflib.get_close_matches(wrong, known, n=1)
+    return f"Did you mean {above}{match[0]}?" if match else f"It has {', '.join(known)}."
 
 
 def _last_part(key: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +9,7 @@ from pydantic import BaseModel, ValidationError
 
 if TYPE_CHECKING:
     from ascend_serve.config.schema import ServingConfig
+from ascend_serve.config.key_names import instead
 from ascend_serve.errors import Problem
 
 DEPLOYMENT = "OpenAIReplica"
@@ -76,8 +76,7 @@ def _problems(
 def _unknown(model: type[BaseModel], options: Mapping[str, Any], key: str) -> Iterator[Problem]:
     for name in options:
         if name not in model.model_fields:
-            match = difflib.get_close_matches(str(name), model.model_fields, n=1)
-            remedy = f"Did you mean {key}.{match[0]}?" if match else f"It has {', '.join(model.model_fields)}."
+            remedy = instead(str(name), [*model.model_fields], f"{key}.")
             yield f"{key}.{name}: not an option of Ray Serve's {model.__name__}", remedy
 
 

@@ -15,6 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from ascend_serve.config.key_names import instead
 from ascend_serve.config.passthrough import DECIDED_ELSEWHERE, MAPPINGS
 from ascend_serve.config.vllm_source import VllmArguments, read_arguments, recorded
 from ascend_serve.errors import ConfigError, Problem
@@ -151,8 +152,7 @@ def _value_problems(name: str, value: Any, known: VllmArguments, release: str) -
         yield f"vllm.{name}: text that holds a mapping", f"Write the options of {name} as keys below it."
     elif isinstance(value, Mapping) and keys:
         for key in (key for key in value if key not in keys and f"{name}.{key}" not in DECIDED_ELSEWHERE):
-            match = difflib.get_close_matches(key, keys, n=1)
-            remedy = f"Did you mean vllm.{name}.{match[0]}?" if match else f"It has {', '.join(sorted(keys))}."
+            remedy = instead(key, sorted(keys), f"vllm.{name}.")
             yield f"vllm.{name}.{key}: not a key of {name} in vLLM {release}", remedy
     elif (allowed := _allowed(members)) is not None and not _fits(value, members):
         yield (
@@ -160,9 +160,7 @@ def _value_problems(name: str, value: Any, known: VllmArguments, release: str) -
             f"Change vllm.{name}.",
         )
     elif isinstance(value, str) and value not in known.names.get(name, (value,)):
-        match = difflib.get_close_matches(value, known.names[name], n=1)
-        remedy = f"Did you mean {match[0]}?" if match else f"It has {', '.join(known.names[name])}."
-        yield f"vllm.{name}: {value} is not one of vLLM's", remedy
+        yield f"vllm.{name}: {value} is not one of vLLM's", instead(value, known.names[name])
 
 
 def _members(annotation: str) -> list[str]:
