@@ -17,6 +17,7 @@ from ascend_serve.planning.deployment import DeploymentPlan
 from ascend_serve.planning.estimate import Range
 from ascend_serve.planning.memory import MemoryFigures
 from ascend_serve.planning.planned_placement import PlannedRank
+from ascend_serve.releases import Release, nearest
 
 _BAR = 16
 """Width of the longest bar, in characters."""
@@ -85,12 +86,18 @@ def _summary(plan: DeploymentPlan) -> Iterator[tuple[str, str]]:
     model = plan.model
     size = f", {model.parameters / 1e9:.3g} B parameters" if model.parameters else ""
     yield "model", f"{model.path} ({model.architecture}, {model.num_hidden_layers} layers{size}; from {model.source})"
+    if plan.release:
+        yield "release", _release(nearest(plan.release))
     yield "attention", f"{model.attention_backend} ({model.graph_support})"
     yield "mode", _narrowed(plan.requested_mode, plan.mode)
     yield "runtime", _narrowed(plan.requested_runtime, plan.runtime)
     yield "npugraph_ex", _switch(plan.npugraph_ex)
     yield "static kernel", _switch(plan.static_kernel)
     yield "batch", f"at most {plan.max_num_seqs} requests, {plan.decode_query_len} tokens each in a decode step"
+
+
+def _release(row: Release) -> str:
+    return f"vllm-ascend {row.vllm_ascend}: vLLM {row.vllm}, torch_npu {row.torch_npu}, CANN {row.cann}, HDK {row.hdk}"
 
 
 def _narrowed(requested: str, effective: str) -> str:

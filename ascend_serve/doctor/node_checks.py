@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from ascend_serve.cluster.placement import NPU
 from ascend_serve.config.combinations import compiles_on_host
 from ascend_serve.config.schema import AscendServeConfig
-from ascend_serve.doctor import release
+from ascend_serve.doctor import release_checks
 from ascend_serve.doctor.cluster_probe import NodeProbe
 from ascend_serve.errors import ModelError, PlanError
 from ascend_serve.graph.modes import RuntimeName
@@ -21,8 +21,8 @@ from ascend_serve.node.hccn import LinkFacts
 from ascend_serve.node.machine import MACHINE_CHECKS, MachineCheck, Need
 from ascend_serve.node.model_files import check_model_files
 from ascend_serve.node.tool import ToolStatus
-from ascend_serve.node.vllm_packages import INSTALL
 from ascend_serve.planning.situation import read_situation
+from ascend_serve.releases import MINIMUM_RAY, at_least
 
 MAX_CLOCK_SKEW = 1.0
 """Seconds between two clocks from which logs of several nodes can no longer be read together."""
@@ -89,8 +89,8 @@ def check_ray(probe: NodeProbe, facts: NodeFacts, context: CheckContext) -> Find
         return fail(
             f"Ray {version or 'missing'}, but {ours} on this machine", f"pip install 'ray[serve]=={ours}' there"
         )
-    if not release.at_least(version, release.MINIMUM_RAY):
-        return fail(f"Ray {version}, older than {release.MINIMUM_RAY}", "upgrade Ray on all nodes")
+    if not at_least(version, MINIMUM_RAY):
+        return fail(f"Ray {version}, older than {MINIMUM_RAY}", "upgrade Ray on all nodes")
     return ok(f"Ray {version}")
 
 
@@ -226,64 +226,14 @@ def _loss(percent: float | None) -> str:
     return "no answer" if percent is None else f"{percent:g}% lost"
 
 
-def check_hdk(probe: NodeProbe, facts: NodeFacts, context: CheckContext) -> Finding:
-    """The driver's version against the minimum for graph capture."""
-    if facts.hdk is None:
-        return fail("no driver version found", "mount /usr/local/Ascend/driver into the container")
-    if not release.at_least(facts.hdk, release.MINIMUM_HDK):
-        return fail(f"HDK {facts.hdk}, older than {release.MINIMUM_HDK}", "upgrade driver and firmware of this node")
-    return ok(f"HDK {facts.hdk}")
-
-
-def check_cann(probe: NodeProbe, facts: NodeFacts, context: CheckContext) -> Finding:
-    """CANN's version against the row of the installed vllm-ascend."""
-    if facts.cann is None:
-        return fail("no CANN toolkit found", "install CANN, or use the vllm-ascend image and source its set_env.sh")
-    row = release.release_of(facts.packages.get("vllm-ascend", ""))
-    if row and not release.starts_with(facts.cann, row.cann):
-        return fail(
-            f"CANN {facts.cann}, but vllm-ascend {row.vllm_ascend} needs {row.cann}", f"install CANN {row.cann}"
-        )
-    return ok(f"CANN {facts.cann}")
-
-
 def check_packages(probe: NodeProbe, facts: NodeFacts, context: CheckContext) -> Finding:
     """torch, torch_npu, vLLM and vllm-ascend against the release matrix, and what breaks their import."""
-    if facts.broken_packages:
-        return _break_imports(facts.broken_packages)
-    if context.emulated:
-        return _check_installed(facts, ("torch", "vllm"))
-    installed = _check_installed(facts, ("torch", "torch_npu", "vllm", "vllm-ascend"))
-    plugin = facts.packages.get("vllm-ascend")
-    if plugin is None or installed.fix:
-        return installed
-    row = release.release_of(plugin)
-    if row is None:
-        known = ", ".join(entry.vllm_ascend for entry in release.RELEASES)
-        return warn(
-            f"vllm-ascend {plugin} is not in the release matrix ({known})", "expect differences, or use one of them"
-        )
-    wrong = {name: wanted for name, wanted in row.packages.items() if release.public(facts.packages[name]) != wanted}
-    if wrong:
-        found = ", ".join(f"{name} {facts.packages[name]} (needs {wanted})" for name, wanted in wrong.items())
-        return fail(f"vllm-ascend {plugin} with {found}", _pip(wrong))
-    return installed
+    return release_checks.check_packages(facts, emulated=context.emulated)
 
 
-def _break_imports(packages: Mapping[str, str]) -> Finding:
-    found = "; ".join(f"{name} cannot be imported, and neither can vLLM: {error}" for name, error in packages.items())
-    return fail(found, f"pip uninstall {' '.join(packages)}, or install those that were built for this torch")
-
-
-def _check_installed(facts: NodeFacts, names: tuple[str, ...]) -> Finding:
-    missing = [name for name in names if name not in facts.packages]
-    if missing:
-        return fail(f"not installed: {', '.join(missing)}", INSTALL)
-    return ok(", ".join(f"{name} {facts.packages[name]}" for name in names))
-
-
-def _pip(versions: dict[str, str]) -> str:
-    return "pip install " + " ".join(f"{name.replace('_', '-')}=={version}" for name, version in versions.items())
+def _of_release(name: str, check: release_checks.ReleaseCheck) -> NodeCheck:
+    """A check that the set-up of a node makes too, against the release that is installed."""
+    return NodeCheck(name, lambda probe, facts, context: check(facts, release_checks.installed_row(facts)), True)
 
 
 def _package_of_runtime(name: RuntimeName) -> NodeCheck:
@@ -357,8 +307,7 @@ NODE_CHECKS = (
     NodeCheck("vnpu", check_vnpu, on_device=True),
     NodeCheck("links", check_links, on_device=True),
     NodeCheck("ping", check_pings, on_device=True),
-    NodeCheck("hdk", check_hdk, on_device=True),
-    NodeCheck("cann", check_cann, on_device=True),
+    *(_of_release(name, check) for name, check in release_checks.RELEASE_CHECKS.items()),
     NodeCheck("packages", check_packages),
     *(_package_of_runtime(name) for name, traits in RUNTIMES.items() if traits.package),
     NodeCheck("environment", check_environment),

@@ -12,6 +12,7 @@ from types import MappingProxyType
 
 from ascend_serve.graph.death import Death
 from ascend_serve.graph.keys import GraphKey
+from ascend_serve.releases import MINIMUM_HDK
 
 
 class FailureKind(StrEnum):
@@ -91,7 +92,7 @@ TREATMENTS: Mapping[FailureKind, Treatment] = MappingProxyType(
             Step.EAGER,
             False,
             "The HDK is too old to capture graphs (the device calls it a lack of storage): "
-            "upgrade to HDK 25.5.1 or later with the CANN that belongs to it. Fewer sizes do not help.",
+            f"upgrade to HDK {MINIMUM_HDK} or later with the CANN that belongs to it. Fewer sizes do not help.",
         ),
         FailureKind.NOT_CAPTURABLE: Treatment(
             Step.CHEAPER,

@@ -10,6 +10,7 @@ from ascend_serve.graph.architecture import AttentionBackend
 from ascend_serve.graph.hardware import Soc
 from ascend_serve.graph.modes import GraphMode, RuntimeName
 from ascend_serve.graph.narrowing import without_piecewise
+from ascend_serve.releases import DEFAULT, Release
 
 COMPILED = "VLLM_COMPILE"
 NOT_COMPILED = "NONE"
@@ -28,6 +29,7 @@ class Situation:
         backend: Attention backend that vllm-ascend chooses for it.
         encoder_decoder: Whether the model has an encoder of its own.
         soc: Kind of NPU.
+        release: The row of the release matrix that the deployment runs on; the emulated NPU is like `DEFAULT`.
         emulated: Whether the NPU is emulated.
         soft_partitioned: Whether the NPU is a soft partition (vNPU), which shares the device's streams.
         tensor_parallel_size: Ranks that share each layer.
@@ -54,6 +56,7 @@ class Situation:
     backend: AttentionBackend = AttentionBackend.ATTENTION_V1
     encoder_decoder: bool = False
     soc: Soc = Soc.ATLAS_A2
+    release: Release = DEFAULT
     emulated: bool = False
     soft_partitioned: bool = False
     tensor_parallel_size: int = 1

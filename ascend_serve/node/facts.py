@@ -42,6 +42,8 @@ class NodeFacts(BaseModel):
         hdk: Version of the driver package, or ``None``.
         cann: Version of the CANN toolkit, or ``None``.
         python: Version of the interpreter.
+        processor: Name of the processor's architecture, as ``uname -m`` has it.
+        glibc: Version of the C library; empty where it is another one.
         packages: Installed version by package; packages that are not installed are left out.
         broken_packages: Error by package, of those beside vLLM that are installed and cannot be imported.
         env: Variables that steer Ascend, HCCL, Gloo and Ray, as a Ray worker on the node has them.
@@ -64,6 +66,8 @@ class NodeFacts(BaseModel):
     hdk: str | None = None
     cann: str | None = None
     python: str
+    processor: str = ""
+    glibc: str = ""
     packages: dict[str, str] = {}
     broken_packages: dict[str, str] = {}
     env: dict[str, str] = {}

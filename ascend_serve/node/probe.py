@@ -86,6 +86,8 @@ def network_facts() -> NodeFacts:
         addresses=addresses,
         device_files=len(glob.glob("/dev/davinci[0-9]*")),
         python=platform.python_version(),
+        processor=platform.machine(),
+        glibc=platform.libc_ver()[1],
         env=relevant_env(os.environ),
     )
 

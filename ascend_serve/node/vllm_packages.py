@@ -8,7 +8,7 @@ from importlib.util import find_spec
 
 INSTALL = (
     "For emulated NPUs: `pip install torch==2.13.0`, then `ascend-serve requirements | pip install --no-deps -r "
-    "/dev/stdin`. On NPUs: use vllm-ascend's image, or install vLLM and vllm-ascend as their documentation says."
+    "/dev/stdin`. On NPUs: run `ascend-serve install` there, or use vllm-ascend's image."
 )
 """What to do where vLLM is missing."""
 

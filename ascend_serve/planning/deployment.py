@@ -79,6 +79,7 @@ class DeploymentPlan(_Part):
 
     Attributes:
         format: Version of this structure.
+        release: Release of vllm-ascend that it is planned for; empty on emulated NPUs.
         memory: What each NPU has room for.
         adjustments: Every narrowing of what was asked for, in the order of the rules.
         rule_sources: Source of each rule in ``adjustments``.
@@ -90,6 +91,7 @@ class DeploymentPlan(_Part):
     """
 
     format: Literal[1] = 1
+    release: str = ""
     model: ModelFigures
     requested_runtime: RuntimeName
     runtime: RuntimeName

@@ -70,6 +70,7 @@ def plan_deployment(
     capture = _capture_figures(config, run, layout, asked)
     memory = memory_figures(config, architecture, settings, capture.memory_gib.high if capture.memory_gib else None)
     return DeploymentPlan(
+        release="" if situation.emulated else situation.release.vllm_ascend,
         model=_model_figures(config, architecture),
         requested_runtime=config.graph.runtime,
         runtime=run.plan.runtime,

@@ -12,6 +12,7 @@ from ascend_serve.graph.situation import Situation
 from ascend_serve.graph.stream_costs import EXPANSION_MODE, ExpansionMode, StreamLayout
 from ascend_serve.planning.model_config import read_architecture, read_card
 from ascend_serve.planning.settings import EngineSettings, read_settings
+from ascend_serve.releases import DEFAULT, installed_version, nearest
 
 AIV_BY_DEFAULT = frozenset({"MiniMaxM2ForCausalLM"})
 """Architectures for which vllm-ascend sets AIV where nothing is set (``patch_minimax_m2_config.py``, 0.23.0)."""
@@ -53,6 +54,7 @@ def situation_of(
         backend=architecture.backend,
         encoder_decoder=architecture.is_encoder_decoder,
         soc=config.hardware.soc,
+        release=DEFAULT if config.emulated.npus else nearest(installed_version()),
         emulated=config.emulated.npus > 0,
         soft_partitioned=config.hardware.stream_quota is not None,
         tensor_parallel_size=parallel.tensor_parallel_size,

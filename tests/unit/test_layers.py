@@ -12,17 +12,20 @@ PACKAGE = Path(__file__).parents[2] / "ascend_serve"
 
 ALLOWED: dict[str, frozenset[str]] = {
     "errors": frozenset(),
+    "releases": frozenset(),
     "cache": frozenset(),
-    "graph": frozenset({"errors"}),
+    "graph": frozenset({"errors", "releases"}),
     "config": frozenset({"errors", "graph"}),
-    "planning": frozenset({"errors", "graph", "config", "node", "cluster"}),
+    "planning": frozenset({"errors", "releases", "graph", "config", "node", "cluster"}),
     "capture": frozenset({"errors", "cache", "graph"}),
     "telemetry": frozenset({"errors", "graph", "capture"}),
     "emulated": frozenset({"errors", "cache", "graph", "config"}),
-    "engine": frozenset({"errors", "graph", "config", "capture", "emulated", "telemetry", "node", "cluster"}),
-    "node": frozenset({"errors", "cache", "graph", "config", "emulated"}),
+    "engine": frozenset(
+        {"errors", "releases", "graph", "config", "capture", "emulated", "telemetry", "node", "cluster"}
+    ),
+    "node": frozenset({"errors", "releases", "cache", "graph", "config", "emulated"}),
     "cluster": frozenset({"errors", "graph", "config", "node"}),
-    "doctor": frozenset({"errors", "graph", "config", "emulated", "node", "cluster", "planning"}),
+    "doctor": frozenset({"errors", "releases", "graph", "config", "emulated", "node", "cluster", "planning"}),
     "api": frozenset({"errors", "config"}),
     "replica": frozenset(
         {
@@ -48,6 +51,7 @@ ALLOWED: dict[str, frozenset[str]] = {
     "cli": frozenset(
         {
             "errors",
+            "releases",
             "graph",
             "config",
             "capture",

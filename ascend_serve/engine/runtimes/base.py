@@ -18,6 +18,7 @@ from ascend_serve.graph.rule import apply_rules
 from ascend_serve.graph.runtimes import RUNTIMES
 from ascend_serve.graph.runtimes.traits import RuntimeTraits
 from ascend_serve.graph.situation import Situation
+from ascend_serve.releases import DEFAULT, installed_version, nearest
 
 if TYPE_CHECKING:
     from vllm.config import VllmConfig
@@ -71,6 +72,7 @@ class GraphRuntime(ABC):
             mode=GraphMode.NONE,
             requested_mode=GraphMode.NONE,
             architecture=vllm_config.model_config.architectures[0],
+            release=DEFAULT if is_emulated() else nearest(installed_version()),
             emulated=is_emulated(),
             pipeline_parallel_size=vllm_config.parallel_config.pipeline_parallel_size,
             num_speculative_tokens=0 if speculative is None else int(speculative.num_speculative_tokens or 0),

@@ -8,20 +8,6 @@ from ascend_serve.graph.rule import Rule
 from ascend_serve.graph.runtimes.traits import RuntimeTraits
 from ascend_serve.graph.situation import Situation
 
-ARCHITECTURES = frozenset(
-    {
-        "LlamaForCausalLM",
-        "Qwen2ForCausalLM",
-        "Qwen3ForCausalLM",
-        "Qwen3VLForConditionalGeneration",
-        "Qwen3MoeForCausalLM",
-        "Qwen3VLMoeForConditionalGeneration",
-        "Glm4MoeForCausalLM",
-        "MiniMaxM2ForCausalLM",
-    }
-)
-"""Architectures that ``vllm_ascend/xlite/xlite.py`` (0.23.0) has an adapter for."""
-
 _CONFIG = "vllm-ascend 0.23.0, XliteGraphConfig"
 _PLATFORM = "vllm-ascend 0.23.0, NPUPlatform.check_and_update_config"
 
@@ -33,11 +19,11 @@ def _takes_prefill(s: Situation) -> bool:
 _REFUSALS: tuple[Rule[Situation], ...] = (
     Rule(
         "xlite-architecture",
-        "vllm-ascend 0.23.0, xlite/xlite.py",
-        when=lambda s: s.architecture not in ARCHITECTURES,
+        "vllm-ascend, xlite/xlite.py, of the release that the deployment runs on",
+        when=lambda s: s.architecture not in s.release.xlite_families,
         changes="runtime",
         to=lambda s: RuntimeName.ACLGRAPH,
-        reason="Xlite has no adapter for {s.architecture}.",
+        reason="Xlite of vllm-ascend {s.release.vllm_ascend} has no adapter for {s.architecture}.",
     ),
     Rule(
         "xlite-pipeline-parallel",

@@ -51,6 +51,8 @@ def node_facts(**changes: Any) -> NodeFacts:
         "hdk": "25.5.1",
         "cann": "9.1.0",
         "python": "3.11.7",
+        "processor": "aarch64",
+        "glibc": "2.35",
         "packages": PACKAGES,
         "machine": MACHINE,
     }
