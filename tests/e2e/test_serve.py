@@ -28,6 +28,7 @@ from tests.e2e.command import Command
 from tests.e2e.conftest import COMMAND
 from tests.e2e.hostile import Attack, attacks
 from tests.e2e.metrics import counters
+from tests.e2e.shapes import ANSWERED, COMPLETIONS, MIXED, STREAMED, streamed, wrong_answers
 from tests.patience import PATIENCE_SECONDS, wait_until
 
 KEY = "the-key-of-this-test"
@@ -369,6 +370,17 @@ def test_keys_are_neither_printed_nor_in_a_process_list(server: Command) -> None
     assert logs is not None
     telling = [file for file in Path(logs[1]).rglob("*") if file.is_file() and KEY.encode() in file.read_bytes()]
     assert telling == []
+
+
+def test_odd_requests_have_their_right_answers(http: httpx.Client) -> None:
+    assert list(wrong_answers(http)) == []
+    assert len(ANSWERED) + len(STREAMED) >= 50
+
+
+def test_a_stream_brings_the_bytes_of_many_scripts_whole(http: httpx.Client) -> None:
+    body = {"model": "demo", "prompt": MIXED, "max_tokens": 40, "temperature": 0}
+    _, content = streamed(http, COMPLETIONS, body)
+    assert content["choices"][0]["text"] == http.post(COMPLETIONS, json=body).json()["choices"][0]["text"]
 
 
 def test_hostile_requests_are_refused_and_nobody_else_notices(http: httpx.Client) -> None:
