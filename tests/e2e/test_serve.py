@@ -22,10 +22,10 @@ import httpx
 import openai
 import psutil
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
 from tests.e2e.command import Command
 from tests.e2e.conftest import COMMAND
+from tests.e2e.departures import DEPARTURES, TOKENS, Departure
 from tests.e2e.hostile import Attack, attacks
 from tests.e2e.metrics import counters
 from tests.e2e.shapes import ANSWERED, COMPLETIONS, MIXED, STREAMED, streamed, wrong_answers
@@ -35,7 +35,6 @@ KEY = "the-key-of-this-test"
 BEARER = {"Authorization": f"Bearer {KEY}"}
 SERVES = ("haproxy", "ray::HAProxyMan", "ray::ProxyActor", "ray::ServeRepli")
 """What Serve has for HTTP."""
-GENERATED = "vllm:generation_tokens_total"
 GREETING: list[Any] = [{"role": "user", "content": "Hello"}]
 
 
@@ -197,25 +196,9 @@ def test_profile_writes_a_trace_of_every_rank(server: Command, traces: Path) -> 
     assert all(b"aten::" in text for text in of_ranks)
 
 
-@pytest.mark.parametrize("stream", [True, False], ids=["a stream", "a whole answer"])
-def test_a_client_that_goes_ends_its_request(http: httpx.Client, server: Command, stream: bool) -> None:
-    before = counters(http)[GENERATED]
-    body = json.dumps({"model": "demo", "prompt": "Hello", "max_tokens": 240, "ignore_eos": True, "stream": stream})
-    head = f"POST /v1/completions HTTP/1.1\r\nHost: here\r\nAuthorization: Bearer {KEY}\r\n"
-    with socket.create_connection(("127.0.0.1", server.port)) as client:
-        client.sendall(f"{head}Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode())
-        assert wait_until(lambda: counters(http)[GENERATED] > before, pause=0.01)
-    assert wait_until(lambda: "vllm:num_requests_running{" in (text := http.get("/metrics").text) and not running(text))
-    assert counters(http)[GENERATED] - before < 240
-
-
-def running(metrics: str) -> bool:
-    return any(
-        sample.value
-        for family in text_string_to_metric_families(metrics)
-        if family.name == "vllm:num_requests_running"
-        for sample in family.samples
-    )
+@pytest.mark.parametrize("departure", DEPARTURES, ids=str)
+def test_a_client_that_goes_ends_its_request(http: httpx.Client, departure: Departure) -> None:
+    assert departure.tokens(http, BEARER) < TOKENS
 
 
 def test_nothing_answers_http_but_on_the_loopback_interface(server: Command) -> None:
