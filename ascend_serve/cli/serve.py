@@ -20,7 +20,7 @@ from ascend_serve.cli.startup import StartupProgress
 from ascend_serve.cli.summary import curl_line, print_summary
 from ascend_serve.cluster.token import prefer_token_authentication
 from ascend_serve.config import AscendServeConfig
-from ascend_serve.doctor.preflight import behind_one_server, check_here, check_port
+from ascend_serve.doctor.preflight import behind_one_server, check_here, check_port, fetched
 from ascend_serve.planning import DeploymentPlan, plan_deployment
 from ascend_serve.replica.vllm_import import check_vllm
 
@@ -62,10 +62,11 @@ def serve(
     prefer_token_authentication()
     configs = behind_one_server(load_models(config, overrides))
     check_here(configs, given=_given())
-    served = [_Model.of(each) for each in configs]
+    if not _given():
+        check_port(configs[0].serving.host, configs[0].serving.port)
+    served = [_Model.of(fetched(each)) for each in configs]
     if not _given():
         check_vllm()
-        check_port(configs[0].serving.host, configs[0].serving.port)
     with owned_processes(), ExitStack() as stack:
         with StartupProgress(console) as progress:
             progress.enter("cluster")

@@ -17,7 +17,7 @@ from pydantic import BaseModel
 
 from ascend_serve.config import yaml_text
 from ascend_serve.config.key_names import dotted
-from ascend_serve.config.model_cache import cached_model
+from ascend_serve.config.model_cache import cached_model, means_model_id
 from ascend_serve.config.schema import AscendServeConfig
 from ascend_serve.config.shipped import find, is_model
 from ascend_serve.config.targets import KeyPath, wants_container
@@ -109,7 +109,7 @@ def first_line(error: Exception) -> str:
 
 
 def _of_path(path: Path) -> Layer:
-    if is_model(path) or cached_model(str(path)) is not None:
+    if is_model(path) or means_model_id(str(path)) or cached_model(str(path)) is not None:
         return _of_mapping(str(path), _literal({"model": {"path": str(path)}}))
     return _of_text(str(path), _read(path, path.read_bytes))
 

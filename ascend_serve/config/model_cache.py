@@ -13,11 +13,17 @@ from pathlib import Path
 
 _ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _MAIN = "main"
+_FILES = (".yaml", ".yml", ".json")
 
 
 def is_model_id(path: str) -> bool:
     """Whether ``path`` has the form of a model's id."""
     return _ID.fullmatch(path) is not None
+
+
+def means_model_id(path: str) -> bool:
+    """Whether ``path`` is a model's id and no file's: there is no folder of its owner."""
+    return is_model_id(path) and not path.endswith(_FILES) and not os.path.isdir(os.path.dirname(path))
 
 
 def cached_model(model: str, revision: str | None = None, environment: Mapping[str, str] | None = None) -> Path | None:
@@ -44,7 +50,7 @@ def how_to_download(model: str) -> str:
 
 
 def _of_hugging_face(model: str, revision: str, environment: Mapping[str, str]) -> Iterator[Path]:
-    folder = _hugging_face(environment) / f"models--{model.replace('/', '--')}"
+    folder = hugging_face_cache(environment) / f"models--{model.replace('/', '--')}"
     try:
         commit = (folder / "refs" / revision).read_text(encoding="ascii").strip()
     except (OSError, ValueError):
@@ -52,8 +58,8 @@ def _of_hugging_face(model: str, revision: str, environment: Mapping[str, str]) 
     yield folder / "snapshots" / commit
 
 
-def _hugging_face(environment: Mapping[str, str]) -> Path:
-    """``huggingface_hub.constants.HF_HUB_CACHE``."""
+def hugging_face_cache(environment: Mapping[str, str]) -> Path:
+    """The folder of huggingface_hub's cache: its ``constants.HF_HUB_CACHE``, which is read only once there."""
     said = environment.get("HF_HUB_CACHE") or environment.get("HUGGINGFACE_HUB_CACHE")
     if said:
         return Path(said).expanduser()

@@ -33,9 +33,9 @@ class ModelConfig(Section):
     """The model to serve."""
 
     path: str = Field(
-        description="Folder with the model's config.json, tokenizer and safetensors, or the id of a model that is in "
-        "the cache of Hugging Face or ModelScope; `demo` on emulated NPUs: a small model with random weights, made on "
-        "each node in the user's cache folder."
+        description="Folder with the model's config.json, tokenizer and safetensors, or the id of a model: what is not "
+        "in the cache of Hugging Face or ModelScope is downloaded; `demo` on emulated NPUs: a small model with random "
+        "weights, made on each node in the user's cache folder."
     )
     served_name: str | None = Field(None, description="Name clients use; the folder's name when not set.")
     trust_remote_code: bool = Field(False, description="Run code that the model folder brings.")

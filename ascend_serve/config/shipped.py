@@ -7,7 +7,7 @@ import logging
 import os
 from pathlib import Path
 
-from ascend_serve.config.model_cache import cached_model, how_to_download, is_model_id
+from ascend_serve.config.model_cache import cached_model, means_model_id
 from ascend_serve.errors import ConfigError
 
 logger = logging.getLogger(__name__)
@@ -54,12 +54,8 @@ def find(name: str | os.PathLike[str]) -> Path:
         return file
     if os.path.isdir(path):
         raise ConfigError(f"{name}: a folder without config.json", f"Give the folder of a model, {_OTHERS}.")
-    if os.path.exists(path):
-        return path  # A pipe, for example.
-    if is_model_id(str(name)) and not path.suffix:
-        raise ConfigError(
-            f"{name}: no such file, and no model of that id is in a cache here", how_to_download(str(name))
-        )
+    if os.path.exists(path) or means_model_id(str(name)):
+        return path  # A pipe, for example, or a model that is not in a cache yet.
     raise ConfigError(f"{name}: no such file", f"{_nearest(path)}Give a YAML file, the folder of a model, {_OTHERS}.")
 
 

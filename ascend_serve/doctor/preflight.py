@@ -11,11 +11,11 @@ from pathlib import Path
 
 from ascend_serve.config import AscendServeConfig
 from ascend_serve.config.combinations import compiles_on_host
-from ascend_serve.config.model_cache import how_to_download, is_model_id
 from ascend_serve.config.schema import BUILT_IN_MODEL
 from ascend_serve.errors import ConfigError, MachineError, ModelError, PortInUseError
 from ascend_serve.node.finding import Status
 from ascend_serve.node.machine import Need, examine_machine, machine_facts
+from ascend_serve.node.model_download import HubModel, provide_model
 from ascend_serve.node.model_files import check_model_files, model_facts
 
 logger = logging.getLogger(__name__)
@@ -54,6 +54,23 @@ def check_model(config: AscendServeConfig) -> None:
         raise ModelError.of("model.path", problems)
 
 
+def fetched(config: AscendServeConfig) -> AscendServeConfig:
+    """The configuration with the folder of its model, which is downloaded where it has an id and is not whole here.
+
+    Raises:
+        ModelError: It cannot be downloaded, or what has been downloaded cannot be served.
+    """
+    if config.model.is_built_in:
+        return config
+    folder = provide_model(config.model.path, config.vllm.get("revision"))
+    if folder == config.model.path:
+        return config
+    model = config.model.model_copy(update={"path": folder, "served_name": config.model.name})
+    config = config.model_copy(update={"model": model})
+    check_model(config)
+    return config
+
+
 def _machine_problems(configs: Sequence[AscendServeConfig]) -> list[tuple[str, str]]:
     ranks = sum(config.parallel.world_size for config in configs)
     need = Need(ranks, compiles=any(compiles_on_host(config) for config in configs), local=True)
@@ -67,10 +84,9 @@ def _machine_problems(configs: Sequence[AscendServeConfig]) -> list[tuple[str, s
 def _model_problems(config: AscendServeConfig) -> Iterator[tuple[str, str]]:
     if config.model.is_built_in:
         return
-    if is_model_id(config.model.path) and not Path(config.model.path).exists():
-        problem = f"model.path: {config.model.path} is no folder, and neither cache has a model of that id"
-        yield f"{problem}: Hugging Face's and ModelScope's", how_to_download(config.model.path)
-        return
+    hub = HubModel.at(config.model.path)
+    if hub is not None and not hub.is_whole():
+        return  # It is downloaded, or refused, when it is needed.
     facts = model_facts(str(Path(config.model.path).absolute()))
     finding = check_model_files(facts)
     if finding.status is Status.FAIL:

@@ -24,6 +24,7 @@ from ascend_serve.engine.queue_wait import spare_cores
 from ascend_serve.errors import ClusterError
 from ascend_serve.node.environment import PER_NODE_VARIABLES, node_environment
 from ascend_serve.node.finding import Status
+from ascend_serve.node.model_download import provide_model
 from ascend_serve.node.probe import network_facts
 
 
@@ -37,6 +38,7 @@ class NodeWorkerProc(vllm_executor.RayWorkerProc):
 
         Raises:
             ClusterError: A variable that is set on this node cannot work here.
+            ModelError: The model is not on this node, and cannot be downloaded.
         """
         os.environ.update(environment_here())
         # vLLM 0.32.0 names the devices of this executor on this node in an argument, 0.23.0 in a variable.
@@ -44,6 +46,7 @@ class NodeWorkerProc(vllm_executor.RayWorkerProc):
         if devices is None:
             devices = env_vars[current_platform.device_control_env_var].split(",")
         parallel_config: ParallelConfig = self._init_kwargs["vllm_config"].parallel_config
+        provide_model(self._init_kwargs["vllm_config"].model_config.model)
         os.environ["LOCAL_WORLD_SIZE"] = str(local_world_size(len(devices), parallel_config))
         super().initialize_worker(local_rank, env_vars, *args, **kwargs)
 

@@ -40,7 +40,7 @@ from ascend_serve.cluster.watch import OnLoss
 from ascend_serve.config import AscendServeConfig, load
 from ascend_serve.config.layers import Source
 from ascend_serve.config.overrides import Overrides
-from ascend_serve.doctor.preflight import check_here
+from ascend_serve.doctor.preflight import check_here, fetched
 from ascend_serve.errors import AscendServeError, ClusterError, ConfigError, EngineError
 from ascend_serve.offline.batch_lines import CHAT, COMPLETIONS
 from ascend_serve.offline.offline_replica import Answer, OfflineReplica
@@ -84,6 +84,7 @@ class Engine:
 
     Raises:
         ConfigError: ``config`` is not a typed configuration.
+        ModelError: The model has an id, and cannot be downloaded.
         PlanError: The deployment cannot work; on a given cluster that is found when the engine starts.
     """
 
@@ -101,7 +102,7 @@ class Engine:
             raise ConfigError(
                 f"Engine takes an AscendServeConfig, not {config!r}", "Use Engine.from_config(...) for everything else."
             )
-        self._config = config
+        self._config = config = fetched(config)
         self._follow = follow
         self._plan = None if is_given() else plan_deployment(config)
         self._group = f"{config.model.name}-{uuid.uuid4().hex[:8]}"

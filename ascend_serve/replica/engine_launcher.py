@@ -19,6 +19,7 @@ from ascend_serve.config.vllm_arguments import check_argument_names
 from ascend_serve.engine.group_settings import SECTION
 from ascend_serve.engine.prefork import start_importing
 from ascend_serve.errors import AscendServeError, CaptureError, EngineError
+from ascend_serve.node.model_download import provide_model
 from ascend_serve.planning import DeploymentPlan
 from ascend_serve.replica.engine_run import EngineRun
 from ascend_serve.replica.process_environment import prepare_engine_process
@@ -40,6 +41,7 @@ def engine_arguments(config: AscendServeConfig, plan: DeploymentPlan) -> argpars
     Raises:
         EngineError: vLLM cannot be imported.
         ConfigError: The section ``vllm`` has an argument that vLLM does not know.
+        ModelError: The model is not on this node, and cannot be downloaded.
     """
     # Before anything else is imported: the engine core's imports go on beside these.
     prepare_engine_process()
@@ -56,6 +58,8 @@ def engine_arguments(config: AscendServeConfig, plan: DeploymentPlan) -> argpars
         from ascend_serve.emulated.built_in_model import provide
 
         here["model"] = str(provide())
+    else:
+        provide_model(config.model.path)
     return server_arguments(merge(plan.vllm_arguments, here))
 
 

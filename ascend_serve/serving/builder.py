@@ -17,7 +17,7 @@ from ascend_serve.cluster.placement import NodeOffer
 from ascend_serve.config import AscendServeConfig, load
 from ascend_serve.config.layers import Source
 from ascend_serve.config.overrides import Overrides
-from ascend_serve.doctor.preflight import check_built_in
+from ascend_serve.doctor.preflight import check_built_in, fetched
 from ascend_serve.errors import ClusterError
 from ascend_serve.planning import DeploymentPlan, plan_deployment
 from ascend_serve.planning.planned_placement import described_offers
@@ -127,6 +127,7 @@ def _application(
     runtime_env: Mapping[str, Any] | None = None,
 ) -> serve.Application:
     check_built_in(config)
+    config = fetched(config)
     plan = plan_deployment(config, nodes=nodes)
     return build_application(
         config,

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from tests.e2e.conftest import COMMAND
+from tests.model_hub import COMMIT, model_hub
 
 REQUESTS = """\
 {"id": "greeting", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 4, "temperature": 0}
@@ -57,3 +61,25 @@ def test_a_missing_input_is_named_before_anything_starts(config: Callable[[int],
     done = generate(config(8000), tmp_path)
     assert done.returncode == 2
     assert "requests.jsonl: no such file" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_model_is_named_by_its_id_alone(config: Callable[[int], Path], tmp_path: Path) -> None:
+    options = ("emulated.npus=2", "parallel.tensor_parallel_size=2", "graph.capture_sizes=[1,2]", "vllm.max_num_seqs=2")
+    memory = ("vllm.max_model_len=256", "vllm.kv_cache_memory_bytes=33554432")
+    files = ("--input", "-", "--output", "-")
+    with model_hub({"acme/small": config(8000).parent / "model"}) as hub:
+        done = subprocess.run(
+            [*COMMAND, "generate", "acme/small", *options, *memory, *files],
+            input='{"prompt": "once upon", "max_tokens": 3, "model": "small"}',
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=tmp_path,
+            env={**os.environ, "HF_HUB_OFFLINE": "0", "HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "cache")},
+        )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["usage"]["completion_tokens"] == 3
+    assert "acme/small is not whole in the cache of Hugging Face; downloading it" in done.stderr
+    assert hub.paths.count("model.safetensors") == 1
+    assert (tmp_path / "cache/hub/models--acme--small/snapshots" / COMMIT / "config.json").is_file()

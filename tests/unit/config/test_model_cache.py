@@ -8,7 +8,7 @@ import pytest
 
 from ascend_serve.config import load
 from ascend_serve.config.model_cache import cached_model, is_model_id
-from ascend_serve.doctor.preflight import check_here
+from ascend_serve.doctor.preflight import fetched
 from ascend_serve.errors import ConfigError, ModelError
 from ascend_serve.planning import plan_deployment
 
@@ -104,13 +104,11 @@ def test_a_folder_of_that_name_comes_first(home: Path) -> None:
     assert load({"model": {"path": "Qwen/Qwen2.5-7B"}}).model.path == str(folder)
 
 
-def test_an_id_that_is_nowhere_is_told_with_the_command_to_run(home: Path) -> None:
+def test_an_id_that_is_nowhere_is_told_with_the_command_to_run(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     words = "hf download Qwen/Nothing"
-    with pytest.raises(ConfigError) as named:
-        load("Qwen/Nothing")
-    assert words in named.value.remedy
-    config = load({"model": {"path": "Qwen/Nothing"}})
-    for check in (_plan, _start):
+    config = load("Qwen/Nothing")
+    for check in (_plan, fetched):
         with pytest.raises(ModelError) as missing:
             check(config)
         assert words in missing.value.remedy
@@ -120,5 +118,8 @@ def _plan(config: Any) -> None:
     plan_deployment(config, environment={})
 
 
-def _start(config: Any) -> None:
-    check_here([config], given=True)
+@pytest.mark.parametrize("name", ["Qwen/qwen.yaml", "folder/dmeo"])
+def test_a_file_that_is_not_there_is_no_model(home: Path, name: str) -> None:
+    (home / "folder").mkdir()
+    with pytest.raises(ConfigError, match="no such file"):
+        load(name)
