@@ -128,6 +128,12 @@ class AgreementError(CaptureError):
     """The ranks of one capture group do not run the same thing."""
 
 
+class EventFileError(AscendServeError):
+    """A file of events that is missing or cannot be read."""
+
+    exit_code = 2
+
+
 class ProfileError(AscendServeError):
     """A profiler file that is missing or cannot be read."""
 

@@ -20,7 +20,7 @@ import httpx
 from rich.console import Console
 from rich.table import Table
 
-from ascend_serve.capture.outcome import EventKind
+from ascend_serve.events import EventKind
 from tests.integration.engines import ROOT, Result, Scenario, run
 from tests.ports import free_port
 

@@ -17,6 +17,7 @@ from ascend_serve.capture.messages import Compiling, Lost, Question, Verdict
 from ascend_serve.capture.outcome import IncarnationOutcome
 from ascend_serve.capture.snapshot import Snapshot
 from ascend_serve.errors import EngineError
+from ascend_serve.events import Event
 from ascend_serve.graph.plan import CapturePlan, GraphRequest
 
 _NAMESPACE = "ascend_serve"
@@ -36,10 +37,14 @@ class DriverClient:
     Args:
         group: Name of the capture group.
         handle: The actor.
+
+    Attributes:
+        group: Name of the capture group.
+        handle: The actor.
     """
 
     def __init__(self, group: str, handle: ActorHandle) -> None:
-        self._group = group
+        self.group = group
         self.handle = handle
 
     @classmethod
@@ -127,16 +132,17 @@ class DriverClient:
         except (TimeoutError, RayActorError):
             return ""
 
-    async def snapshot(self) -> Snapshot | None:
-        """What the driver knows; ``None`` when it is gone, or does not answer at once."""
-        try:
-            snapshot: Snapshot = await asyncio.wait_for(self.handle.snapshot.remote(), _GLANCE_SECONDS)
-        except (TimeoutError, RayError):
-            return None
-        return snapshot
+    async def events(self, after: int, *, wait: bool = True) -> tuple[int, list[Event]]:
+        """What happened in the group after so many events; see `CaptureDriver.events`.
+
+        Raises:
+            RayActorError: The driver is gone.
+        """
+        told: tuple[int, list[Event]] = await self.handle.events.remote(after, wait=wait)
+        return told
 
     def glance(self) -> Snapshot | None:
-        """As `snapshot`, for those who wait and look again; ``None`` also when it does not answer at once."""
+        """What the driver knows; ``None`` when it is gone, or does not answer at once."""
         with contextlib.suppress(RayError):
             snapshot: Snapshot = ray.get(self.handle.snapshot.remote(), timeout=_GLANCE_SECONDS)
             return snapshot
@@ -147,14 +153,22 @@ class DriverClient:
             return ray.get(reference)
         except RayActorError as error:
             raise EngineError(
-                f"The capture driver of {self._group} is gone: {error}",
+                f"The capture driver of {self.group} is gone: {error}",
                 "Its node may be gone: see `ray status`, then start again.",
             ) from error
 
 
 def glance(deployment: str) -> Snapshot | None:
     """The snapshot of a deployment's first capture group; ``None`` while there is none."""
-    return next((snapshot for client in _clients(deployment) if (snapshot := client.glance())), None)
+    return next((snapshot for _, snapshot in glances(deployment)), None)
+
+
+def glances(deployment: str = "") -> Iterator[tuple[str, Snapshot]]:
+    """The snapshots of all capture groups of a deployment, or of the whole cluster, each with the group's name."""
+    for client in _clients(deployment):
+        snapshot = client.glance()
+        if snapshot is not None:
+            yield client.group, snapshot
 
 
 def _clients(deployment: str) -> Iterator[DriverClient]:

@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 
 from ascend_serve.capture.deadlines import Deadlines
 from ascend_serve.capture.messages import Compiling, Lost, Message, Question, Verdict
 from ascend_serve.capture.outcome import Delivery, IncarnationOutcome, OutcomeKind
-from ascend_serve.capture.roster import Roster
 from ascend_serve.capture.session import Session
-from ascend_serve.capture.snapshot import Snapshot
+from ascend_serve.capture.snapshot import Snapshot, SnapshotFold
 from ascend_serve.capture.state import State
 from ascend_serve.errors import CaptureError
+from ascend_serve.events import Event
 from ascend_serve.graph.plan import CapturePlan, GraphRequest
 from ascend_serve.graph.ranks import name_ranks
+
+_MOST_EVENTS = 5_000
+"""How many of the latest events a driver keeps; what all of them came to it knows without."""
 
 
 class CaptureDriver:
@@ -43,7 +47,9 @@ class CaptureDriver:
     ) -> None:
         self._ranks = ranks
         self._deadlines = deadlines
-        self._roster = Roster()
+        self._known = SnapshotFold()
+        self._events: deque[Event] = deque(maxlen=_MOST_EVENTS)
+        self._told = 0
         self._session = Session(ranks, request, deadlines, remembered=remembered, incarnation=incarnation)
         self._questions: dict[int, asyncio.Future[Verdict]] = {}
         self._outcomes: dict[int, IncarnationOutcome] = {}
@@ -92,9 +98,8 @@ class CaptureDriver:
     def standstill(self) -> str:
         """Which ranks stand still, and where."""
         places = {rank: place for rank, place in sorted(self._places.items()) if place}
-        return "; ".join(
-            f"{name_ranks([rank], {rank: self._roster.node(rank)})} stands {place}" for rank, place in places.items()
-        )
+        node = self._known.roster.node
+        return "; ".join(f"{name_ranks([rank], {rank: node(rank)})} stands {place}" for rank, place in places.items())
 
     def _failed_outcome(self) -> IncarnationOutcome | None:
         outcome = self._session.outcome
@@ -113,13 +118,28 @@ class CaptureDriver:
         self._session = Session(
             self._ranks, request, self._deadlines, incarnation=before.incarnation, held=before.plan.keys
         )
-        self._session.events.extend(before.events)
         async with self._changed:
             self._changed.notify_all()
 
     def snapshot(self) -> Snapshot:
-        """Everything known about the group now, for reports and progress."""
-        return Snapshot.of(self._session, self._roster, time.time() - time.monotonic())
+        """What is known about the group now, for progress."""
+        return self._known.snapshot(self._events)
+
+    async def events(self, after: int, *, wait: bool = True) -> tuple[int, list[Event]]:
+        """What happened after so many events.
+
+        Args:
+            after: How many the caller knows.
+            wait: Whether to wait until there are more.
+
+        Returns:
+            How many there were in all, and those of them that the caller does not know and this driver still keeps.
+        """
+        self._start_clock()
+        async with self._changed:
+            await self._changed.wait_for(lambda: self._told > after or not wait)
+        fresh = min(self._told - after, len(self._events))
+        return self._told, list(self._events)[len(self._events) - fresh :]
 
     def _start_clock(self) -> None:
         # An actor's constructor runs outside of its event loop, so the first call starts the clock.
@@ -127,10 +147,10 @@ class CaptureDriver:
             self._clock = asyncio.get_running_loop().create_task(self._watch_deadlines())
 
     async def _handle(self, message: Message) -> None:
-        self._roster.note(message)
         await self._deliver(self._session.handle(message, time.monotonic()))
 
     async def _deliver(self, answers: list[Delivery]) -> None:
+        self._take_events()
         for answer in answers:
             # The caller of ``ask`` may be gone; its question holds on to the id until it is answered.
             verdict = self._questions.pop(id(answer.question), None)
@@ -141,6 +161,16 @@ class CaptureDriver:
             if outcome is not None:
                 self._outcomes[outcome.incarnation] = outcome
             self._changed.notify_all()
+
+    def _take_events(self) -> None:
+        """Keep what the session tells, in seconds since the epoch instead of on its clock."""
+        epoch_time = time.time() - time.monotonic()
+        for event in self._session.events:
+            dated = event.model_copy(update={"time": round(epoch_time + event.time, 3)})
+            self._known.add(dated)
+            self._events.append(dated)
+        self._told += len(self._session.events)
+        self._session.events.clear()
 
     async def _watch_deadlines(self) -> None:
         while True:

@@ -1,4 +1,4 @@
-"""What comes out of a session: answers to ranks, events for people, and how an incarnation ended."""
+"""What comes out of a session beside its events: answers to ranks, and how an incarnation ended."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from ascend_serve.capture.messages import Question, Verdict
-from ascend_serve.graph.keys import GraphKey
 from ascend_serve.graph.plan import CapturePlan
 
 
@@ -52,41 +51,3 @@ class IncarnationOutcome:
     plan: CapturePlan | None
     reason: str = ""
     remedy: str = ""
-
-
-class EventKind(StrEnum):
-    """What happened."""
-
-    JOINED = "joined"
-    AGREED = "agreed"
-    COMPILING = "compiling"
-    CAPTURED = "captured"
-    COMMITTED = "committed"
-    FAILED = "failed"
-    REPLANNED = "replanned"
-    REPLACED = "replaced"
-    SEALED = "sealed"
-    ABORTED = "aborted"
-
-
-@dataclass(frozen=True, slots=True)
-class SessionEvent:
-    """One thing that happened, for reports and progress.
-
-    Attributes:
-        time: The clock of the caller, in seconds.
-        kind: What happened.
-        incarnation: In which incarnation.
-        text: In words.
-        rank: On which rank, or ``None`` when on all.
-        key: With which graph.
-        seconds: With ``captured``: time of warm-up and capture on that rank.
-    """
-
-    time: float
-    kind: EventKind
-    incarnation: int
-    text: str
-    rank: int | None = None
-    key: GraphKey | None = None
-    seconds: float | None = None

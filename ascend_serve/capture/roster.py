@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
-from ascend_serve.capture.messages import Join, Leave, Lost, Message
-from ascend_serve.graph.keys import GraphKey
+from ascend_serve.events import Captured, CaptureFailed, Discarded, Event, EventKind, Joined, Sealed
+from ascend_serve.graph.failure import FailureKind
+
+LOST = "lost"
+"""The state of a rank whose process ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +26,7 @@ class RankState:
         streams_used: Device streams that its graphs take, where the device tells.
         streams_left: Device streams left, where the device tells.
         instruction_set: The widest one that an emulated NPU computes with, such as ``amx``; empty for a real NPU.
-        state: Where it is in the protocol: the last message it sent.
+        state: The kind of the last event of its own, ``sealed`` once all ranks are, ``lost`` when its process ended.
     """
 
     rank: int
@@ -39,7 +42,7 @@ class RankState:
 
 
 @dataclass(slots=True)
-class _Member:
+class Member:
     """One worker process.
 
     Attributes:
@@ -47,67 +50,89 @@ class _Member:
         pid: Its process id.
         incarnation: How many processes this rank had before.
         instruction_set: What an emulated NPU computes with; empty for a real one.
-        state: Where it is in the protocol: the last message it sent.
-        captured: Seconds of warm-up and capture by graph.
-        streams: Streams taken by graph, where the device tells.
+        state: As `RankState.state`.
+        graphs: Labels of the graphs that it holds, with the streams they take where the device tells.
+        seconds: Seconds of warm-up and capture by graph.
         streams_left: Streams left after the last capture, where the device tells.
+        failed: Labels of graphs that failed here.
     """
 
     node: str
     pid: int
     incarnation: int
     instruction_set: str = ""
-    state: str = "join"
-    captured: dict[GraphKey, float] = field(default_factory=dict)
-    streams: dict[GraphKey, int | None] = field(default_factory=dict)
+    state: str = EventKind.JOINED
+    graphs: dict[str, int | None] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
     streams_left: int | None = None
+    failed: set[str] = field(default_factory=set)
 
-    def state_of(self, rank: int, planned: Collection[GraphKey]) -> RankState:
+    def state_of(self, rank: int, planned: Collection[str]) -> RankState:
         """What this process is as ``rank``, when the graphs of ``planned`` are wanted."""
+        taken = [streams for label, streams in self.graphs.items() if label in planned]
         return RankState(
             rank,
             self.node,
             self.pid,
             self.incarnation,
-            graphs=sum(key in planned for key in self.captured),
-            capture_seconds=round(sum(self.captured.values()), 3),
-            streams_used=self._streams_used(planned),
+            graphs=len(taken),
+            capture_seconds=round(sum(self.seconds.values()), 3),
+            streams_used=None if None in taken else sum(streams or 0 for streams in taken),
             streams_left=self.streams_left,
             instruction_set=self.instruction_set,
-            state=self.state,
+            state=str(self.state),
         )
-
-    def _streams_used(self, planned: Collection[GraphKey]) -> int | None:
-        taken = [streams for key, streams in self.streams.items() if key in planned]
-        return None if None in taken else sum(streams or 0 for streams in taken)
 
 
 class Roster:
-    """The latest process of every rank."""
+    """The latest process of every rank.
+
+    Attributes:
+        members: The processes, by rank.
+    """
 
     def __init__(self) -> None:
-        self._members: dict[int, _Member] = {}
+        self.members: dict[int, Member] = {}
 
-    def note(self, message: Message) -> None:
-        """Take note of a message; those of processes that have been replaced change nothing."""
-        member = self._members.get(message.rank)
-        if isinstance(message, Join) and (member is None or member.incarnation < message.incarnation):
-            self._members[message.rank] = _Member(
-                message.node, message.pid, message.incarnation, message.instruction_set
-            )
-            return
-        if member is None or member.incarnation != message.incarnation:
-            return
-        member.state = "lost" if isinstance(message, Lost) else type(message).__name__.lower()
-        if isinstance(message, Leave) and message.result.ok:
-            member.captured[message.key] = message.result.seconds
-            member.streams[message.key] = message.result.streams_used
-            member.streams_left = message.result.streams_left
+    def note(self, event: Event) -> None:
+        """Take note of an event; those of processes that have been replaced change nothing."""
+        match event:
+            case Joined():
+                self._join(event)
+            case Discarded(keys=keys):
+                for member in self.members.values():
+                    member.graphs = {label: used for label, used in member.graphs.items() if label not in keys}
+            case Sealed():
+                for member in self.members.values():
+                    member.state = EventKind.SEALED
+            case Event(rank=int(rank)) if rank in self.members:
+                if self.members[rank].incarnation == event.incarnation:
+                    self._note_of(self.members[rank], event)
+
+    def _join(self, event: Joined) -> None:
+        member = self.members.get(event.rank)
+        if member is None or member.incarnation < event.incarnation:
+            self.members[event.rank] = Member(event.node, event.pid, event.incarnation, event.instruction_set)
+        elif member.incarnation == event.incarnation:
+            member.state = EventKind.JOINED
+
+    def _note_of(self, member: Member, event: Event) -> None:
+        member.state = event.kind
+        if isinstance(event, Captured):
+            member.graphs[event.key] = event.streams_used
+            member.seconds[event.key] = event.seconds
+            member.streams_left = event.streams_left
+            member.failed.discard(event.key)
+        elif isinstance(event, CaptureFailed):
+            if event.key is not None:
+                member.failed.add(event.key)
+            if event.failure is FailureKind.LOST:
+                member.state = LOST
 
     def node(self, rank: int) -> str:
         """Node of a rank, empty when it has not joined."""
-        return self._members[rank].node if rank in self._members else ""
+        return self.members[rank].node if rank in self.members else ""
 
-    def states(self, planned: Collection[GraphKey]) -> tuple[RankState, ...]:
-        """All ranks; ``planned`` are the graphs that are wanted now."""
-        return tuple(member.state_of(rank, planned) for rank, member in sorted(self._members.items()))
+    def states(self, planned: Collection[str]) -> tuple[RankState, ...]:
+        """All ranks; ``planned`` are labels of the graphs that are wanted now."""
+        return tuple(member.state_of(rank, planned) for rank, member in sorted(self.members.items()))

@@ -23,7 +23,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
+from ascend_serve import events
 from ascend_serve.capture import causes, standing
 from ascend_serve.capture.deadlines import Deadlines
 from ascend_serve.capture.meeting import Meeting
@@ -42,7 +44,7 @@ from ascend_serve.capture.messages import (
     Verdict,
     VerdictKind,
 )
-from ascend_serve.capture.outcome import Delivery, EventKind, IncarnationOutcome, OutcomeKind, SessionEvent
+from ascend_serve.capture.outcome import Delivery, IncarnationOutcome, OutcomeKind
 from ascend_serve.capture.plan_sequence import PlanSequence
 from ascend_serve.capture.state import State
 from ascend_serve.capture.walk import Walk
@@ -55,8 +57,6 @@ from ascend_serve.graph.ranks import name_ranks
 
 DEATH_SECONDS = 20.0
 """How long word of a death may take: Ray has to notice, and the log to be read on another node."""
-
-__all__ = ["Delivery", "EventKind", "IncarnationOutcome", "OutcomeKind", "Session", "SessionEvent", "State"]
 
 
 class Session:
@@ -76,7 +76,7 @@ class Session:
         state: What is waited for.
         outcome: How this incarnation ended, or ``None`` while it goes on.
         walk: How far the group is in its plan.
-        events: Everything that happened, oldest first.
+        events: What happened, oldest first, for whoever takes it from here.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class Session:
         self._patience = deadlines.join
         self._due: float | None = -math.inf
         self.epoch = 0
-        self.events: list[SessionEvent] = []
+        self.events: list[events.Event] = []
         self._begin(incarnation, held)
 
     def _begin(self, incarnation: int, held: Sequence[GraphKey] = ()) -> None:
@@ -156,7 +156,7 @@ class Session:
             self._lose(message)
         elif isinstance(message, Compiling):
             text = f"static kernels compile in {message.directory}; this takes minutes to tens of minutes"
-            self._log(EventKind.COMPILING, text, rank=message.rank, key=self.key)
+            self._tell(events.CompilingKernels, text, rank=message.rank, key=self.walk.label)
         else:
             self._ask(message)
         return self._give()
@@ -197,7 +197,9 @@ class Session:
     def _join(self, question: Join) -> None:
         if question.rank not in self._meeting:
             self._nodes[question.rank] = question.node
-            self._log(EventKind.JOINED, f"on {question.node}, process {question.pid}", rank=question.rank)
+            known = {"node": question.node, "pid": question.pid, "instruction_set": question.instruction_set}
+            text = f"on {question.node}, process {question.pid}"
+            self._tell(events.Joined, text, rank=question.rank, ranks=self._ranks, **known)
         if self._all_here(question):
             self._move(State.PROPOSE, Verdict(VerdictKind.PROPOSE, self.epoch), self._deadlines.propose)
 
@@ -205,11 +207,13 @@ class Session:
         if question.rank not in self._meeting:
             self._proposals[question.rank] = question.proposal
             self._planning.ledger.propose(question.rank, question.proposal)
+            self._tell(events.Proposed, rank=question.rank, **standing.of_proposal(question.proposal))
         if self._all_here(question):
             self._agree()
 
     def _arrive(self, question: Arrive) -> None:
         if self._all_here(question):
+            self._tell(events.Warming, key=question.key.label)
             self._move(State.LEAVE, Verdict(VerdictKind.GO, self.epoch), self._deadlines.capture)
 
     def _leave(self, question: Leave) -> None:
@@ -226,7 +230,8 @@ class Session:
         rank, key, result = question.rank, question.key, question.result
         if result.ok:
             self._planning.ledger.captured(rank, key, result)
-            self._log(EventKind.CAPTURED, rank=rank, key=key, seconds=result.seconds)
+            known = {name: getattr(result, name) for name in ("seconds", "streams_used", "streams_left")}
+            self._tell(events.Captured, rank=rank, key=key.label, **known)
             return None
         failure = causes.failed_capture(question, self._who(rank), self._ranks)
         self._meeting.failures.append(failure)
@@ -239,7 +244,7 @@ class Session:
         if self.plan is not None and self._meeting.failures:
             self._fall_back(self.plan, max(self._meeting.failures, key=lambda failure: failure.treatment.step))
         else:
-            self._log(EventKind.COMMITTED, key=self.walk.commit())
+            self._tell(events.Committed, key=self.walk.commit().label)
             self._walk_on(Verdict(VerdictKind.COMMIT, self.epoch))
 
     def _seal(self, question: Seal) -> None:
@@ -252,7 +257,7 @@ class Session:
             self._end(causes.different_graphs(self._who(*sorted(digests.values()))), None)
         elif here:
             self.outcome = IncarnationOutcome(OutcomeKind.SEALED, self.incarnation, self.plan)
-            self._log(EventKind.SEALED, describe(self.plan) if self.plan else "")
+            self._tell(events.Sealed, describe(self.plan) if self.plan else "", plan=self.plan)
             self._move(State.SEALED, Verdict(VerdictKind.SEALED, self.epoch, self.plan), None)
 
     def _all_here(self, question: Question) -> bool:
@@ -262,7 +267,7 @@ class Session:
     def _agree(self) -> None:
         try:
             plan = self._planning.agree(self._proposals, self._nodes, self.epoch + 1)
-            self._log(EventKind.AGREED, describe(plan))
+            self._tell(events.Agreed, describe(plan), plan=plan)
             reason = loaded_for_another(plan, self._proposals)
             if reason:
                 self._planning.load_anew(plan, reason)
@@ -276,7 +281,9 @@ class Session:
 
     def _apply(self, plan: CapturePlan) -> None:
         self.epoch = plan.epoch
-        self.walk.start(plan)
+        dropped = self.walk.start(plan)
+        if dropped:
+            self._tell(events.Discarded, keys=tuple(key.label for key in dropped))
         self._planning.ledger.keep(self.walk.kept)
         self._walk_on(standing.plan_verdict(self))
 
@@ -336,7 +343,8 @@ class Session:
         self._replace(failure)
 
     def _note_failure(self, failure: Failure, rank: int | None) -> None:
-        self._log(EventKind.FAILED, failure.account, rank=rank, key=self.key)
+        known = {"failure": failure.kind, "advice": failure.advice}
+        self._tell(events.CaptureFailed, failure.account, rank=rank, key=self.walk.label, **known)
 
     def _fall_back(self, plan: CapturePlan, failure: Failure) -> None:
         """Go down the ladder in place."""
@@ -347,7 +355,7 @@ class Session:
         elif changes_runtime(plan, lower):
             self._replace(failure)
         else:
-            self._log(EventKind.REPLANNED, describe(lower))
+            self._tell(events.Replanned, describe(lower), plan=lower)
             self._apply(lower)
 
     def _replace(self, failure: Failure) -> None:
@@ -370,24 +378,16 @@ class Session:
     def _send_for_replacements(self, start: CapturePlan | None, reason: str, advice: str) -> None:
         self.epoch = self.epoch if start is None else max(self.epoch, start.epoch)
         self.outcome = IncarnationOutcome(OutcomeKind.REPLACE, self.incarnation, start, reason, advice)
-        self._log(EventKind.REPLACED, reason)
+        self._tell(events.Replaced, reason, plan=start, advice=advice)
         self._move(State.REPLACING, standing.end_verdict(self, VerdictKind.REPLACE), self._deadlines.join)
 
     def _abort(self, reason: str, remedy: str) -> None:
         self.outcome = IncarnationOutcome(OutcomeKind.ABORT, self.incarnation, self.plan, reason, remedy)
-        self._log(EventKind.ABORTED, reason)
+        self._tell(events.Aborted, reason, advice=remedy)
         self._move(State.ABORTED, standing.end_verdict(self, VerdictKind.ABORT), None)
 
-    def _log(
-        self,
-        kind: EventKind,
-        text: str = "",
-        *,
-        rank: int | None = None,
-        key: GraphKey | None = None,
-        seconds: float | None = None,
-    ) -> None:
-        self.events.append(SessionEvent(self._now, kind, self.incarnation, text, rank, key, seconds))
+    def _tell(self, event: type[events.Event], text: str = "", **known: Any) -> None:
+        self.events.append(event(time=self._now, incarnation=self.incarnation, text=text, **known))
 
 
 _TAKE: dict[State, Callable[..., None]] = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 from ascend_serve.capture.messages import (
     Arrive,
@@ -21,7 +21,7 @@ from ascend_serve.capture.outcome import IncarnationOutcome
 from ascend_serve.capture.state import EXPECTED, State
 from ascend_serve.capture.walk import Walk
 from ascend_serve.graph.keys import GraphKey
-from ascend_serve.graph.plan import CapturePlan
+from ascend_serve.graph.plan import CapturePlan, Proposal
 
 
 class Standing(Protocol):
@@ -101,6 +101,12 @@ def late_verdict(session: Standing, question: Question) -> Verdict | None:
 def plan_verdict(session: Standing) -> Verdict:
     """The plan that holds, with the graphs that stay."""
     return Verdict(VerdictKind.PLAN, session.epoch, session.walk.plan, kept=session.walk.kept)
+
+
+def of_proposal(proposal: Proposal) -> dict[str, Any]:
+    """What people are told of a proposal."""
+    names = ("runtimes", "mode", "capture_sizes", "stream_budget")
+    return {name: getattr(proposal, name) for name in names}
 
 
 def _late_at_key(session: Standing, question: Question) -> Verdict | None:

@@ -26,6 +26,11 @@ class Walk:
         return self._todo[-1] if self._todo else None
 
     @property
+    def label(self) -> str | None:
+        """The label of that graph."""
+        return self._todo[-1].label if self._todo else None
+
+    @property
     def kept(self) -> tuple[GraphKey, ...]:
         """Graphs of the plan that every rank holds, in the order of their capture."""
         return tuple(self._held)
@@ -34,12 +39,18 @@ class Walk:
         """Whether every rank holds the graph ``key``."""
         return key in self._held
 
-    def start(self, plan: CapturePlan) -> None:
-        """Go on with ``plan``."""
+    def start(self, plan: CapturePlan) -> tuple[GraphKey, ...]:
+        """Go on with ``plan``.
+
+        Returns:
+            Graphs that ranks let go: held ones that it does not want, and the one at which the plan before ended.
+        """
         wanted = set(plan.keys)
+        dropped = (*(key for key in self._held if key not in wanted), *self._todo[-1:])
         self.plan = plan
         self._held = {key: None for key in self._held if key in wanted}
         self._todo = [key for key in reversed(plan.keys) if key not in self._held]
+        return dropped
 
     def commit(self) -> GraphKey:
         """Every rank holds the graph that the group stood at: step on. Returns that graph."""

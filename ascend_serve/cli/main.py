@@ -23,10 +23,13 @@ COMMANDS: Mapping[str, str] = {
     "demo": "ascend_serve.cli.demo",
     "doctor": "ascend_serve.cli.doctor",
     "generate": "ascend_serve.cli.generate",
+    "logs": "ascend_serve.cli.logs",
     "plan": "ascend_serve.cli.plan",
     "profile": "ascend_serve.cli.profile",
+    "report": "ascend_serve.cli.report",
     "requirements": "ascend_serve.cli.requirements",
     "serve": "ascend_serve.cli.serve",
+    "status": "ascend_serve.cli.status",
     "static-kernels": "ascend_serve.cli.static_kernels",
 }
 """Subcommands and their modules; each module has a function named like the command."""

@@ -26,8 +26,8 @@ from ascend_serve.replica.vllm_import import check_vllm
 
 if TYPE_CHECKING:
     from ascend_serve.cluster.connect import Cluster
+    from ascend_serve.events import Event
     from ascend_serve.serving.serve_deployment import ServeDeployment
-    from ascend_serve.telemetry.report import Event
 
 _WATCH_SECONDS = 2.0
 

@@ -11,8 +11,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
 from ascend_serve.capture.messages import Phase
-from ascend_serve.capture.outcome import EventKind, OutcomeKind, SessionEvent
+from ascend_serve.capture.outcome import OutcomeKind
 from ascend_serve.capture.snapshot import Snapshot
+from ascend_serve.events import CompilingKernels
 
 _SESSION_PHASES = {
     Phase.JOIN: "load",
@@ -76,16 +77,16 @@ class StartupProgress:
         """Show where a capture session is, as told by its driver's snapshot; ``None`` while there is no driver."""
         phase = session_phase(snapshot)
         if snapshot is not None:
-            self._announce([event for event in snapshot.events if event.kind is EventKind.COMPILING])
+            self._announce([event for event in snapshot.events if isinstance(event, CompilingKernels)])
         self.enter(phase, session_detail(snapshot))
         if snapshot is not None and phase == "capture" and self._task is not None:
             done, total = captured(snapshot)
             self._progress.update(self._task, completed=done, total=total)
 
-    def _announce(self, events: Sequence[SessionEvent]) -> None:
+    def _announce(self, events: Sequence[CompilingKernels]) -> None:
         """One line for each rank that began to compile static kernels: nothing else moves for minutes."""
         for event in events[self._announced :]:
-            at = f" for {event.key.label}" if event.key else ""
+            at = f" for {event.key}" if event.key else ""
             self._console.print(f"rank {event.rank}{at}: {event.text}", markup=False)
         self._announced = len(events)
 

@@ -15,7 +15,7 @@ from rich.table import Table
 from ascend_serve.capture.roster import RankState
 from ascend_serve.telemetry.report import GraphReport, Outcome
 
-_STYLES = {Outcome.GRAPH: "green", Outcome.DEGRADED: "yellow", Outcome.EAGER: "yellow"}
+OUTCOME_STYLES = {Outcome.GRAPH: "green", Outcome.DEGRADED: "yellow", Outcome.EAGER: "yellow"}
 
 
 def print_summary(console: Console, report: GraphReport) -> None:
@@ -31,7 +31,7 @@ def print_summary(console: Console, report: GraphReport) -> None:
 
 
 def _facts(report: GraphReport) -> Iterator[tuple[str, str]]:
-    style = _STYLES[report.outcome]
+    style = OUTCOME_STYLES[report.outcome]
     yield "outcome", f"[{style}]{report.outcome}[/]"
     yield "mode", _change(report.requested_mode, report.effective_mode)
     yield "runtime", _change(report.requested_runtime, report.runtime)

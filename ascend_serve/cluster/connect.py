@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -83,6 +84,23 @@ def _is_on_loopback(address: str) -> bool:
     running = services.find_gcs_addresses()
     meant = running if address == "auto" else running & {address}
     return bool(meant) and all(each.startswith("127.") for each in meant)
+
+
+@contextlib.contextmanager
+def running_cluster() -> Iterator[Cluster]:
+    """Connect to the cluster at ``RAY_ADDRESS``, or to one that runs on this machine.
+
+    Raises:
+        ClusterError: There is none, or it does not let us in.
+    """
+    address = os.environ.get("RAY_ADDRESS")
+    if address is None and not services.find_gcs_addresses():
+        raise ClusterError(
+            "No Ray cluster runs on this machine, and RAY_ADDRESS names no other one",
+            "Set RAY_ADDRESS to the cluster's, for example HEAD:6379.",
+        )
+    with connected_cluster(address or "auto") as cluster:
+        yield cluster
 
 
 def current_cluster() -> Cluster:

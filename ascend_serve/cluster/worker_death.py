@@ -80,7 +80,7 @@ def death_of_actor(error: RayActorError, actor: ActorHandle, node_id: str) -> Wo
     """
     said = str(_final_word(error, actor))
     pid, address = _PID.search(said), _ADDRESS.search(said)
-    log = None if pid is None else _read_there(int(pid[1]), node_id)
+    log = None if pid is None else read_at(int(pid[1]), node_id)
     return WorkerDeath(read_death(said, log), address[1] if address else "")
 
 
@@ -98,7 +98,13 @@ def _final_word(error: RayActorError, actor: ActorHandle) -> RayActorError:
     return error
 
 
-def _read_there(pid: int, node_id: str) -> WorkerLog | None:
+def read_at(pid: int, node_id: str) -> WorkerLog | None:
+    """As `read_log`, of a worker on any node.
+
+    Args:
+        pid: Process id of the worker.
+        node_id: Ray's id of its node.
+    """
     if node_id == ray.get_runtime_context().get_node_id():
         return read_here(pid)
     there = NodeAffinitySchedulingStrategy(node_id, soft=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -19,12 +20,14 @@ from ascend_serve.replica.process_environment import replica_runtime_env
 from ascend_serve.replica.reservation import Reservation
 from ascend_serve.replica.start_failure import marked
 from ascend_serve.telemetry.metrics import ReplicaMetrics
+from ascend_serve.telemetry.replica_status import ReplicaStatus, read_load
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
     from ascend_serve.api.handle_api import Body, Reply
     from ascend_serve.api.request_limits import RequestLimits
+    from ascend_serve.events import Event
     from ascend_serve.replica.supervisor import Supervisor
     from ascend_serve.telemetry.report import GraphReport
 
@@ -96,7 +99,7 @@ class EngineReplica:
             )
         except AscendServeError as error:
             raise marked(error) from error
-        self._engine.seconds["total"] = time.time() - started
+        self._engine.note_total(time.time() - started)
         metrics = ReplicaMetrics()
         metrics.show(await self._engine.report())
         self._supervisor = Supervisor(self._engine, config.serving.health, metrics, LastWill(config))
@@ -128,6 +131,25 @@ class EngineReplica:
     async def report(self) -> GraphReport:
         """What ``GET /graph/report`` answers."""
         return await self._engine.report()
+
+    async def events(self) -> tuple[Event, ...]:
+        """What happened, oldest first, as far as it is kept."""
+        return self._engine.events.events
+
+    async def status(self) -> ReplicaStatus:
+        """What ``ascend-serve status`` shows of this replica."""
+        report = await self._engine.report()
+        file = self._engine.events.file
+        return ReplicaStatus(
+            replica=serve.get_replica_context().replica_id.unique_id,
+            state="serving" if self._supervisor.is_serving else "restarting",
+            node=ray.util.get_node_ip_address(),
+            pid=os.getpid(),
+            since=self._engine.events.story.ready,
+            load=read_load(),
+            report=report.model_copy(update={"events": ()}),
+            event_file="" if file is None else str(file),
+        )
 
     def __del__(self) -> None:
         if hasattr(self, "_supervisor"):

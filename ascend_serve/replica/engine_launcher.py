@@ -11,7 +11,6 @@ from ray.util.placement_group import PlacementGroup
 from ascend_serve.capture.client import DriverClient
 from ascend_serve.capture.outcome import IncarnationOutcome
 from ascend_serve.capture.plan_store import default_directory
-from ascend_serve.capture.snapshot import Snapshot
 from ascend_serve.config.instance_id import InstanceId
 from ascend_serve.config.passthrough import merge
 from ascend_serve.config.schema import AscendServeConfig
@@ -25,7 +24,9 @@ from ascend_serve.replica.engine_run import EngineRun
 from ascend_serve.replica.process_environment import prepare_engine_process
 from ascend_serve.replica.replanner import Replanner
 from ascend_serve.replica.root_cause import OwnLog, start_error
+from ascend_serve.replica.session_follower import SessionFollower
 from ascend_serve.replica.vllm_import import explained
+from ascend_serve.telemetry.event_log import EventLog
 
 if TYPE_CHECKING:
     from ascend_serve.engine.async_llm import ServedLLM
@@ -72,6 +73,7 @@ class EngineLauncher:
         plan: What was decided about the deployment.
         placement_group: Where the ranks go; vLLM makes a placement group when not given.
         replan_saving: Padding waste that other capture sizes must save.
+        events: Where the events of capture sessions go.
 
     Attributes:
         args: vLLM's arguments.
@@ -83,7 +85,9 @@ class EngineLauncher:
         args: argparse.Namespace,
         plan: DeploymentPlan,
         placement_group: PlacementGroup | None,
+        *,
         replan_saving: float,
+        events: EventLog,
     ) -> None:
         self._name = self._group = name
         self.args = args
@@ -92,7 +96,9 @@ class EngineLauncher:
         self._replan_saving = replan_saving
         self._restarts = 0
         self._incarnation = 0
-        self._snapshot: Snapshot | None = None
+        self._events = events
+        self._follower = SessionFollower(name, events)
+        self._following: asyncio.Task[None] | None = None
 
     async def start(self) -> EngineRun:
         """Load the model on all ranks and capture.
@@ -114,15 +120,12 @@ class EngineLauncher:
         await self._wait_for_npus()
         self._group = f"{self._name}-{self._restarts}"
         # A start that failed may have been too short for its driver to be asked.
-        known = 0 if self._snapshot is None else self._snapshot.incarnation
-        self._incarnation = max(self._incarnation, known) + 1
+        self._incarnation = max(self._incarnation, self._events.story.group.incarnation) + 1
         return await self._run(str(InstanceId(self._group, incarnation=self._incarnation)))
 
-    async def snapshot(self) -> Snapshot | None:
-        """What the driver of the latest capture group knows, or knew when it answered last."""
-        driver = DriverClient.find(self._group)
-        self._snapshot = (None if driver is None else await driver.snapshot()) or self._snapshot
-        return self._snapshot
+    async def catch_up(self) -> None:
+        """Have all events of the latest capture group in the log, as far as its driver tells them at once."""
+        await self._follower.catch_up()
 
     async def _wait_for_npus(self) -> None:
         """Wait until Ray holds the NPUs again: where a node was lost, it looks for others."""
@@ -135,6 +138,7 @@ class EngineLauncher:
 
     async def _run(self, instance_id: str) -> EngineRun:
         log = OwnLog()
+        self._follow()
         abort = asyncio.create_task(_abort(self._group))
         try:
             llm = await asyncio.to_thread(_build_llm, self.args, instance_id, self._placement_group)
@@ -146,7 +150,15 @@ class EngineLauncher:
             raise _failure(error, abort.result() if abort.done() else None, log) from error
         finally:
             abort.cancel()
-        return EngineRun(llm, DriverClient.find(self._group), Replanner(llm, self._plan, self._replan_saving))
+        replanner = Replanner(llm, self._plan, self._replan_saving, self._events)
+        return EngineRun(llm, DriverClient.find(self._group), replanner)
+
+    def _follow(self) -> None:
+        """Follow the session of the group that is about to start, and no other one."""
+        if self._following is not None:
+            self._following.cancel()
+        self._follower = SessionFollower(self._group, self._events)
+        self._following = asyncio.create_task(self._follower.follow())
 
 
 async def _abort(group: str) -> IncarnationOutcome | None:

@@ -8,7 +8,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ascend_serve.api import lost_engine
 from ascend_serve.replica.supervisor import Supervisor
 
-_ALWAYS_OPEN = frozenset({"/metrics", "/version", "/graph/report"})
+_ALWAYS_OPEN = frozenset({"/metrics", "/version", "/graph/report", "/graph/events"})
 """Paths that are answered without an engine."""
 
 _ERROR_EVENT = b'data: {"error"'

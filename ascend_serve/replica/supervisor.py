@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Mapping
 
 from ascend_serve.api.retry_after import retry_after
 from ascend_serve.config.schema import HealthConfig
 from ascend_serve.errors import EngineError
+from ascend_serve.events import AnyEvent, EngineDied, EngineRestarted, EngineStalled, RestartFailed
 from ascend_serve.replica.last_will import LastWill
 from ascend_serve.replica.openai_engine import OpenAIEngine
-from ascend_serve.replica.vital_signs import EngineFailure, VitalSigns
+from ascend_serve.replica.vital_signs import Ailment, EngineFailure, VitalSigns
 from ascend_serve.telemetry.metrics import ReplicaMetrics
-from ascend_serve.telemetry.report import Event
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +71,8 @@ class Supervisor:
         while self._gave_up is None:
             failure = await VitalSigns(self._engine.run, self._health, self._metrics).until_failure()
             self._down_since, self._seconds_before_start = time.monotonic(), 0.0
-            self._note(f"engine_{failure.ailment}", await self._with_will(failure.reason))
+            lost = _LOST[failure.ailment]
+            self._note(lost(time=time.time(), text=await self._with_will(failure.reason)))
             await self._engine.run.end()
             await self._bring_back(failure, self._down_since)
 
@@ -84,7 +86,8 @@ class Supervisor:
             try:
                 await self._engine.restart()
             except Exception as error:
-                self._note("restart_failed", f"attempt {attempt} of {_ATTEMPTS}: {error}")
+                text = f"attempt {attempt} of {_ATTEMPTS}: {error}"
+                self._note(RestartFailed(time=time.time(), text=text))
                 self._gave_up = error if attempt == _ATTEMPTS else None
                 await self._engine.run.end()
             else:
@@ -92,10 +95,18 @@ class Supervisor:
         if self._gave_up is None:
             seconds = time.monotonic() - down_since
             self._start_seconds, self._down_since = seconds - self._seconds_before_start, None
-            self._note("engine_restarted", f"serving again after {seconds:.1f} s")
+            text = f"serving again after {seconds:.1f} s"
+            self._note(EngineRestarted(time=time.time(), text=text, seconds=seconds))
             self._metrics.restarted(failure.ailment, seconds)
             self._metrics.show(await self._engine.report())
 
-    def _note(self, kind: str, text: str) -> None:
-        logger.warning("%s: %s", kind, text)
-        self._engine.events.append(Event(time=time.time(), kind=kind, text=text))
+    def _note(self, event: AnyEvent) -> None:
+        logger.warning("%s: %s", event.kind, event.text)
+        self._engine.events.append(event)
+
+
+_LOST: Mapping[Ailment, type[EngineDied] | type[EngineStalled]] = {
+    Ailment.DIED: EngineDied,
+    Ailment.STALLED: EngineStalled,
+}
+"""What is told of an engine that is lost."""

@@ -24,12 +24,13 @@ from ascend_serve.cluster.local import LOOPBACK
 from ascend_serve.config.schema import AscendServeConfig
 from ascend_serve.config.serve_options import DEPLOYMENT
 from ascend_serve.errors import ClusterError
+from ascend_serve.events import OF_THE_ENGINE, Event
 from ascend_serve.planning import DeploymentPlan
 from ascend_serve.replica.application import build_application, graceful_shutdown_seconds
 from ascend_serve.replica.start_failure import unmarked
 from ascend_serve.serving.haproxy_config import DETOUR
 from ascend_serve.serving.ingress import EVERYWHERE, start_options, warn_if_other, warn_of_router
-from ascend_serve.telemetry.report import OF_THE_ENGINE, Event, GraphReport
+from ascend_serve.telemetry.report import GraphReport
 
 logging.getLogger("ray.serve").setLevel(logging.WARNING)
 
@@ -189,7 +190,7 @@ class ServeDeployment:
     def events(self) -> tuple[Event, ...]:
         """What happened to the engine of the replica that answers, oldest first; nothing while none answers."""
         with contextlib.suppress(RayError, RayServeException, TimeoutError):
-            return tuple(event for event in self.report(_EVENTS_SECONDS).events if event.kind.startswith(OF_THE_ENGINE))
+            return tuple(event for event in self.report(_EVENTS_SECONDS).events if event.kind in OF_THE_ENGINE)
         return ()
 
     def stop(self) -> None:

@@ -8,18 +8,14 @@ from types import MappingProxyType
 
 from pydantic import BaseModel, ConfigDict
 
-from ascend_serve.capture.outcome import SessionEvent
 from ascend_serve.capture.roster import RankState
 from ascend_serve.capture.snapshot import Snapshot
+from ascend_serve.events import AnyEvent
 from ascend_serve.graph.modes import GraphMode, RuntimeName
 from ascend_serve.graph.plan import Adjustment, CapturePlan, Switch
 from ascend_serve.graph.rules import STATIC_SHAPE_MODES
 
 _NOTHING: Mapping[str, Switch] = MappingProxyType({})
-
-
-OF_THE_ENGINE = ("engine_", "restart_")
-"""How kinds of events begin that are of the engine while it serves."""
 
 
 class Outcome(StrEnum):
@@ -32,24 +28,6 @@ class Outcome(StrEnum):
 
 class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
-
-
-class Event(_Part):
-    """One thing that happened in a capture session, or to the engine while it serves.
-
-    Attributes:
-        time: Seconds since the epoch.
-        kind: Stable name.
-        rank: Rank it happened on, ``None`` for the group.
-        key: Label of the graph it is about, for example ``FULL/8``.
-        text: For a person; the device's own words where there are any.
-    """
-
-    time: float
-    kind: str
-    rank: int | None = None
-    key: str | None = None
-    text: str = ""
 
 
 class GraphReport(_Part):
@@ -65,7 +43,7 @@ class GraphReport(_Part):
         adjustments: Every narrowing, oldest first.
         options: Optimisations of the compiler by name: ``npugraph_ex`` and ``static_kernel``.
         ranks: The worker processes.
-        events: What happened, oldest first.
+        events: What happened, oldest first, as far as it is kept.
         seconds: Duration of each phase of the start-up.
         profiler_dir: Folder, on the node of each rank, that the profiler writes to; empty where it is not enabled.
     """
@@ -79,7 +57,7 @@ class GraphReport(_Part):
     adjustments: tuple[Adjustment, ...] = ()
     options: dict[str, Switch] = {}
     ranks: tuple[RankState, ...] = ()
-    events: tuple[Event, ...] = ()
+    events: tuple[AnyEvent, ...] = ()
     seconds: dict[str, float] = {}
     profiler_dir: str = ""
 
@@ -93,19 +71,17 @@ def build_report(
     options: Mapping[str, Switch] = _NOTHING,
     seconds: Mapping[str, float] = MappingProxyType({}),
     profiler_dir: str = "",
-    history: Sequence[Event] = (),
 ) -> GraphReport:
-    """Make the report from what the driver knows and what was decided before there was a driver.
+    """Make the report from what is known of the capture group and what was decided before there was one.
 
     Args:
-        snapshot: What the driver knows; ``None`` where there is none.
+        snapshot: What is known of the group; ``None`` where there is none.
         requested_runtime: The configuration's runtime; a planner may have asked the driver for less.
         requested_mode: The configuration's mode.
         planned: What a planner narrowed, oldest first.
         options: What a planner decided about optimisations, by name.
         seconds: Durations of phases outside of the driver's session.
         profiler_dir: Folder that the profiler writes to.
-        history: What happened to the engine outside of the driver's session.
     """
     plan = None if snapshot is None else snapshot.plan
     # The driver may know some of what was planned too, because ranks propose what a planner left.
@@ -121,15 +97,10 @@ def build_report(
         adjustments=adjustments,
         options={name: _switch(option, plan) for name, option in options.items()},
         ranks=() if snapshot is None else snapshot.ranks,
-        events=(*history, *(() if snapshot is None else map(_event, snapshot.events))),
+        events=() if snapshot is None else snapshot.events,
         seconds={name: round(value, 3) for name, value in {**session_seconds, **seconds}.items()},
         profiler_dir=profiler_dir,
     )
-
-
-def _event(event: SessionEvent) -> Event:
-    key = None if event.key is None else event.key.label
-    return Event(time=event.time, kind=event.kind.value, rank=event.rank, key=key, text=event.text)
 
 
 def _switch(planned: Switch, plan: CapturePlan | None) -> Switch:

@@ -17,10 +17,11 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 
 from ascend_serve.config.schema import HealthConfig
+from ascend_serve.events import Event
 from ascend_serve.replica.gate import Gate
 from ascend_serve.replica.supervisor import Supervisor
 from ascend_serve.telemetry.metrics import ReplicaMetrics
-from ascend_serve.telemetry.report import Event, GraphReport
+from ascend_serve.telemetry.report import GraphReport
 from tests.patience import wait_until
 from tests.ports import free_port
 from tests.reports import REPORT

@@ -178,6 +178,32 @@ def test_report(http: httpx.Client) -> None:
     assert {event["kind"] for event in report["events"]} >= {"joined", "agreed", "captured", "sealed"}
 
 
+def test_its_commands_tell_where_it_stands(http: httpx.Client) -> None:
+    """From another process, which knows nothing but the cluster."""
+    (deployment,) = json.loads(told("status", "--json"))["deployments"]
+    (replica,) = deployment["replicas"]
+    assert (deployment["name"], deployment["state"], replica["state"]) == ("demo", "RUNNING", "serving")
+    assert replica["report"]["capture_sizes"] == [1, 2, 4]
+    assert replica["load"]["running"] == 0
+    report = json.loads(told("report", "demo", "--json"))
+    assert [rank["state"] for rank in report["ranks"]] == ["sealed", "sealed"]
+    kept = [json.loads(line)["kind"] for line in Path(replica["event_file"]).read_text().splitlines()]
+    assert http.get("/graph/events").text == Path(replica["event_file"]).read_text()
+    assert kept == [event["kind"] for event in report["events"]]
+    assert kept[0] == "started"
+    assert "ready" in kept
+    pid = report["ranks"][1]["pid"]
+    assert f"process {pid} on 127.0.0.1" in told("logs", "demo", "--rank", "1", "--lines", "5")
+
+
+def told(*words: str) -> str:
+    """What a command prints."""
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    done = subprocess.run([*COMMAND, *words], check=False, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 def test_profile_writes_a_trace_of_every_rank(server: Command, traces: Path) -> None:
     url = f"http://127.0.0.1:{server.port}"
     done = subprocess.run(

@@ -6,7 +6,6 @@ platform is chosen when vLLM is imported, so the stock CPU backend and the emula
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import subprocess
@@ -242,7 +241,7 @@ def _snapshot(group: str) -> Snapshot | None:
     from ascend_serve.capture.client import DriverClient
 
     driver = DriverClient.find(group)
-    return None if driver is None else asyncio.run(driver.snapshot())
+    return None if driver is None else driver.glance()
 
 
 def configuration(scenario: Scenario) -> Any:

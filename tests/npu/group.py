@@ -17,7 +17,8 @@ from typing import Any
 from ascend_serve.capture.deadlines import Deadlines
 from ascend_serve.capture.driver import CaptureDriver
 from ascend_serve.capture.messages import Message
-from ascend_serve.capture.outcome import IncarnationOutcome, OutcomeKind, SessionEvent
+from ascend_serve.capture.outcome import IncarnationOutcome, OutcomeKind
+from ascend_serve.events import Event
 from ascend_serve.graph.modes import GraphMode, RuntimeName
 from ascend_serve.graph.plan import GraphRequest
 from tests.npu import ranks
@@ -113,8 +114,8 @@ def _incarnation(
             far.close()
 
 
-def _line(event: SessionEvent) -> str:
-    parts = (event.time, event.kind, event.rank, event.key.label if event.key else None, event.text)
+def _line(event: Event) -> str:
+    parts = (event.time, event.kind, event.rank, event.key, event.text)
     return " ".join(str(part) for part in parts if part is not None)
 
 

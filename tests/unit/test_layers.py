@@ -15,10 +15,11 @@ ALLOWED: dict[str, frozenset[str]] = {
     "releases": frozenset(),
     "cache": frozenset(),
     "graph": frozenset({"errors", "releases"}),
+    "events": frozenset({"graph"}),
     "config": frozenset({"errors", "graph"}),
     "planning": frozenset({"errors", "releases", "graph", "config", "node", "cluster"}),
-    "capture": frozenset({"errors", "cache", "graph"}),
-    "telemetry": frozenset({"errors", "graph", "capture"}),
+    "capture": frozenset({"errors", "cache", "graph", "events"}),
+    "telemetry": frozenset({"errors", "cache", "graph", "events", "capture"}),
     "emulated": frozenset({"errors", "cache", "graph", "config"}),
     "engine": frozenset(
         {"errors", "releases", "graph", "config", "capture", "emulated", "telemetry", "node", "cluster"}
@@ -33,6 +34,7 @@ ALLOWED: dict[str, frozenset[str]] = {
             "cache",
             "graph",
             "config",
+            "events",
             "capture",
             "telemetry",
             "emulated",
@@ -44,7 +46,7 @@ ALLOWED: dict[str, frozenset[str]] = {
         }
     ),
     "serving": frozenset(
-        {"errors", "config", "capture", "telemetry", "cluster", "doctor", "planning", "api", "replica"}
+        {"errors", "config", "events", "capture", "telemetry", "cluster", "doctor", "planning", "api", "replica"}
     ),
     "offline": frozenset({"errors", "config", "capture", "telemetry", "cluster", "doctor", "planning", "replica"}),
     "bench": frozenset({"errors", "telemetry"}),
@@ -54,6 +56,7 @@ ALLOWED: dict[str, frozenset[str]] = {
             "releases",
             "graph",
             "config",
+            "events",
             "capture",
             "telemetry",
             "emulated",
@@ -75,7 +78,7 @@ HARDWARE_FREE = ("errors", "graph", "config", "planning")
 ENGINES = frozenset({"torch", "torch_npu", "vllm", "vllm_ascend", "ray", "xlite"})
 KNOWS_VLLM = frozenset({"engine", "emulated", "api", "bench"})
 """Packages that import vLLM: the seams, and those built on what ``vllm serve`` and ``vllm bench`` are made of."""
-SANS_IO = ("capture/session.py", "capture/messages.py", "graph")
+SANS_IO = ("capture/session.py", "capture/messages.py", "capture/snapshot.py", "events.py", "graph")
 """Modules and packages that neither read nor write, and know no time."""
 IO = frozenset(
     {"asyncio", "io", "logging", "os", "pathlib", "shutil", "socket", "subprocess", "threading", "time", "yaml"}

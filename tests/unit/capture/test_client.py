@@ -7,12 +7,17 @@ from unittest.mock import Mock
 
 import pytest
 
-from ascend_serve.capture import client
 from ascend_serve.capture.client import DriverClient
+from ascend_serve.replica import session_follower
+from ascend_serve.replica.session_follower import SessionFollower
+from ascend_serve.telemetry.event_log import EventLog
 
 
 def test_a_driver_that_is_stopped_holds_up_no_report(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "_GLANCE_SECONDS", 0.01)
+    monkeypatch.setattr(session_follower, "_CATCH_UP_SECONDS", 0.01)
     handle = Mock()
-    handle.snapshot.remote.side_effect = lambda: asyncio.Event().wait()
-    assert asyncio.run(DriverClient("group", handle).snapshot()) is None
+    handle.events.remote.side_effect = lambda *_, **__: asyncio.Event().wait()
+    monkeypatch.setattr(DriverClient, "find", lambda group: DriverClient(group, handle))
+    log = EventLog()
+    asyncio.run(SessionFollower("group", log).catch_up())
+    assert log.events == ()

@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 
 from ascend_serve.capture.messages import Arrive, CaptureResult, Failed, Join, Leave, Lost, Phase, Propose
-from ascend_serve.capture.outcome import EventKind, OutcomeKind
+from ascend_serve.capture.outcome import OutcomeKind
 from ascend_serve.capture.session import DEATH_SECONDS, Session
+from ascend_serve.events import EventKind
 from ascend_serve.graph.death import WorkerLog, death_by_signal, read_death
 from ascend_serve.graph.ladder import describe
 from ascend_serve.graph.modes import GraphMode, OnFailure, RuntimeName

@@ -18,9 +18,10 @@ from ascend_serve.capture.messages import (
     Seal,
     VerdictKind,
 )
-from ascend_serve.capture.outcome import EventKind, OutcomeKind
+from ascend_serve.capture.outcome import OutcomeKind
 from ascend_serve.capture.session import Session
 from ascend_serve.capture.state import State
+from ascend_serve.events import Captured, EventKind
 from ascend_serve.graph.death import death_by_signal
 from ascend_serve.graph.ladder import describe, make_plan
 from ascend_serve.graph.modes import GraphMode, OnFailure, RuntimeName
@@ -48,8 +49,8 @@ def sealed(group: Group) -> str:
 def test_without_faults_the_whole_plan_is_captured_in_lockstep() -> None:
     group = Group(ASKED, ranks=3)
     assert sealed(group) == WHOLE
-    captured = [event for event in group.session.events if event.kind is EventKind.CAPTURED]
-    assert [event.key.num_tokens for event in captured if event.key] == [8, 8, 8, 4, 4, 4, 2, 2, 2, 1, 1, 1]
+    captured = [event for event in group.session.events if isinstance(event, Captured)]
+    assert [event.key for event in captured] == [f"FULL/{size}" for size in (8, 8, 8, 4, 4, 4, 2, 2, 2, 1, 1, 1)]
     assert {event.seconds for event in captured} == {0.5}
 
 

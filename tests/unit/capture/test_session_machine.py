@@ -22,7 +22,9 @@ from ascend_serve.capture.messages import (
 from ascend_serve.capture.outcome import Delivery, OutcomeKind
 from ascend_serve.capture.replacement import MAX_REPLACEMENTS
 from ascend_serve.capture.session import Session
+from ascend_serve.capture.snapshot import SnapshotFold
 from ascend_serve.capture.state import State
+from ascend_serve.events import EVENT
 from ascend_serve.graph.death import death_by_signal
 from ascend_serve.graph.keys import GraphKey
 from ascend_serve.graph.ladder import MODES_UPWARDS, rung
@@ -53,6 +55,7 @@ class SessionMachine(RuleBasedStateMachine):
         self.ranks = ranks
         self.now = 0.0
         self.session = Session(ranks, self.request, DEADLINES)
+        self.told = SnapshotFold()
         self.sent: list[Question] = []
         self.handed_in: dict[int, Question] = {}
         self.plans: list[CapturePlan] = []
@@ -237,6 +240,21 @@ class SessionMachine(RuleBasedStateMachine):
             assert member.plan is not None
             assert member.held == set(member.plan.keys) == sealed[0].held
             assert not any(isinstance(question, Leave) for question in self.pending.values())
+
+    @invariant()
+    def events_tell_all(self) -> None:
+        """Whoever hears the events alone knows where the group is."""
+        for event in self.session.events:
+            self.told.add(EVENT.validate_json(event.model_dump_json()))
+        self.session.events.clear()
+        assert self.told.incarnation <= self.session.incarnation
+        if self.told.incarnation < self.session.incarnation or not self.told.roster.members:
+            return
+        assert self.told.outcome == self.session.outcome
+        assert self.told.phase is self.session.phase
+        if self.session.state is not State.REPLACING:
+            assert self.told.plan == self.session.plan
+            assert tuple(self.told.held) == tuple(key.label for key in self.session.walk.kept)
 
     def teardown(self) -> None:
         """From any state, without further faults: it ends, and every live rank has its verdict."""

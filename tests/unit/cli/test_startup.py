@@ -8,11 +8,12 @@ import pytest
 from rich.console import Console
 
 from ascend_serve.capture.messages import Phase
-from ascend_serve.capture.outcome import EventKind, IncarnationOutcome, OutcomeKind, SessionEvent
+from ascend_serve.capture.outcome import IncarnationOutcome, OutcomeKind
 from ascend_serve.capture.roster import RankState
 from ascend_serve.capture.snapshot import Snapshot
 from ascend_serve.cli.startup import StartupProgress, session_detail, session_phase
 from ascend_serve.cli.summary import curl_line, print_summary
+from ascend_serve.events import CompilingKernels, Warming
 from ascend_serve.graph.keys import capture_keys
 from ascend_serve.graph.modes import GraphMode, RuntimeName
 from ascend_serve.graph.plan import Adjustment, CapturePlan
@@ -67,12 +68,12 @@ def test_each_rank_that_compiles_static_kernels_is_a_line_once() -> None:
     out = io.StringIO()
     (key,) = capture_keys(GraphMode.FULL, (8,), max_num_seqs=8)
     events = [
-        SessionEvent(1.0, EventKind.COMPILING, 0, f"static kernels compile in /tmp/{rank}", rank, key)
+        CompilingKernels(time=1.0, text=f"static kernels compile in /tmp/{rank}", rank=rank, key=key.label)
         for rank in (0, 1)
     ]
     with StartupProgress(Console(file=out, width=200)) as progress:
         for count in (1, 1, 2, 2):
-            seen = (SessionEvent(0.0, EventKind.AGREED, 0, ""), *events[:count])
+            seen = (Warming(time=0.0, key=key.label), *events[:count])
             progress.follow(replace(known("capture", 0, 0), events=seen))
     lines = [line for line in out.getvalue().splitlines() if "static kernels" in line]
     assert lines == [f"rank {rank} for FULL/8: static kernels compile in /tmp/{rank}" for rank in (0, 1)]

@@ -8,17 +8,17 @@ import pytest
 
 from ascend_serve.capture.roster import RankState
 from ascend_serve.config.schema import AscendServeConfig
+from ascend_serve.events import RestartFailed
 from ascend_serve.graph.death import WorkerLog
 from ascend_serve.replica import last_will
 from ascend_serve.replica.last_will import LastWill
-from ascend_serve.telemetry.report import Event
 from tests.reports import REPORT
 
 CONFIG = AscendServeConfig.model_validate({"model": {"path": "/models/m"}, "graph": {"mode": "FULL"}})
 LOST = REPORT.model_copy(
     update={
         "ranks": (RankState(rank=1, incarnation=0, node="node-b", pid=77, graphs=3),),
-        "events": (Event(time=0.0, kind="replan", text="fewer sizes"),),
+        "events": (RestartFailed(time=0.0, text="fewer sizes"),),
     }
 )
 

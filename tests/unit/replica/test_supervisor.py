@@ -15,10 +15,11 @@ from prometheus_client import CollectorRegistry
 from ascend_serve.api.retry_after import retry_after
 from ascend_serve.config.schema import HealthConfig
 from ascend_serve.errors import EngineError
+from ascend_serve.events import Event
 from ascend_serve.replica import supervisor as supervisor_module
 from ascend_serve.replica.supervisor import Supervisor
 from ascend_serve.telemetry.metrics import ReplicaMetrics
-from ascend_serve.telemetry.report import Event, GraphReport
+from ascend_serve.telemetry.report import GraphReport
 from tests.patience import PATIENCE_SECONDS
 from tests.reports import REPORT
 

@@ -7,9 +7,9 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from ascend_serve.capture.messages import Phase
-from ascend_serve.capture.outcome import EventKind, SessionEvent
 from ascend_serve.capture.roster import RankState
 from ascend_serve.capture.snapshot import Snapshot
+from ascend_serve.events import Captured
 from ascend_serve.graph.keys import capture_keys
 from ascend_serve.graph.modes import GraphMode, RuntimeName
 from ascend_serve.graph.plan import Adjustment, CapturePlan, Switch
@@ -35,7 +35,7 @@ def snapshot(
         Phase.SERVE,
         plan=CapturePlan(1, runtime, mode, sizes, keys, adjustments),
         ranks=ranks,
-        events=(SessionEvent(1e9, EventKind.CAPTURED, 0, "", 1, keys[0] if keys else None),),
+        events=(Captured(time=1e9, rank=1, key=keys[0].label),) if keys else (),
         seconds={"capture": 1.23456},
     )
 
@@ -121,7 +121,9 @@ def test_the_json_is_what_clients_know() -> None:
         "instruction_set": "",
         "state": "",
     }
-    assert told["events"] == [{"time": 1e9, "kind": "captured", "rank": 1, "key": "FULL/8", "text": ""}]
+    (event,) = told["events"]
+    expected = {"kind": "captured", "time": 1e9, "incarnation": 0, "rank": 1, "key": "FULL/8", "text": ""}
+    assert event == {**expected, "seconds": 0.0, "streams_used": None, "streams_left": None}
 
 
 ON = {"npugraph_ex": Switch(True, "on by default in mode FULL_DECODE_ONLY")}
