@@ -65,6 +65,24 @@ class EmulatedNPUPlatform(CpuPlatform):
         return graph_pool_handle()
 
     @classmethod
+    def get_punica_wrapper(cls) -> str:
+        """What adds LoRA adapters to layers."""
+        return "ascend_serve.emulated.lora.EmulatedNPUPunicaWrapper"
+
+    @classmethod
+    def register_triton_kernel_overrides(cls) -> None:
+        """Let vLLM's kernels for a CPU stand in for Triton's, and ours for one that is wrong."""
+        super().register_triton_kernel_overrides()
+        from vllm.triton_utils import HAS_TRITON
+        from vllm.triton_utils.dispatcher import register_kernels
+
+        from ascend_serve.emulated import speculation
+
+        if not HAS_TRITON:
+            register_kernels({speculation.EXPAND: speculation.expand})
+            speculation.sample_without_drafts()
+
+    @classmethod
     def get_attn_backend_cls(cls, *args: Any, **kwargs: Any) -> str:
         """vLLM's choice; where that is the plain CPU attention, the same with graph support declared."""
         backend = super().get_attn_backend_cls(*args, **kwargs)
@@ -136,7 +154,7 @@ class _DeviceSettings:
         vllm_config.scheduler_config.async_scheduling = self.async_scheduling
         config = vllm_config.compilation_config
         config.cudagraph_capture_sizes = self.capture_sizes
-        if config.cudagraph_mode.requires_piecewise_compilation() and vllm_config.lora_config is None:
+        if config.cudagraph_mode.requires_piecewise_compilation():
             # vLLM splits the model at attention and wraps each piece, as on Ascend. The pieces run as they were traced:
             # Inductor would fuse operators, and graph and eager would no longer be equal bit for bit.
             config.mode = CompilationMode.VLLM_COMPILE

@@ -68,6 +68,27 @@ VLLM_CPU: Table = {
         "get_forward_context()",
         "is_forward_context_available()",
     ),
+    "vllm.lora.punica_wrapper.punica_base": (
+        "PunicaWrapperBase._token_lora_indices",
+        "PunicaWrapperBase._update_base_metadata(self, mapping, lora_index_to_id, max_loras, vocab_size)",
+        "PunicaWrapperBase.sampler_indices",
+        "PunicaWrapperBase.update_metadata(self, mapping, lora_index_to_id, max_loras, vocab_size)",
+    ),
+    "vllm.lora.punica_wrapper.punica_cpu": (
+        "PunicaWrapperCPU._apply_expand(self, y, x, w_t_all, y_offset, y_slice_size, add_inputs)",
+        "PunicaWrapperCPU._apply_shrink(self, y, x, w_t_all, scale)",
+        "PunicaWrapperCPU.add_lora_embedding(self, y, x, lora_b_stacked, add_inputs)",
+        "PunicaWrapperCPU.add_lora_logits(self, y, x, lora_a_stacked, lora_b_stacked, scale, buffer)",
+    ),
+    "vllm.lora.layers": ("LoRAMapping",),
+    "vllm.lora.layers.utils": ("LoRAMapping.index_mapping",),
+    "vllm.triton_utils": ("HAS_TRITON",),
+    "vllm.triton_utils.dispatcher": ("register_kernels(overrides)",),
+    "vllm.v1.sample": (),
+    "vllm.v1.sample.rejection_sampler": (
+        "apply_top_k_top_p",
+        "expand_kernel(output_ptr, input_ptr, cu_num_tokens_ptr, replace_from, replace_to, MAX_NUM_TOKENS)",
+    ),
     "vllm.model_executor.layers.activation": ("torch.ops._C.silu_and_mul",),
     "vllm.model_executor.layers.attention.attention": (
         "Attention.impl",
@@ -112,6 +133,8 @@ VLLM_CPU: Table = {
         "CpuPlatform",
         "CpuPlatform.check_and_update_config(cls, vllm_config)",
         "CpuPlatform.get_attn_backend_cls(cls, selected_backend, attn_selector_config)",
+        "CpuPlatform.get_punica_wrapper(cls)",
+        "CpuPlatform.register_triton_kernel_overrides(cls)",
     ),
     "vllm.platforms.interface": (
         "Platform.device_control_id_to_physical_device_id(cls, device_id)",
