@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import logging
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from ray.util.placement_group import PlacementGroup
-from vllm import SamplingParams
+from vllm import PoolingParams, SamplingParams
 from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.exceptions import VLLMValidationError
 from vllm.usage.usage_lib import UsageContext
@@ -100,13 +101,29 @@ class ServedLLM(AsyncLLM):
         await self.collective_rpc("heartbeat", args=(patience,))
 
     async def decode(self) -> None:
-        """Wait until all ranks have decoded one token, which vLLM's metrics do not count.
+        """Wait until all ranks have decoded one token or pooled one prompt, which vLLM's metrics do not count.
 
         Raises:
             EngineDeadError: The engine is dead.
         """
-        for rank in range(self.vllm_config.parallel_config.data_parallel_size):
+        engines = range(self.vllm_config.parallel_config.data_parallel_size)
+        if self.is_pooling:
+            # vLLM lets nobody choose the engine for a prompt to pool; those that come at once it spreads.
+            task = next(iter(await self.pooling_tasks()), None)
+            await asyncio.gather(*(self.pool(task) for _ in engines if task is not None))
+            return
+        for rank in engines:
             await self.ask(1, temperature=0.0, data_parallel_rank=rank)
+
+    @property
+    def is_pooling(self) -> bool:
+        """Whether the model pools prompts, to embeddings or scores, and generates nothing."""
+        return bool(self.model_config.runner_type == "pooling")
+
+    async def pooling_tasks(self) -> tuple[str, ...]:
+        """What the model can pool prompts to, of what any prompt can be pooled to; a plugin's task is its own."""
+        able = await self.get_supported_tasks()
+        return tuple(task for task in ("embed", "classify", "token_embed", "token_classify") if task in able)
 
     async def ask(self, max_tokens: int, *, data_parallel_rank: int | None = None, **sampling: Any) -> float | None:
         """Answer a short request of our own, which no metric counts.
@@ -117,20 +134,33 @@ class ServedLLM(AsyncLLM):
             sampling: More of vLLM's ``SamplingParams``.
 
         Returns:
-            Logarithm of the answer's probability; ``None`` unless ``logprobs`` asks for it.
+            Logarithm of the answer's probability; ``None`` unless ``logprobs`` asks for it, and where vLLM does not take
+            such a request, as ``min_p`` with speculative decoding: clients cannot make it either.
         """
         probability = None
         params = SamplingParams(max_tokens=max_tokens, **sampling)
         params.skip_reading_prefix_cache = True
-        self._own_requests += 1
-        try:
-            name = f"{self._own}{uuid.uuid4().hex}"
-            prompt = {"prompt_token_ids": [1, 2, 3]}
-            async for output in self.generate(prompt, params, name, data_parallel_rank=data_parallel_rank):
+        # vLLM 0.23.0 refuses with a ValueError.
+        with self._own_request() as name, suppress(VLLMValidationError, ValueError):
+            async for output in self.generate(_prompt(), params, name, data_parallel_rank=data_parallel_rank):
                 probability = output.outputs[0].cumulative_logprob
-        finally:
-            self._own_requests -= 1
         return probability
+
+    async def pool(self, task: Any) -> float:
+        """Pool a short prompt of our own, which no metric counts.
+
+        Args:
+            task: One of `pooling_tasks`.
+
+        Returns:
+            The sum of what came out: no number where one of them is none.
+        """
+        total = 0.0
+        params = PoolingParams(task=task, skip_reading_prefix_cache=True)
+        with self._own_request() as name:
+            async for output in self.encode(_prompt(), params, name):
+                total = float(output.outputs.data.sum())
+        return total
 
     async def start_profile(self, *args: Any, **kwargs: Any) -> None:
         """Let all ranks begin to trace."""
@@ -153,6 +183,15 @@ class ServedLLM(AsyncLLM):
             await self.abort(queue.request_id, internal=True)
             raise VLLMValidationError(f"A number of the request is out of range: {error}") from error
 
+    @contextmanager
+    def _own_request(self) -> Iterator[str]:
+        """While it lasts, requests of the name that it yields are ours."""
+        self._own_requests += 1
+        try:
+            yield f"{self._own}{uuid.uuid4().hex}"
+        finally:
+            self._own_requests -= 1
+
     def _is_own(self, request_id: str) -> bool:
         return self._own_requests > 0 and request_id.startswith(self._own)
 
@@ -163,6 +202,11 @@ class ServedLLM(AsyncLLM):
             yield
         finally:
             self.is_profiling = False
+
+
+def _prompt() -> Any:
+    """What our own requests ask; vLLM writes into it."""
+    return {"prompt_token_ids": [1, 2, 3]}
 
 
 def _warn_of_scheduling(asked: bool | None, ahead: bool | None) -> None:

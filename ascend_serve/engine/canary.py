@@ -1,4 +1,4 @@
-"""The canary: the logits of a fixed eager batch, taken before capture, must be reproduced bit for bit before serving.
+"""The canary: what a fixed eager batch computes before capture must be reproduced bit for bit before serving.
 
 A failed capture may leave a process that runs on and computes wrong numbers. Dummy runs write no KV cache (vLLM fills
 the slot mapping with -1), so the same batch gives the same bits as long as device, weights and collectives are sound.
@@ -39,7 +39,8 @@ class Canary:
 
 @torch.inference_mode()
 def fixed_batch(runner: Any) -> Iterable[torch.Tensor]:
-    """What this rank computes of the canary's batch: its logits, or what it hands to the next pipeline stage.
+    """What this rank computes of the canary's batch: its logits, what a pooling model pools, or what it hands to the next
+    pipeline stage.
 
     Args:
         runner: vLLM's V1 model runner of this worker (0.23.0 and 0.32.0).
@@ -50,9 +51,21 @@ def fixed_batch(runner: Any) -> Iterable[torch.Tensor]:
     )
     if not get_pp_group().is_last_rank:
         return tuple(hidden_states.tensors.values())
+    if runner.is_pooling_model:
+        return _pooled(runner, hidden_states)
     logits = runner.get_model().compute_logits(last)
     # Tensor-parallel ranks other than the first may get no logits from the gather.
     return (last if logits is None else logits,)
+
+
+def _pooled(runner: Any, hidden_states: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """What the model pools of ``hidden_states``, in the task with the largest output; it has no logits.
+
+    Args:
+        runner: vLLM's V1 model runner of this worker (0.23.0 and 0.32.0).
+        hidden_states: Of all tokens of the batch.
+    """
+    return tuple(tensor for tensor in runner._dummy_pooler_run(hidden_states) if tensor is not None)
 
 
 def _fill_inputs(runner: Any) -> None:

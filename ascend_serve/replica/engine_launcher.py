@@ -99,6 +99,7 @@ class EngineLauncher:
         self._events = events
         self._follower = SessionFollower(name, events)
         self._following: asyncio.Task[None] | None = None
+        self._log = OwnLog()
 
     async def start(self) -> EngineRun:
         """Load the model on all ranks and capture.
@@ -127,6 +128,14 @@ class EngineLauncher:
         """Have all events of the latest capture group in the log, as far as its driver tells them at once."""
         await self._follower.catch_up()
 
+    def failure(self, error: Exception) -> EngineError:
+        """What ended the engine that was started last, as far as its log tells.
+
+        Args:
+            error: What vLLM raised.
+        """
+        return start_error(error, self._log.last_error(), self._log.paths)
+
     async def _wait_for_npus(self) -> None:
         """Wait until Ray holds the NPUs again: where a node was lost, it looks for others."""
         group = self._placement_group
@@ -137,7 +146,7 @@ class EngineLauncher:
             )
 
     async def _run(self, instance_id: str) -> EngineRun:
-        log = OwnLog()
+        self._log = OwnLog()
         self._follow()
         abort = asyncio.create_task(_abort(self._group))
         try:
@@ -147,7 +156,8 @@ class EngineLauncher:
         except Exception as error:
             # What the driver told last may still be on its way.
             await asyncio.wait([abort], timeout=_TELL_SECONDS)
-            raise _failure(error, abort.result() if abort.done() else None, log) from error
+            told = abort.result() if abort.done() else None
+            raise (self.failure(error) if told is None else CaptureError(told.reason, told.remedy)) from error
         finally:
             abort.cancel()
         replanner = Replanner(llm, self._plan, self._replan_saving, self._events)
@@ -166,12 +176,6 @@ async def _abort(group: str) -> IncarnationOutcome | None:
     while (driver := DriverClient.find(group)) is None:
         await asyncio.sleep(_DRIVER_POLL_SECONDS)
     return await driver.abort()
-
-
-def _failure(error: Exception, abort: IncarnationOutcome | None, log: OwnLog) -> AscendServeError:
-    if abort is not None:
-        return CaptureError(abort.reason, abort.remedy)
-    return start_error(error, log.last_error(), log.paths)
 
 
 def _build_llm(args: argparse.Namespace, instance_id: str, placement_group: PlacementGroup | None) -> ServedLLM:

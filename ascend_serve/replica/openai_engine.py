@@ -172,10 +172,18 @@ class OpenAIEngine:
     async def _begin_to_serve(self) -> None:
         await self._launcher.catch_up()
         with _timed(self.events, "warm_up"):
-            await warm_up(self.run.llm, self.app)
+            await self._warm_up()
         self.run.llm.count_clients()
         if self._replan is Replan.IDLE:
             await self._follow_load()
+
+    async def _warm_up(self) -> None:
+        try:
+            await warm_up(self.run.llm, self.app)
+        except Exception as error:
+            if not self.run.llm.errored:
+                raise
+            raise self._launcher.failure(error) from error
 
     async def _follow_load(self) -> None:
         """Let capture sizes follow the load where any are captured."""

@@ -14,6 +14,8 @@ from ascend_serve.graph.error_knowledge import recognize
 _ERROR = re.compile(r"(?:^|[\s\]])((?:\w+\.)*[A-Z]\w*(?:Error|Exception)): (.*\S)")
 _WRAPPERS = ("root cause", "ray::", "RayTaskError")
 """Parts of errors that only say that something else failed."""
+_OF_WORKER = re.compile(r"Worker failed with error '(.*)', please check the stack trace")
+"""How vLLM's executor passes a worker's error on (``MultiprocExecutor.collective_rpc``, 0.23.0 and 0.32.0)."""
 _CORE_BY_SIGNAL = re.compile(r"Failed core proc\(s\): \{.*?: (-\d+)")
 """vLLM's exit codes of engine cores by name (``wait_for_engine_startup``, 0.23.0 and 0.32.0); below zero: signals."""
 
@@ -48,9 +50,18 @@ class OwnLog:
 
 def last_error(lines: Iterable[str]) -> str | None:
     """The last error in ``lines`` that names a cause, rather than only that something failed."""
-    found = (match for line in lines if (match := _ERROR.search(line)))
-    causes = [match for match in found if not any(wrapper in match.group(0) for wrapper in _WRAPPERS)]
-    return f"{causes[-1].group(1)}: {causes[-1].group(2)}" if causes else None
+    causes = [cause for line in lines if (cause := _cause(line)) is not None]
+    return causes[-1] if causes else None
+
+
+def _cause(line: str) -> str | None:
+    found = _ERROR.search(line)
+    if found is None:
+        return None
+    kind, text = found.groups()
+    if of_worker := _OF_WORKER.search(text):
+        return f"{kind}: {of_worker[1]}"
+    return None if any(wrapper in found[0] for wrapper in _WRAPPERS) else f"{kind}: {text}"
 
 
 def core_death(text: str) -> Death | None:

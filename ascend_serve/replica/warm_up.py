@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -34,7 +35,13 @@ _PROMPTS: dict[str, dict[str, Any]] = {
     "/v1/completions": {"prompt": "warm up"},
     "/v1/chat/completions": {"messages": [{"role": "user", "content": "warm up"}]},
 }
-"""Ways into the application. A model without a chat template refuses the second one, which is fine here."""
+_TEXTS: dict[str, dict[str, Any]] = {
+    "/v1/embeddings": {"input": "warm up"},
+    "/classify": {"input": "warm up"},
+    "/score": {"queries": "warm", "documents": "up"},
+}
+"""Ways into the application, of models that generate and of those that pool. What a model does not do is refused, such as
+chats where it has no chat template, which is fine here."""
 
 
 async def warm_up(llm: ServedLLM, app: FastAPI) -> None:
@@ -45,8 +52,11 @@ async def warm_up(llm: ServedLLM, app: FastAPI) -> None:
     """
     try:
         async with asyncio.timeout(_MOST_SECONDS):
-            await _use_samplers(llm)
-            await _use_application(app)
+            if llm.is_pooling:
+                await _use_poolers(llm)
+            else:
+                await _use_samplers(llm)
+            await _use_application(app, _bodies(is_pooling=llm.is_pooling))
     except TimeoutError as error:
         raise EngineError(
             f"The engine stalled in its warm-up: no end after {_MOST_SECONDS:g} s",
@@ -59,20 +69,33 @@ async def _use_samplers(llm: ServedLLM) -> None:
         _check(await llm.ask(_TOKENS, ignore_eos=True, **kind))
 
 
-def _check(probability: float | None) -> None:
+async def _use_poolers(llm: ServedLLM) -> None:
+    for task in await llm.pooling_tasks():
+        _check(await llm.pool(task))
+
+
+def _check(figure: float | None) -> None:
     """Broken weights would be served all the same: vLLM samples some token from what is no number."""
-    if probability is not None and math.isnan(probability):
+    if figure is not None and math.isnan(figure):
         raise EngineError(
-            "The model computes NaN instead of probabilities, so that its answers would be noise",
+            "The model computes NaN instead of numbers, so that its answers would be noise",
             "Its weights are broken, or do not fit vllm.dtype: compare the files with their source, try another dtype.",
         )
 
 
-async def _use_application(app: FastAPI) -> None:
+def _bodies(*, is_pooling: bool) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each way into the application, with a request."""
+    if is_pooling:
+        yield from _TEXTS.items()
+        return
+    for path, prompt in _PROMPTS.items():
+        for stream in (False, True):
+            yield path, {"max_tokens": _TOKENS, "stream": stream, **prompt}
+
+
+async def _use_application(app: FastAPI, bodies: Iterable[tuple[str, dict[str, Any]]]) -> None:
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://engine") as client:
-        for path, prompt in _PROMPTS.items():
-            for stream in (False, True):
-                body = {"max_tokens": _TOKENS, "stream": stream, **prompt}
-                response = await client.post(path, json=body, timeout=None)
-                logger.debug("Warm-up of %s: %s", path, response.status_code)
+        for path, body in bodies:
+            response = await client.post(path, json=body, timeout=None)
+            logger.debug("Warm-up of %s: %s", path, response.status_code)

@@ -12,7 +12,7 @@ from __future__ import annotations
 Table = dict[str, tuple[str, ...]]
 
 VLLM: Table = {
-    "vllm": ("__version__", "SamplingParams"),
+    "vllm": ("__version__", "PoolingParams", "SamplingParams"),
     "vllm.benchmarks.serve": ("add_cli_args(parser)", "main(args)"),
     "vllm.compilation.cuda_graph": (
         "CUDAGraphWrapper._all_instances",
@@ -47,6 +47,7 @@ VLLM: Table = {
         "ModelConfig.max_model_len",
         "ModelConfig.model",
         "ModelConfig.quantization",
+        "ModelConfig.runner_type",
     ),
     "vllm.config.parallel": (
         "ParallelConfig.data_parallel_index",
@@ -171,11 +172,17 @@ VLLM: Table = {
     "vllm.v1.utils": ("CpuGpuBuffer.gpu",),
     "vllm.sequence": ("IntermediateTensors.tensors",),
     "vllm.usage.usage_lib": ("UsageContext.OPENAI_API_SERVER",),
-    "vllm.outputs": ("CompletionOutput.cumulative_logprob", "RequestOutput.outputs"),
+    "vllm.outputs": (
+        "CompletionOutput.cumulative_logprob",
+        "PoolingOutput.data",
+        "PoolingRequestOutput.outputs",
+        "RequestOutput.outputs",
+    ),
     "vllm.v1.engine.async_llm": (
         "AsyncLLM._add_request(self, request, prompt, parent_req, index, queue)",
         "AsyncLLM.abort(self, request_id, internal)",
         "AsyncLLM.collective_rpc(self, method, args)",
+        "AsyncLLM.encode(self, prompt, pooling_params, request_id)",
         "AsyncLLM.errored",
         "AsyncLLM.from_vllm_config(cls, vllm_config, usage_context, stat_loggers)",
         "AsyncLLM.from_vllm_config(cls, vllm_config, enable_log_requests, disable_log_stats)",
@@ -209,8 +216,10 @@ VLLM: Table = {
         "IterationStats.num_prompt_tokens",
     ),
     "vllm.exceptions": ("VLLMValidationError",),
+    "vllm.pooling_params": ("PoolingParams.skip_reading_prefix_cache", "PoolingParams.task"),
     "vllm.sampling_params": ("SamplingParams.skip_reading_prefix_cache",),
     "vllm.v1.worker.gpu_model_runner": (
+        "GPUModelRunner._dummy_pooler_run(self, hidden_states)",
         "GPUModelRunner._dummy_run(self, num_tokens, cudagraph_runtime_mode, force_attention, skip_eplb)",
         "GPUModelRunner._warmup_and_capture(self, desc, cudagraph_runtime_mode)",
         "GPUModelRunner.capture_model(self)",
@@ -219,6 +228,7 @@ VLLM: Table = {
         "GPUModelRunner.get_model(self)",
         "GPUModelRunner.input_ids",
         "GPUModelRunner.intermediate_tensors",
+        "GPUModelRunner.is_pooling_model",
         "GPUModelRunner.model",
         "GPUModelRunner.positions",
         "GPUModelRunner.uniform_decode_query_len",

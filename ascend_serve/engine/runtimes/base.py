@@ -73,6 +73,8 @@ class GraphRuntime(ABC):
             requested_mode=GraphMode.NONE,
             architecture=vllm_config.model_config.architectures[0],
             release=DEFAULT if is_emulated() else nearest(installed_version()),
+            pooling=vllm_config.model_config.runner_type == "pooling",
+            lora=vllm_config.lora_config is not None,
             emulated=is_emulated(),
             pipeline_parallel_size=vllm_config.parallel_config.pipeline_parallel_size,
             num_speculative_tokens=0 if speculative is None else int(speculative.num_speculative_tokens or 0),

@@ -21,6 +21,13 @@ ray.exceptions.RayTaskError(RuntimeError): ray::RayWorkerProc.initialize_worker(
 torch.cuda.OutOfMemoryError: NPU out of memory
 RuntimeError: Engine core initialization failed. See root cause above. Failed core proc(s): {}
 """
+EXECUTOR_LOG = """\
+(EngineCore pid=1) ERROR 11-28 10:41:56 [core.py:1512]     raise RuntimeError(
+(EngineCore pid=1) ERROR 11-28 10:41:56 [core.py:1512] RuntimeError: Worker failed with error 'max(): Expected reduction \
+dim', please check the stack trace above for the root cause
+(MainProcess pid=3) ERROR 11-28 10:41:56 [async_llm.py:906] vllm.v1.engine.exceptions.EngineDeadError: EngineCore \
+encountered an issue. See stack trace (above) for the root cause.
+"""
 
 
 @pytest.mark.parametrize(
@@ -28,6 +35,7 @@ RuntimeError: Engine core initialization failed. See root cause above. Failed co
     [
         pytest.param(VLLM_LOG, "ValueError: Available memory (4.67/6.96 GiB) is too small", id="worker process"),
         pytest.param(RAY_LOG, "torch.cuda.OutOfMemoryError: NPU out of memory", id="Ray actor"),
+        pytest.param(EXECUTOR_LOG, "RuntimeError: max(): Expected reduction dim", id="a worker's error, passed on"),
         pytest.param("INFO all is well\n", None, id="no error"),
         pytest.param("", None, id="empty"),
     ],
