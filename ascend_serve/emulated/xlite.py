@@ -43,7 +43,6 @@ def refusal(vllm_config: Any) -> str:
         f"the emulated Xlite has no program for {model.architectures[0]}": model.architectures[0] not in ARCHITECTURES,
         f"the emulated Xlite has no program for quantization {model.quantization}": model.quantization is not None,
         "the emulated Xlite has no program for sliding windows": model.get_sliding_window() is not None,
-        "the emulated Xlite has no program for LoRA": vllm_config.lora_config is not None,
         "the emulated Xlite has no program for speculative decoding": vllm_config.speculative_config is not None,
         "the emulated Xlite has no program for expert parallelism": vllm_config.parallel_config.enable_expert_parallel,
     }

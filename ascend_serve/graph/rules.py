@@ -85,6 +85,14 @@ _MODE: tuple[Rule[Situation], ...] = (
         reason="vLLM Ascend does not know compilation mode {s.compilation_mode}.",
     ),
     Rule(
+        "pooling-without-full-graphs",
+        "vLLM 0.23.0 and 0.32.0, VllmConfig.__post_init__",
+        when=lambda s: s.pooling and GraphMode.FULL in (s.mode.decode_mode, s.mode.mixed_mode),
+        changes="mode",
+        to=lambda s: GraphMode.PIECEWISE,
+        reason="A pooling model runs prefill alone, and vLLM captures no full graphs for it.",
+    ),
+    Rule(
         "piecewise-needs-compilation",
         "vLLM 0.23.0, VllmConfig.__post_init__",
         when=lambda s: s.has_pieces and s.compilation_mode == NOT_COMPILED,

@@ -28,6 +28,8 @@ class Situation:
         architecture: Class name of the model.
         backend: Attention backend that vllm-ascend chooses for it.
         encoder_decoder: Whether the model has an encoder of its own.
+        pooling: Whether the model pools prompts, to embeddings or scores, and generates nothing.
+        lora: Whether requests may bring LoRA adapters.
         soc: Kind of NPU.
         release: The row of the release matrix that the deployment runs on; the emulated NPU is like `DEFAULT`.
         emulated: Whether the NPU is emulated.
@@ -55,6 +57,8 @@ class Situation:
     architecture: str
     backend: AttentionBackend = AttentionBackend.ATTENTION_V1
     encoder_decoder: bool = False
+    pooling: bool = False
+    lora: bool = False
     soc: Soc = Soc.ATLAS_A2
     release: Release = DEFAULT
     emulated: bool = False

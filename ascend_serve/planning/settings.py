@@ -74,6 +74,8 @@ class EngineSettings(_Read):
     engine counts with the same number.
     """
 
+    runner: str = "auto"
+    convert: str = "auto"
     max_num_seqs: int = Field(256, ge=1)
     max_num_batched_tokens: int | None = Field(None, ge=1)
     max_model_len: int | None = None

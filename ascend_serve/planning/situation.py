@@ -11,6 +11,7 @@ from ascend_serve.graph.architecture import Architecture
 from ascend_serve.graph.situation import Situation
 from ascend_serve.graph.stream_costs import EXPANSION_MODE, ExpansionMode, StreamLayout
 from ascend_serve.planning.model_config import read_architecture, read_card
+from ascend_serve.planning.pooling import is_pooling
 from ascend_serve.planning.settings import EngineSettings, read_settings
 from ascend_serve.releases import DEFAULT, installed_version, nearest
 
@@ -53,6 +54,8 @@ def situation_of(
         architecture=architecture.name,
         backend=architecture.backend,
         encoder_decoder=architecture.is_encoder_decoder,
+        pooling=is_pooling(architecture, settings, config.model.path),
+        lora=settings.enable_lora,
         soc=config.hardware.soc,
         release=DEFAULT if config.emulated.npus else nearest(installed_version()),
         emulated=config.emulated.npus > 0,

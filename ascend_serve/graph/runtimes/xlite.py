@@ -42,6 +42,22 @@ _REFUSALS: tuple[Rule[Situation], ...] = (
         reason="Xlite takes at most 1 speculative token, not {s.num_speculative_tokens}.",
     ),
     Rule(
+        "xlite-lora",
+        "vllm-ascend 0.23.0, xlite/xlite.py: the program is made of the model's own weights",
+        when=lambda s: s.lora,
+        changes="runtime",
+        to=lambda s: RuntimeName.ACLGRAPH,
+        reason="Xlite knows nothing of LoRA adapters, and vllm.enable_lora is set.",
+    ),
+    Rule(
+        "xlite-pooling",
+        "vllm-ascend 0.23.0, xlite/xlite.py: adapters of generating models",
+        when=lambda s: s.pooling,
+        changes="runtime",
+        to=lambda s: RuntimeName.ACLGRAPH,
+        reason="Xlite runs models that generate, and this one pools.",
+    ),
+    Rule(
         "xlite-on-310p",
         f"{_PLATFORM}: 310P has a worker of its own",
         when=lambda s: s.soc is Soc.ATLAS_300I,

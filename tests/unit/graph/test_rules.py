@@ -118,6 +118,19 @@ def test_a_dense_model_keeps_every_mode(mode: GraphMode) -> None:
             id="Xlite, 2 drafts",
         ),
         pytest.param({"runtime": XLITE, "soc": Soc.ATLAS_300I}, BOTH, ACLGRAPH, "xlite-on-310p", id="Xlite, 310P"),
+        pytest.param({"runtime": XLITE, "lora": True}, BOTH, ACLGRAPH, "xlite-lora", id="Xlite, LoRA"),
+        pytest.param({"runtime": XLITE, "pooling": True}, PIECEWISE, ACLGRAPH, "xlite-pooling", id="Xlite, pooling"),
+        pytest.param({"pooling": True}, PIECEWISE, ACLGRAPH, "pooling-without-full-graphs", id="pooling, both"),
+        pytest.param(
+            {"pooling": True, "mode": DECODE}, PIECEWISE, ACLGRAPH, "pooling-without-full-graphs", id="pooling, decode"
+        ),
+        pytest.param(
+            {"pooling": True, "mode": FULL, "compilation_mode": "NONE"},
+            NONE,
+            EAGER,
+            "pooling-without-full-graphs",
+            id="pooling, not compiled",
+        ),
     ],
 )
 def test_what_is_narrowed(fields: dict[str, Any], mode: GraphMode, runtime: RuntimeName, rule: str) -> None:

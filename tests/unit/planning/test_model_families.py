@@ -48,7 +48,7 @@ FAMILIES: dict[str, tuple[int, str, bool, GraphMode, str]] = {
     "gemma-3-4b-it": (34, "attention_v1", False, FULL, "no number of heads: the model's class has it"),
     "gemma-4-31b-it": (60, "attention_v1", False, FULL, "num_experts is null"),
     "gpt-oss-120b": (36, "attention_v1", True, FULL, "layer_types without linear attention"),
-    "no-architectures-key": (36, "attention_v1", False, FULL, "nothing here needs the class"),
+    "no-architectures-key": (36, "attention_v1", False, PIECEWISE, "vLLM takes the base class, which pools"),
 }
 
 
