@@ -31,7 +31,7 @@ class EmulatedNPUPunicaWrapper(PunicaWrapperCPU):
         self, y: torch.Tensor, x: torch.Tensor, lora_b_stacked: torch.Tensor, add_inputs: bool = True, **options: Any
     ) -> None:
         """Add the second half of an embedding's adapters to ``y``."""
-        self._apply_expand(y, x, lora_b_stacked, 0, y.size(-1), add_inputs)
+        self._apply_expand(y, x, lora_b_stacked, 0, y.size(-1), add_inputs=add_inputs)
 
     def add_lora_logits(
         self,
@@ -73,6 +73,7 @@ class EmulatedNPUPunicaWrapper(PunicaWrapperCPU):
         w_t_all: torch.Tensor,
         y_offset: int,
         y_slice_size: int,
+        *,
         add_inputs: bool = True,
     ) -> None:
         expanded = product(x, w_t_all, self._token_lora_indices[: x.size(0)]).to(y.dtype)
@@ -88,7 +89,7 @@ def product(x: torch.Tensor, stacked: torch.Tensor, indices: torch.Tensor) -> to
 
     Args:
         x: Of shape ``(rows, inputs)``.
-        stacked: Weights of all adapters, of shape ``(adapters, outputs, inputs)`` or ``(adapters, 1, outputs, inputs)``.
+        stacked: Weights of all adapters, of shape ``(adapters, outputs, inputs)``, with a dimension of 1 or without.
         indices: The adapter of each row; `NO_ADAPTER` makes zeros.
 
     Returns:

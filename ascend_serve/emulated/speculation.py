@@ -17,7 +17,7 @@ def expand(
     cu_num_tokens: torch.Tensor,
     replace_from: int,
     replace_to: int,
-    MAX_NUM_TOKENS: int = 0,
+    *_threads: int,
 ) -> None:
     """Write each request's value to all of its tokens.
 
@@ -30,7 +30,7 @@ def expand(
         cu_num_tokens: Tokens up to and with each request.
         replace_from: A value to replace.
         replace_to: What to replace it by.
-        MAX_NUM_TOKENS: Tells the kernel of a GPU how many threads to start.
+        _threads: Tells the kernel of a GPU how many threads to start.
     """
     replaced = values.masked_fill(values == replace_from, replace_to)
     counts = torch.diff(cu_num_tokens, prepend=cu_num_tokens.new_zeros(1))

@@ -134,8 +134,8 @@ class ServedLLM(AsyncLLM):
             sampling: More of vLLM's ``SamplingParams``.
 
         Returns:
-            Logarithm of the answer's probability; ``None`` unless ``logprobs`` asks for it, and where vLLM does not take
-            such a request, as ``min_p`` with speculative decoding: clients cannot make it either.
+            Logarithm of the answer's probability; ``None`` unless ``logprobs`` asks for it, or if vLLM takes no such
+            request, as ``min_p`` with speculative decoding: clients cannot make it either.
         """
         probability = None
         params = SamplingParams(max_tokens=max_tokens, **sampling)

@@ -39,8 +39,7 @@ class Canary:
 
 @torch.inference_mode()
 def fixed_batch(runner: Any) -> Iterable[torch.Tensor]:
-    """What this rank computes of the canary's batch: its logits, what a pooling model pools, or what it hands to the next
-    pipeline stage.
+    """What this rank computes of the canary's batch: its logits, what it pools, or what goes to the next stage.
 
     Args:
         runner: vLLM's V1 model runner of this worker (0.23.0 and 0.32.0).

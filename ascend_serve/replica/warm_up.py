@@ -40,8 +40,8 @@ _TEXTS: dict[str, dict[str, Any]] = {
     "/classify": {"input": "warm up"},
     "/score": {"queries": "warm", "documents": "up"},
 }
-"""Ways into the application, of models that generate and of those that pool. What a model does not do is refused, such as
-chats where it has no chat template, which is fine here."""
+"""Ways into the application, of models that generate and of those that pool. What a model cannot do is refused, as a
+chat where it has no chat template, which is fine here."""
 
 
 async def warm_up(llm: ServedLLM, app: FastAPI) -> None:

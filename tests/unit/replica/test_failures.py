@@ -23,8 +23,8 @@ RuntimeError: Engine core initialization failed. See root cause above. Failed co
 """
 EXECUTOR_LOG = """\
 (EngineCore pid=1) ERROR 11-28 10:41:56 [core.py:1512]     raise RuntimeError(
-(EngineCore pid=1) ERROR 11-28 10:41:56 [core.py:1512] RuntimeError: Worker failed with error 'max(): Expected reduction \
-dim', please check the stack trace above for the root cause
+(EngineCore pid=1) ERROR 11-28 10:41:56 [core.py:1512] RuntimeError: Worker failed with error \
+'max(): Expected reduction dim', please check the stack trace above for the root cause
 (MainProcess pid=3) ERROR 11-28 10:41:56 [async_llm.py:906] vllm.v1.engine.exceptions.EngineDeadError: EngineCore \
 encountered an issue. See stack trace (above) for the root cause.
 """
