@@ -86,6 +86,10 @@ class EngineError(AscendServeError):
     """The engine did not start or died."""
 
 
+class VendorInterfaceError(EngineError):
+    """A release of vLLM or vllm-ascend that has something else than what is expected of it."""
+
+
 class RequestError(AscendServeError):
     """A request that the engine did not answer: the error that an HTTP client gets, for those who have a handle.
 

@@ -68,6 +68,8 @@ class Release:
         image_ray: Ray in upstream's images, oldest and newest.
         runner: The model runner that runs where nothing is set.
         runners: All of its model runners.
+        xlite_pads_decode: Whether vllm-ascend keeps ``FULL_DECODE_ONLY``, and with it padding to capture sizes, for the
+            decode steps that Xlite takes.
         xlite_families: Architectures that its Xlite has an adapter for.
         sources: Files of vllm-ascend's repository at the tag of the release, by the figures that they hold.
     """
@@ -88,6 +90,7 @@ class Release:
     image_ray: tuple[str, str] = ("2.47.1", "2.48.0")
     runner: ModelRunner = ModelRunner.V1
     runners: tuple[ModelRunner, ...] = (ModelRunner.V1, ModelRunner.V2)
+    xlite_pads_decode: bool = True
     xlite_families: frozenset[str] = frozenset()
     sources: Mapping[str, str] = field(default_factory=lambda: _SOURCES)
 
@@ -129,6 +132,7 @@ _SOURCES: Mapping[str, str] = MappingProxyType(
         "image_ray": _IMAGE,
         "runner": "vllm_ascend/patch/platform/patch_use_v2_model_runner.py",
         "runners": "vllm_ascend/worker/worker.py, NPUWorker.init_device",
+        "xlite_pads_decode": "vllm_ascend/platform.py, where it reads xlite_graph_config",
         "xlite_families": "vllm_ascend/xlite/xlite.py, _supported_architectures",
     }
 )
@@ -179,6 +183,7 @@ RELEASES = (
         xlite="0.2.0rc1",
         cann="9.2.0",
         hdk="26.0",
+        xlite_pads_decode=False,
         xlite_families=_FIRST_XLITE_FAMILIES | _LATER_XLITE_FAMILIES,
         sources={**_SOURCES, "hdk": f"{_NOTES}, v0.30.0rc1, Dependencies: 26.0.RC1"},
     ),

@@ -20,6 +20,7 @@ from vllm.v1.engine.exceptions import EngineDeadError
 
 from ascend_serve.engine.client_stats import ClientStats, leave_out
 from ascend_serve.engine.executor import LockstepRayExecutor
+from ascend_serve.engine.model_runner import check_model_runner
 from ascend_serve.engine.prefork import forked_engine_core
 
 logger = logging.getLogger(__name__)
@@ -53,6 +54,7 @@ class ServedLLM(AsyncLLM):
         # By its name alone vLLM does not know that the executor can do pipeline parallelism.
         args.distributed_executor_backend = LockstepRayExecutor
         vllm_config = AsyncEngineArgs.from_cli_args(args).create_engine_config(UsageContext.OPENAI_API_SERVER)
+        check_model_runner(vllm_config)
         _warn_of_scheduling(args.async_scheduling, vllm_config.scheduler_config.async_scheduling)
         vllm_config.instance_id = instance_id
         vllm_config.parallel_config.placement_group = placement_group

@@ -14,6 +14,8 @@ import torch
 from vllm.config import CUDAGraphMode
 from vllm.distributed.parallel_state import get_pp_group
 
+from ascend_serve.engine.expected import expected
+
 CANARY_TOKENS = 4
 
 
@@ -70,8 +72,9 @@ def _pooled(runner: Any, hidden_states: torch.Tensor) -> tuple[torch.Tensor, ...
 def _fill_inputs(runner: Any) -> None:
     """Overwrite what earlier steps left in the runner's persistent input buffers."""
     positions = runner.positions
+    on_device = positions if isinstance(positions, torch.Tensor) else expected(positions, "gpu")
     runner.input_ids.gpu[:CANARY_TOKENS].copy_(torch.arange(1, CANARY_TOKENS + 1))
-    getattr(positions, "gpu", positions)[:CANARY_TOKENS].zero_()
+    on_device[:CANARY_TOKENS].zero_()
     if runner.intermediate_tensors is not None:
         for tensor in runner.intermediate_tensors.tensors.values():
             tensor.zero_()

@@ -10,6 +10,8 @@ import os
 import time
 from typing import Any
 
+from ascend_serve.engine.expected import expected
+
 _LOOK_SECONDS = 1e-4
 """How often a reader looks that expects a message.
 
@@ -20,7 +22,7 @@ another within a millisecond (libzmq's throttled commands with a high water mark
 
 def spare_cores(queue: Any, ranks_here: int) -> None:
     """Let the reader of ``queue`` sleep while it waits, where ranks and what serves them outnumber the cores."""
-    condition = getattr(queue, "_spin_condition", None)
+    condition = expected(queue, "_spin_condition")  # None where writer and reader are on different nodes
     if condition is not None and condition.is_reader and has_few_cores(ranks_here):
         condition.wait = _Sleep(condition)
 

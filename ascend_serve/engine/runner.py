@@ -17,11 +17,25 @@ from vllm.forward_context import BatchDescriptor
 from vllm.platforms import current_platform
 from vllm.utils.import_utils import resolve_obj_by_qualname
 
+from ascend_serve.engine.expected import expected
 from ascend_serve.engine.graph_config import set_graphs
 from ascend_serve.graph.keys import GraphKey
 from ascend_serve.graph.modes import GraphMode
 
 CaptureOne = Callable[[], None]
+
+_NEEDED = (
+    "_dummy_run",
+    "_warmup_and_capture",
+    "capture_model",
+    "compilation_config",
+    "cudagraph_dispatcher",
+    "get_model",
+    "input_ids",
+    "positions",
+    "uniform_decode_query_len",
+)
+"""What the session and the canary use of a model runner."""
 
 
 @dataclass
@@ -43,8 +57,19 @@ class RunnerSeam:
 
     def __init__(self, runner: Any) -> None:
         self.runner = runner
-        self._dispatcher = runner.cudagraph_dispatcher
-        self._compilation = runner.compilation_config
+
+    def check(self) -> None:
+        """Make sure that this is a runner as the session knows it.
+
+        Raises:
+            VendorInterfaceError: It is another one, such as vLLM's Model Runner V2.
+        """
+        for name in _NEEDED:
+            expected(self.runner, name)
+
+    @property
+    def _compilation(self) -> Any:
+        return self.runner.compilation_config
 
     @property
     def mode(self) -> GraphMode:
@@ -101,9 +126,10 @@ class RunnerSeam:
     def dispatch(self, mode: GraphMode, capture_sizes: tuple[int, ...]) -> None:
         """Make the next steps replay graphs of ``mode``, padded to ``capture_sizes``."""
         set_graphs(self._compilation, mode, capture_sizes)
-        for keys in self._dispatcher.cudagraph_keys.values():
+        dispatcher = self.runner.cudagraph_dispatcher
+        for keys in dispatcher.cudagraph_keys.values():
             keys.clear()
-        self._dispatcher.initialize_cudagraph_keys(CUDAGraphMode[mode.name], self.runner.uniform_decode_query_len)
+        dispatcher.initialize_cudagraph_keys(CUDAGraphMode[mode.name], self.runner.uniform_decode_query_len)
         _make_room_for_graph_params(capture_sizes)
 
     def held(self) -> frozenset[GraphKey]:
@@ -134,17 +160,19 @@ def _wrappers() -> Iterator[Any]:
     wrapper_class = resolve_obj_by_qualname(current_platform.get_static_graph_wrapper_cls())
     module = sys.modules[wrapper_class.__module__]
     # vllm-ascend 0.23.0 keeps its wrappers in the module, vLLM's CUDAGraphWrapper in the class.
-    instances: Iterable[Any] = getattr(module, "_acl_graph_wrappers", getattr(wrapper_class, "_all_instances", ()))
-    yield from list(instances)
+    if hasattr(module, "_acl_graph_wrappers"):
+        yield from list(module._acl_graph_wrappers)
+    else:
+        yield from list(expected(wrapper_class, "_all_instances"))
 
 
 def _entries(wrapper: Any) -> dict[BatchDescriptor, Any]:
-    entries = getattr(wrapper, "concrete_aclgraph_entries", None)
-    return wrapper.concrete_cudagraph_entries if entries is None else entries
+    entries: dict[BatchDescriptor, Any] = expected(wrapper, "concrete_aclgraph_entries", "concrete_cudagraph_entries")
+    return entries
 
 
 def _graph(entry: Any) -> Any:
-    return getattr(entry, "aclgraph", None) or getattr(entry, "cudagraph", None)
+    return expected(entry, "aclgraph", "cudagraph")
 
 
 def _reset(entry: Any) -> None:
@@ -169,7 +197,7 @@ def _make_room_for_graph_params(sizes: Iterable[int]) -> None:
 
 def _graph_params() -> Any:
     module = sys.modules.get("vllm_ascend.compilation.acl_graph")
-    return module.get_graph_params() if module else None
+    return expected(module, "get_graph_params")() if module else None
 
 
 def _clear_graph_params(params: Any, size: int) -> None:

@@ -98,6 +98,7 @@ class WorkerSession:
         self._enter(Phase.JOIN)
         self._participant.join()
         if not self._participant.has_ended:
+            self._seam.check()
             self._enter(Phase.PROPOSE)
             proposal = self._proposal()
             sizes = tuple(other_sizes) or proposal.capture_sizes

@@ -26,6 +26,7 @@ class Origin(StrEnum):
     TORCH = "torch, with gloo, Inductor and Triton"
     RAY = "Ray 2.60.0"
     HOST = "Linux and Python"
+    OURS = "ascend_serve.engine.expected"
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +209,9 @@ ERRORS: tuple[KnownError, ...] = (
     KnownError(_K.INSTALLATION, ("no module named 'torch_npu'",), _O.TORCH_NPU, "torch_npu is missing"),
     KnownError(_K.INSTALLATION, ("no module named 'vllm_ascend'",), _O.ASCEND, "vllm-ascend is missing"),
     KnownError(_K.INSTALLATION, ("undefined symbol",), _O.HOST, "packages of different builds"),
+    KnownError(
+        _K.INSTALLATION, ("which this version of ascend_serve uses",), _O.OURS, "a release with other private names"
+    ),
     KnownError(_K.NO_COMPILER, ("invalidcxxcompiler",), _O.TORCH, "Inductor"),
     KnownError(_K.NO_COMPILER, ("no working c++ compiler found",), _O.TORCH, "Inductor"),
     KnownError(_K.NO_COMPILER, ("failed to find c compiler",), _O.TORCH, "Triton"),

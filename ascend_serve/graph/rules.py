@@ -30,6 +30,13 @@ _ENGINE: tuple[Rule[Situation], ...] = (
         remedy="Unset VLLM_USE_V1.",
     ),
     Rule(
+        "first-model-runner-only",
+        "vLLM 0.23.0 to 0.33.0, VllmConfig.use_v2_model_runner",
+        when=lambda s: s.v2_model_runner,
+        reason="VLLM_USE_V2_MODEL_RUNNER is set, and Model Runner V2 would capture without agreement of the ranks.",
+        remedy="Unset VLLM_USE_V2_MODEL_RUNNER.",
+    ),
+    Rule(
         "prefill-context-parallel-with-data-parallel",
         "vllm-ascend 0.23.0, NPUPlatform._validate_parallel_config",
         when=lambda s: s.prefill_context_parallel_size > 1 and s.data_parallel_size > 1,

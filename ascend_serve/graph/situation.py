@@ -48,6 +48,7 @@ class Situation:
         static_kernel: Whether kernels are compiled for fixed shapes.
         launch_blocking: Whether ``ASCEND_LAUNCH_BLOCKING=1`` is set.
         v1_engine: Whether vLLM's V1 engine runs.
+        v2_model_runner: Whether vLLM is told to run its Model Runner V2.
         max_sizes: Most capture sizes that the device takes; ``None`` for any number.
     """
 
@@ -77,6 +78,7 @@ class Situation:
     static_kernel: bool = False
     launch_blocking: bool = False
     v1_engine: bool = True
+    v2_model_runner: bool = False
     max_sizes: int | None = None
 
     @property

@@ -75,6 +75,7 @@ def situation_of(
         static_kernel=graph.npugraph_ex.static_kernel,
         launch_blocking=environment.get("ASCEND_LAUNCH_BLOCKING", "0") == "1",
         v1_engine=environment.get("VLLM_USE_V1", "1") != "0",
+        v2_model_runner=environment.get("VLLM_USE_V2_MODEL_RUNNER", "0") != "0",
     )
 
 

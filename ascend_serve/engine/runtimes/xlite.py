@@ -1,8 +1,8 @@
 """Xlite: a whole-model program that is built when the model is loaded; nothing is captured.
 
 vllm-ascend's Xlite worker sets up a communicator of its own while it loads, and answers vLLM's profile run without a
-forward: ranks with and without it would wait for each other. Checked against vllm-ascend 0.23.0 (``XliteGraphConfig``,
-``XliteWorker``, ``XliteWrapper``).
+forward: ranks with and without it would wait for each other. Checked against vllm-ascend 0.23.0, 0.26.0rc1 and
+0.30.0rc2 (``XliteGraphConfig``, ``XliteWorker``, ``XliteModelRunner``, ``XliteWrapper``).
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import importlib
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
+from ascend_serve.engine.expected import expected
 from ascend_serve.engine.npu import is_emulated
 from ascend_serve.engine.runtimes.base import GraphHost, GraphRuntime, RuntimeOffer
 from ascend_serve.errors import CaptureError
@@ -69,20 +70,24 @@ class XliteRuntime(GraphRuntime):
             vllm_config.parallel_config.worker_cls = WORKERS[on]
 
     def apply(self, host: GraphHost, plan: CapturePlan, kept: frozenset[GraphKey]) -> None:
-        wrapper = _wrapper(host)
-        if wrapper is None:
+        if not self.is_loaded(host.runner.vllm_config):
             raise CaptureError("The plan runs Xlite, and this rank loaded its model without it")
+        wrapper = _wrapper(host.runner)
         host.release(host.held())
         host.runner.model = wrapper
         host.dispatch(plan.mode, plan.capture_sizes)
 
     def leave(self, host: GraphHost) -> None:
         """Let forwards go to the model itself; the wrapper stays at hand."""
-        wrapper = _wrapper(host)
-        if wrapper is not None:
-            host.runner.model = wrapper.runnable
+        if self.is_loaded(host.runner.vllm_config):
+            host.runner.model = _model(host.runner)
 
 
-def _wrapper(host: GraphHost) -> Any:
-    """What Xlite put around the model when it was loaded; ``None`` where it was loaded without Xlite."""
-    return getattr(host.runner, "xlite_model", None)
+def _wrapper(runner: Any) -> Any:
+    """What Xlite put around the model when it was loaded: ``xlite_model`` up to 0.26, ``runner_model`` from 0.27 on."""
+    return expected(runner, "xlite_model", "runner_model")
+
+
+def _model(runner: Any) -> Any:
+    """The model itself: the wrapper's up to 0.26, the runner's from 0.27 on, which sets its mode when it is set."""
+    return runner.xlite_model.runnable if hasattr(runner, "xlite_model") else expected(runner, "fallback_model")

@@ -23,7 +23,7 @@ _REFUSALS: tuple[Rule[Situation], ...] = (
         when=lambda s: s.architecture not in s.release.xlite_families,
         changes="runtime",
         to=lambda s: RuntimeName.ACLGRAPH,
-        reason="Xlite of vllm-ascend {s.release.vllm_ascend} has no adapter for {s.architecture}.",
+        reason="Xlite has no adapter for {s.architecture} in vllm-ascend {s.release.vllm_ascend}.",
     ),
     Rule(
         "xlite-pipeline-parallel",
@@ -77,9 +77,17 @@ _MODES: tuple[Rule[Situation], ...] = (
         reason="Xlite in full mode replaces the whole forward, prefill included, so ACLGraph has nothing to capture.",
     ),
     Rule(
+        "xlite-decode-without-padding",
+        "vllm-ascend 0.30.0rc2, platform.py, where it reads xlite_graph_config",
+        when=lambda s: not _takes_prefill(s) and not s.release.xlite_pads_decode,
+        changes="mode",
+        to=lambda s: GraphMode.NONE,
+        reason="Xlite takes decode steps as they are, and vLLM Ascend {s.release.vllm_ascend} has no graph for them.",
+    ),
+    Rule(
         "xlite-decode-only",
         _PLATFORM,
-        when=lambda s: not _takes_prefill(s),
+        when=lambda s: not _takes_prefill(s) and s.release.xlite_pads_decode,
         changes="mode",
         to=lambda s: GraphMode.FULL_DECODE_ONLY,
         reason="Xlite takes the decode steps, and vLLM Ascend sets the mode that goes with it.",

@@ -140,7 +140,7 @@ def test_after_a_refusal_graphs_are_captured_into_another_pool(
         device.streams.quota = 1
         with step(8), pytest.raises(RuntimeError, match="already recording to mempool_id"):
             wrapper(x)
-        RunnerSeam(SimpleNamespace(cudagraph_dispatcher=None, compilation_config=None)).change_pool()
+        RunnerSeam(SimpleNamespace()).change_pool()
         with step(8):
             wrapper(x)
             assert wrapper(x).tolist() == [2.0] * 8

@@ -13,7 +13,7 @@ from ascend_serve.engine.runtimes.base import RuntimeOffer
 from ascend_serve.engine.runtimes.factory import IMPLEMENTATIONS, apply_plan
 from ascend_serve.engine.runtimes.loading import load_for, loaded_for, settle_runtime
 from ascend_serve.engine.runtimes.xlite import WORKERS
-from ascend_serve.errors import CaptureError
+from ascend_serve.errors import CaptureError, VendorInterfaceError
 from ascend_serve.graph.keys import GraphKey
 from ascend_serve.graph.ladder import make_plan
 from ascend_serve.graph.modes import GraphMode, RuntimeName
@@ -31,13 +31,29 @@ def plan(runtime: RuntimeName) -> CapturePlan:
     return make_plan(ASKED, runtime, GraphMode.NONE if runtime is EAGER else DECODE, SIZES)
 
 
+def runner_without_xlite() -> Any:
+    return SimpleNamespace(model="model", vllm_config=vllm_config(xlite=False))
+
+
+def runner_of_0_26() -> Any:
+    wrapper = SimpleNamespace(runnable="model")
+    return SimpleNamespace(model=wrapper, xlite_model=wrapper, vllm_config=vllm_config())
+
+
+def runner_of_0_27() -> Any:
+    wrapper = SimpleNamespace()
+    return SimpleNamespace(model=wrapper, runner_model=wrapper, fallback_model="model", vllm_config=vllm_config())
+
+
+def runner_of_tomorrow() -> Any:
+    return SimpleNamespace(model="wrapper", backend="wrapper", vllm_config=vllm_config())
+
+
 class Host:
     """What a runtime asks of the model runner, noted."""
 
-    def __init__(self, *, xlite: bool = True) -> None:
-        self.runner = SimpleNamespace(model="model")
-        if xlite:
-            self.runner.xlite_model = SimpleNamespace(runnable="model")
+    def __init__(self, runner: Any) -> None:
+        self.runner = runner
         self.graphs = frozenset(plan(ACLGRAPH).keys)
         self.dispatched: tuple[GraphMode, tuple[int, ...]] | None = None
 
@@ -60,41 +76,58 @@ def vllm_config(*, xlite: bool = True) -> Any:
     )
 
 
+@pytest.fixture(params=[runner_of_0_26, runner_of_0_27])
+def host(request: pytest.FixtureRequest) -> Host:
+    """With the runner of a worker that loaded its model for Xlite."""
+    return Host(request.param())
+
+
 def test_every_runtime_has_both_halves() -> None:
     assert set(RUNTIMES) == set(IMPLEMENTATIONS) == set(RuntimeName)
 
 
 @pytest.mark.parametrize(
-    ("runtime", "through_xlite", "keeps", "dispatched"),
+    ("runtime", "through_xlite", "followed"),
     [
-        (ACLGRAPH, False, True, (DECODE, SIZES)),
-        (XLITE, True, False, (DECODE, SIZES)),
-        (EAGER, False, False, (GraphMode.NONE, ())),
+        (ACLGRAPH, False, (True, (DECODE, SIZES))),
+        (XLITE, True, (False, (DECODE, SIZES))),
+        (EAGER, False, (False, (GraphMode.NONE, ()))),
     ],
     ids=str,
 )
 @pytest.mark.parametrize("before", RuntimeName)
 def test_a_plan_is_followed_by_its_runtime_alone(
-    before: RuntimeName, runtime: RuntimeName, through_xlite: bool, keeps: bool, dispatched: Any
+    host: Host, before: RuntimeName, runtime: RuntimeName, through_xlite: bool, followed: tuple[bool, Any]
 ) -> None:
-    host = Host()
+    keeps, dispatched = followed
+    wrapper = host.runner.model
     apply_plan(host, plan(before), host.graphs)
     graphs = host.graphs
     apply_plan(host, plan(runtime), graphs)
-    assert (host.runner.model is host.runner.xlite_model) == through_xlite
+    assert host.runner.model == (wrapper if through_xlite else "model")
     assert host.graphs == (graphs if keeps else frozenset())
     assert host.dispatched == dispatched
 
 
 def test_graphs_that_are_not_kept_are_released() -> None:
-    host, kept = Host(xlite=False), frozenset(plan(ACLGRAPH).keys[:1])
+    host, kept = Host(runner_without_xlite()), frozenset(plan(ACLGRAPH).keys[:1])
     apply_plan(host, plan(ACLGRAPH), kept)
     assert host.graphs == kept
 
 
 def test_a_model_that_was_loaded_without_xlite_cannot_go_through_it() -> None:
     with pytest.raises(CaptureError, match="without it"):
-        apply_plan(Host(xlite=False), plan(XLITE), frozenset())
+        apply_plan(Host(runner_without_xlite()), plan(XLITE), frozenset())
+
+
+@pytest.mark.parametrize("runtime", RuntimeName)
+def test_a_release_that_keeps_xlite_elsewhere_is_refused_by_name(runtime: RuntimeName) -> None:
+    host = Host(runner_of_tomorrow())
+    with pytest.raises(
+        VendorInterfaceError, match=r"vllm.* \d.*: .* has no (xlite_model or runner_model|fallback_model)"
+    ):
+        apply_plan(host, plan(runtime), frozenset())
+    assert host.runner.model == "wrapper"
 
 
 @pytest.mark.parametrize(

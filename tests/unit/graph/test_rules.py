@@ -11,6 +11,7 @@ from ascend_serve.graph.hardware import Soc
 from ascend_serve.graph.modes import GraphMode, RuntimeName
 from ascend_serve.graph.rules import RULES, resolve, resolve_compiler
 from ascend_serve.graph.situation import Situation
+from ascend_serve.releases import RELEASES
 
 XLITE_FULL = {RuntimeName.XLITE: {"full_mode": True}}
 ACLGRAPH, XLITE, EAGER = RuntimeName.ACLGRAPH, RuntimeName.XLITE, RuntimeName.EAGER
@@ -89,6 +90,16 @@ def test_a_dense_model_keeps_every_mode(mode: GraphMode) -> None:
             "whole-graphs-on-soft-partition",
             id="vNPU, encoder-decoder",
         ),
+        pytest.param(
+            {"runtime": XLITE, "release": RELEASES[-1]}, NONE, XLITE, "xlite-decode-without-padding", id="Xlite of 0.30"
+        ),
+        pytest.param(
+            {"runtime": XLITE, "architecture": "DeepseekV3ForCausalLM", "release": RELEASES[-1]},
+            NONE,
+            XLITE,
+            "xlite-decode-without-padding",
+            id="DeepSeek on Xlite of 0.30",
+        ),
         pytest.param({"runtime": XLITE}, DECODE, XLITE, "xlite-decode-only", id="Xlite, decode"),
         pytest.param(
             {"runtime": XLITE, "runtime_options": XLITE_FULL}, NONE, XLITE, "xlite-full-mode", id="Xlite, full"
@@ -144,6 +155,7 @@ def test_what_is_narrowed(fields: dict[str, Any], mode: GraphMode, runtime: Runt
     [
         pytest.param({"launch_blocking": True}, "launch-blocking", id="ASCEND_LAUNCH_BLOCKING"),
         pytest.param({"v1_engine": False}, "v1-engine-only", id="V0 engine"),
+        pytest.param({"v2_model_runner": True}, "first-model-runner-only", id="Model Runner V2"),
         pytest.param(
             {"mode": PIECEWISE, "soft_partitioned": True}, "piecewise-on-soft-partition", id="vNPU, PIECEWISE"
         ),
