@@ -20,8 +20,8 @@ from vllm.v1.engine.exceptions import EngineDeadError
 
 from ascend_serve.engine.client_stats import ClientStats, leave_out
 from ascend_serve.engine.executor import LockstepRayExecutor
-from ascend_serve.engine.model_runner import check_model_runner
 from ascend_serve.engine.prefork import forked_engine_core
+from ascend_serve.engine.runner_choice import check_model_runner
 
 logger = logging.getLogger(__name__)
 

@@ -12,8 +12,8 @@ from ascend_serve.engine import expected as seam
 from ascend_serve.engine import runner
 from ascend_serve.engine.canary import fixed_batch
 from ascend_serve.engine.expected import expected
-from ascend_serve.engine.model_runner import check_model_runner
 from ascend_serve.engine.queue_wait import spare_cores
+from ascend_serve.engine.runner_choice import check_model_runner
 from ascend_serve.errors import EngineError, VendorInterfaceError
 from ascend_serve.graph.error_knowledge import recognize
 from ascend_serve.graph.failure import FailureKind
