@@ -1,7 +1,7 @@
 """vLLM's own OpenAI application around an engine, so that this answers whatever ``vllm serve`` answers.
 
-vLLM moved these functions between 0.23.0 (``vllm.entrypoints.openai``) and 0.32.0 (``vllm.entrypoints.launchers``);
-their signatures are equal.
+vLLM moved these functions from ``vllm.entrypoints.openai`` (0.23.0) to ``vllm.entrypoints.launchers`` (0.32.0), and
+those for arguments on to ``vllm.entrypoints.common`` (0.33.0); their signatures are equal.
 """
 
 from __future__ import annotations
@@ -18,11 +18,18 @@ from vllm.utils.argparse_utils import FlexibleArgumentParser
 try:
     from vllm.entrypoints.launchers.api_server.app_state import init_app_state
     from vllm.entrypoints.launchers.app import build_app
-    from vllm.entrypoints.launchers.cli_args import make_arg_parser, validate_parsed_serve_args
-    from vllm.entrypoints.launchers.launcher import validate_api_server_args
 except ImportError:
-    from vllm.entrypoints.openai.api_server import build_app, init_app_state, validate_api_server_args
-    from vllm.entrypoints.openai.cli_args import make_arg_parser, validate_parsed_serve_args
+    from vllm.entrypoints.openai.api_server import build_app, init_app_state
+
+try:
+    from vllm.entrypoints.common.cli_args import make_arg_parser, validate_api_server_args, validate_parsed_serve_args
+except ImportError:
+    try:
+        from vllm.entrypoints.launchers.cli_args import make_arg_parser, validate_parsed_serve_args
+        from vllm.entrypoints.launchers.launcher import validate_api_server_args
+    except ImportError:
+        from vllm.entrypoints.openai.api_server import validate_api_server_args
+        from vllm.entrypoints.openai.cli_args import make_arg_parser, validate_parsed_serve_args
 
 from vllm.reasoning import ReasoningParserManager
 from vllm.tool_parsers import ToolParserManager

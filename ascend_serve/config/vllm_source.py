@@ -1,6 +1,6 @@
 """The arguments of ``vllm serve``, read from vLLM's sources by syntax tree: importing vLLM takes many seconds.
 
-Written for vLLM 0.23.0 and 0.32.0, whose server options are in different modules.
+Written for vLLM 0.23.0, 0.32.0 and 0.33.0, whose server options are in different modules.
 
     python -m ascend_serve.config.vllm_source RELEASE=FOLDER ...
 
@@ -22,7 +22,11 @@ RECORDED = Path(__file__).with_name("vllm_arguments.json")
 
 _ENGINE_CLASSES = ("EngineArgs", "AsyncEngineArgs")
 _SERVER_CLASSES = ("BaseFrontendArgs", "FrontendArgs")
-_SERVER_MODULES = ("vllm.entrypoints.launchers.cli_args", "vllm.entrypoints.openai.cli_args")
+_SERVER_MODULES = (
+    "vllm.entrypoints.common.cli_args",
+    "vllm.entrypoints.launchers.cli_args",
+    "vllm.entrypoints.openai.cli_args",
+)
 _NOT_CHECKED = "Any"
 _REGISTRIES = {
     "tool_call_parser": ("vllm.tool_parsers", "_TOOL_PARSERS_TO_REGISTER"),

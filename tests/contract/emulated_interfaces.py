@@ -52,7 +52,6 @@ VLLM_CPU: Table = {
     "vllm.config.model": ("ModelConfig.get_sliding_window(self)",),
     "vllm.config.parallel": ("ParallelConfig.local_world_size",),
     "vllm.config.scheduler": ("SchedulerConfig.max_num_batched_tokens",),
-    "vllm.config.vllm": ("VllmConfig.use_v2_model_runner",),
     "vllm.distributed.parallel_state": (
         "GroupCoordinator.all_reduce(self, input_)",
         "GroupCoordinator.rank_in_group",

@@ -1,6 +1,7 @@
 """Every interface of vLLM, vllm-ascend, torch_npu and Xlite that code for NPUs uses, by the module that defines it.
 
-What the emulated NPU uses beyond that is in ``emulated_interfaces.py``.
+What moved from one release to the next is in ``moved.py``, what the emulated NPU uses beyond that in
+``emulated_interfaces.py``.
 
 One line for each: ``name``, ``Class.member``, ``name(parameters that are passed)``, or ``text:...`` for the name of an
 option or the beginning of a message. ``test_vendor_interfaces.py`` holds the table against the releases, and our code
@@ -79,6 +80,7 @@ VLLM: Table = {
         "VllmConfig.profiler_config",
         "VllmConfig.scheduler_config",
         "VllmConfig.speculative_config",
+        "VllmConfig.use_v2_model_runner",
     ),
     "vllm.distributed.device_communicators.shm_broadcast": (
         "MessageQueue._spin_condition",
@@ -164,10 +166,7 @@ VLLM: Table = {
         "RayWorkerHandle.rank",
         "RayWorkerHandle.run_ref",
     ),
-    "vllm.v1.executor.ray_utils": (
-        "get_bundles_sorted_by_node(placement_group)",
-        "initialize_ray_cluster(parallel_config, require_gpu_on_driver)",
-    ),
+    "vllm.v1.executor.ray_utils": ("get_bundles_sorted_by_node(placement_group)",),
     "vllm.v1.kv_cache_interface": ("KVCacheConfig",),
     "vllm.v1.utils": ("CpuGpuBuffer.gpu",),
     "vllm.sequence": ("IntermediateTensors.tensors",),
@@ -220,7 +219,8 @@ VLLM: Table = {
     "vllm.sampling_params": ("SamplingParams.skip_reading_prefix_cache",),
     "vllm.v1.worker.gpu_model_runner": (
         "GPUModelRunner._dummy_pooler_run(self, hidden_states)",
-        "GPUModelRunner._dummy_run(self, num_tokens, cudagraph_runtime_mode, force_attention, skip_eplb)",
+        "GPUModelRunner._dummy_run("
+        "self, num_tokens, cudagraph_runtime_mode, force_attention, skip_eplb, is_graph_capturing)",
         "GPUModelRunner._warmup_and_capture(self, desc, cudagraph_runtime_mode)",
         "GPUModelRunner.capture_model(self)",
         "GPUModelRunner.compilation_config",
@@ -248,59 +248,10 @@ VLLM: Table = {
     "vllm.tool_parsers.abstract_tool_parser": ("ToolParserManager.import_tool_parser(cls, plugin_path)",),
     "vllm.model_executor.models.interfaces_base": ("VllmModelForTextGeneration.compute_logits(self, hidden_states)",),
 }
-"""Both of vLLM 0.23.0 and of the installed one, which the emulated NPU runs on."""
-
-VLLM_0_23_0: Table = {
-    "vllm.entrypoints.openai.api_server": (
-        "build_app(args, supported_tasks, model_config)",
-        "init_app_state(engine_client, state, args, supported_tasks)",
-        "validate_api_server_args(args)",
-    ),
-    "vllm.entrypoints.openai.cli_args": (
-        "BaseFrontendArgs.tool_parser_plugin",
-        "make_arg_parser(parser)",
-        "validate_parsed_serve_args(args)",
-    ),
-    "vllm.entrypoints.serve.utils.server_utils": (
-        "AuthenticationMiddleware(app, tokens)",
-        "AuthenticationMiddleware.verify_token(self, headers)",
-    ),
-    "vllm.v1.executor.ray_executor_v2": ("RayWorkerProc.initialize_worker(self, local_rank, env_vars)",),
-}
-"""What only vLLM 0.23.0 has; ``openai_app.py`` and ``guard.py`` of ``serving/`` and ``node_worker.py`` take either."""
-
-VLLM_INSTALLED: Table = {
-    "vllm.entrypoints.launchers.api_server.app_state": ("init_app_state(engine_client, state, args, supported_tasks)",),
-    "vllm.entrypoints.launchers.app": ("build_app(args, supported_tasks, model_config)",),
-    "vllm.entrypoints.launchers.cli_args": (
-        "BaseFrontendArgs.tool_parser_plugin",
-        "make_arg_parser(parser)",
-        "validate_parsed_serve_args(args)",
-    ),
-    "vllm.entrypoints.launchers.launcher": ("validate_api_server_args(args)",),
-    "vllm.entrypoints.serve.middleware.authenticate": (
-        "AuthenticationMiddleware(app, tokens)",
-        "AuthenticationMiddleware.verify_token(self, headers)",
-    ),
-    "vllm.v1.executor.abstract": ("Executor.compile_or_warm_up_model(self)",),
-    "vllm.v1.executor.ray_executor_v2": (
-        "RayWorkerProc.create_dist_init_method(self)",
-        "RayWorkerProc.initialize_worker("
-        "self, local_rank, env_vars, distributed_init_method, assigned_physical_gpu_ids)",
-    ),
-}
-"""What the installed vLLM has instead."""
+"""Of vLLM from 0.23.0 on, the installed one among them, which the emulated NPU runs on."""
 
 VLLM_ASCEND: Table = {
-    "vllm_ascend.ascend_config": (
-        "AscendCompilationConfig.__init__(self, enable_npugraph_ex, enable_static_kernel)",
-        "XliteGraphConfig.enabled",
-        "XliteGraphConfig.full_mode",
-        "text:ascend_compilation_config",
-        "text:enabled",
-        "text:full_mode",
-        "text:xlite_graph_config",
-    ),
+    "vllm_ascend.ascend_config": ("XliteGraphConfig.enabled", "XliteGraphConfig.full_mode"),
     "vllm_ascend.compilation.acl_graph": (
         "ACLGraphEntry.aclgraph",
         "ACLGraphEntry.batch_descriptor",
@@ -319,10 +270,10 @@ VLLM_ASCEND: Table = {
         "NPUPlatform.get_static_graph_wrapper_cls(cls)",
         "NPUPlatform.ray_device_key",
         "text:vllm_ascend.xlite.xlite_worker.XliteWorker",
-        "text:vllm_ascend.worker.worker.NPUWorker",
     ),
     "vllm_ascend.worker.model_runner_v1": (
-        "NPUModelRunner._dummy_run(self, num_tokens, cudagraph_runtime_mode, force_attention, skip_eplb)",
+        "NPUModelRunner._dummy_run("
+        "self, num_tokens, cudagraph_runtime_mode, force_attention, skip_eplb, is_graph_capturing)",
         "NPUModelRunner.capture_model(self)",
         "NPUModelRunner.get_model(self)",
     ),
@@ -330,8 +281,6 @@ VLLM_ASCEND: Table = {
     "vllm_ascend.xlite.xlite": (
         "XliteWrapper.full_mode",
         "XliteWrapper.register_kv_caches(self, kv_caches)",
-        "XliteWrapper.runnable",
-        "XliteWrapper.unwrap(self)",
         "text:Glm4MoeForCausalLM",
         "text:LlamaForCausalLM",
         "text:MiniMaxM2ForCausalLM",
@@ -341,7 +290,7 @@ VLLM_ASCEND: Table = {
         "text:Qwen3VLForConditionalGeneration",
         "text:Qwen3VLMoeForConditionalGeneration",
     ),
-    "vllm_ascend.xlite.xlite_model_runner": ("XliteModelRunner.xlite_model", "XliteModelRunner.get_model(self)"),
+    "vllm_ascend.xlite.xlite_model_runner": ("XliteModelRunner.get_model(self)",),
     "vllm_ascend.xlite.xlite_worker": ("XliteWorker",),
 }
 

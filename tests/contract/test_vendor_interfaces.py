@@ -8,11 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from ascend_serve.releases import RELEASES as MATRIX
 from tests.contract import emulated_interfaces, interfaces, vendors
+from tests.contract.moved import VLLM_ASCEND_MOVED, VLLM_MOVED, tables
+from tests.contract.releases import CONTRACTS, broken, has, recording
+from tests.contract.releases import main as report
 from tests.contract.symbols import Recording, Sources, problem, read_symbols
 from tests.contract.usage import ROOT, Use, attributes, imports, modules, places, private_names, table_names
 
@@ -20,15 +25,17 @@ Load = Callable[[], Sources | Recording]
 Contract = tuple[str, interfaces.Table, Load]
 
 DEVICE: tuple[Contract, ...] = (
-    ("vllm-0.23.0", interfaces.VLLM, vendors.recorded_vllm),
-    ("vllm-0.23.0-alone", interfaces.VLLM_0_23_0, vendors.recorded_vllm),
     ("vllm-installed", interfaces.VLLM, vendors.installed_vllm),
-    ("vllm-installed-alone", interfaces.VLLM_INSTALLED, vendors.installed_vllm),
     ("vllm-ascend", interfaces.VLLM_ASCEND, vendors.VLLM_ASCEND.sources),
     ("torch-npu", interfaces.TORCH_NPU, vendors.TORCH_NPU.sources),
     ("xlite", interfaces.XLITE, vendors.XLITE.sources),
 )
 """What runs on NPUs as well: everything but ``emulated``."""
+
+AHEAD = ("0.33.0",)
+"""Releases of vLLM that no row of the matrix is made for yet."""
+
+MOVED = tables(VLLM_MOVED) + tables(VLLM_ASCEND_MOVED)
 
 SEAMS = ("engine", "emulated")
 """Our packages that may touch private names of vLLM, vllm-ascend and torch."""
@@ -58,8 +65,52 @@ def test_the_release_has_what_is_used(module: str, needs: tuple[str, ...], load:
     assert broken == []
 
 
+RELEASES = [
+    *(("vllm", f"vllm-{version}") for version in (*dict.fromkeys(row.vllm for row in MATRIX), *AHEAD)),
+    *(("vllm_ascend", f"vllm_ascend-{row.vllm_ascend}") for row in MATRIX),
+]
+
+
+@pytest.mark.parametrize(("package", "name"), RELEASES, ids=[name for _, name in RELEASES])
+def test_nothing_is_broken_by_a_release(package: str, name: str) -> None:
+    assert broken(CONTRACTS[package], recording(name)) == []
+
+
+def test_nothing_is_broken_by_what_is_installed() -> None:
+    assert broken(CONTRACTS["vllm"], vendors.installed_vllm()) == []
+
+
+def test_every_place_of_what_moved_is_that_of_a_release() -> None:
+    releases = [(CONTRACTS[package], recording(name)) for package, name in RELEASES]
+    unused = [
+        f"{what}: {table}"
+        for contract in CONTRACTS.values()
+        for what, alternatives in contract.moved.items()
+        for table in alternatives
+        if not any(has(found, table) for own, found in releases if own is contract)
+    ]
+    assert unused == []
+
+
+def test_a_release_that_breaks_something_is_told_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "vllm-0.99.0" / "vllm" / "v1" / "worker" / "gpu_model_runner.py"
+    file.parent.mkdir(parents=True)
+    file.write_text("class GPUModelRunner:\n    def get_model(self): pass")
+    assert report([str(tmp_path / "vllm-0.99.0")]) == 1
+    told = capsys.readouterr().out
+    assert "gpu_model_runner has no GPUModelRunner._warmup_and_capture; used in ascend_serve/e" in told
+    assert "arguments of the server: vllm-0.99.0: there is no module vllm.entrypoints.common.cli_args" in told
+    assert "GPUModelRunner.get_model;" not in told
+
+
+def test_a_folder_that_is_no_release_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert report([str(tmp_path)]) == 2
+    assert "begins with vllm or vllm_ascend" in capsys.readouterr().out
+
+
 def tables_of(package: str) -> list[interfaces.Table]:
-    return [table for _, table, _ in (EMULATED if package == "emulated" else DEVICE)]
+    own = [table for _, table, _ in (EMULATED if package == "emulated" else DEVICE)]
+    return own if package == "emulated" else own + MOVED
 
 
 def all_imports() -> Iterator[Any]:
@@ -100,7 +151,12 @@ def test_private_names_of_torch_are_there(need: str) -> None:
 
 def test_every_private_name_is_in_a_table() -> None:
     known = {name for need in emulated_interfaces.TORCH for name in need.split(".")}
-    known |= table_names([table for _, table, _ in (*DEVICE, *EMULATED, RAY)] + [emulated_interfaces.PYTHON])
+    known |= table_names(
+        [table for _, table, _ in (*DEVICE, *EMULATED, RAY)]
+        + tables(VLLM_MOVED)
+        + tables(VLLM_ASCEND_MOVED)
+        + [emulated_interfaces.PYTHON]
+    )
     assert [f"{use.place}: {use.name}" for use in private_names() if use.name not in known] == []
 
 
@@ -111,6 +167,10 @@ def test_private_names_of_vllm_stay_in_its_seams() -> None:
     assert [f"{use.place}: {use.name}" for use in outside] == []
 
 
+EMULATED_XLITE = (
+    *interfaces.VLLM_ASCEND["vllm_ascend.xlite.xlite"],
+    *VLLM_ASCEND_MOVED["Xlite's wrapper"][0]["vllm_ascend.xlite.xlite"],
+)
 EMULATIONS = [
     (
         "ascend_serve.emulated.npu_graph",
@@ -122,7 +182,7 @@ EMULATIONS = [
         interfaces.VLLM_ASCEND["vllm_ascend.compilation.acl_graph"],
         ("ACLGraph", "_acl"),
     ),
-    ("ascend_serve.emulated.xlite", interfaces.VLLM_ASCEND["vllm_ascend.xlite.xlite"], ("XliteWrapper",)),
+    ("ascend_serve.emulated.xlite", EMULATED_XLITE, ("XliteWrapper",)),
     ("ascend_serve.emulated.model_runner", ("EmulatedNPUModelRunner.xlite_model",), ("Emulated",)),
 ]
 

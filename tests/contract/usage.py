@@ -85,25 +85,34 @@ def places(need: str, module: str) -> list[str]:
     wanted = needed_name(need)
     if wanted == "__init__":
         wanted = need.partition(".")[0]
-    return [
-        f"{path.relative_to(ROOT)}:{vars(node)['lineno']}"
-        for path in sorted(PACKAGE.rglob("*.py"))
-        for node in ast.walk(_tree(path))
-        if _names(node, wanted, module)
-    ]
+    index = _index()
+    found = {*index.get(wanted, ()), *index.get(f"import {module}:{wanted}", ()), *index.get(f"text {module}", ())}
+    return [f"{path}:{line}" for path, line in sorted(found | {*index.get(f"text {wanted}", ())})]
 
 
-def _names(node: ast.AST, wanted: str, module: str) -> bool:
+@cache
+def _index() -> dict[str, list[tuple[str, int]]]:
+    """Files and lines of our code by the names that stand there."""
+    found: dict[str, list[tuple[str, int]]] = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        for node in ast.walk(_tree(path)):
+            for name in _names(node):
+                found.setdefault(name, []).append((str(path.relative_to(ROOT)), vars(node)["lineno"]))
+    return found
+
+
+def _names(node: ast.AST) -> Iterator[str]:
+    """What a node names: an attribute, a name that is imported from a module, a text and the words between its dots."""
     match node:
-        case ast.Attribute(attr=name) | ast.keyword(arg=name) | ast.Name(id=name) | ast.FunctionDef(name=name):
-            return name == wanted
-        case ast.ClassDef(name=name):
-            return name == wanted
+        case ast.Attribute(attr=name) | ast.keyword(arg=str() as name) | ast.Name(id=name):
+            yield name
+        case ast.FunctionDef(name=name) | ast.ClassDef(name=name):
+            yield name
         case ast.ImportFrom(module=source, names=aliases):
-            return source == module and any(alias.name == wanted for alias in aliases)
+            yield from (f"import {source}:{alias.name}" for alias in aliases)
         case ast.Constant(value=str() as text):
-            return wanted in text.split(".") or text in (wanted, module)
-    return False
+            yield f"text {text}"
+            yield from text.split(".")
 
 
 def imports(paths: Iterable[Path]) -> Iterator[Use]:

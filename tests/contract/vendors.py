@@ -1,16 +1,12 @@
 """The vendors' releases that the code for the device is written against, unpacked from the package index.
 
 Wheels are downloaded by pip into ``.cache/vendors`` once, and only their Python sources are kept; continuous
-integration keeps the folder. vLLM 0.23.0 is a wheel of 274 MB, so what is used of it was recorded:
-
-    python -m tests.contract.vendors FOLDER_WITH_VLLM_0_23_0
-
-reads an unpacked release and writes ``vllm-0.23.0.json``: names and signatures of the modules in the table.
+integration keeps the folder. A wheel of vLLM has hundreds of MB, and of most releases of vllm-ascend there is none, so
+what is used of those was recorded (``releases.py``).
 """
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 import tempfile
@@ -20,10 +16,9 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from tests.contract.symbols import TEXT, Recording, Sources, Symbols
+from tests.contract.symbols import Sources
 
 CACHE = Path(__file__).parents[2] / ".cache" / "vendors"
-RECORDED = Path(__file__).with_name("vllm-0.23.0.json")
 PLATFORMS = ("manylinux_2_34_x86_64", "manylinux_2_28_x86_64", "manylinux2014_x86_64")
 SUFFIXES = (".py", ".pyi")
 
@@ -113,32 +108,3 @@ def _installed(package: str) -> Sources:
     assert spec is not None
     assert spec.origin is not None
     return Sources(f"{package} as installed", Path(spec.origin).parents[1])
-
-
-def recorded_vllm() -> Recording:
-    """What was recorded of vLLM 0.23.0."""
-    return Recording("vLLM 0.23.0", json.loads(RECORDED.read_text(encoding="utf-8")))
-
-
-def main() -> None:
-    """Record vLLM 0.23.0 from the folder named on the command line."""
-    from tests.contract.interfaces import VLLM, VLLM_0_23_0
-
-    sources = Sources("vLLM 0.23.0", Path(sys.argv[1]))
-    needs = {module: (*VLLM.get(module, ()), *VLLM_0_23_0.get(module, ())) for module in {*VLLM, *VLLM_0_23_0}}
-    modules = {module: _recorded(sources.symbols(module) or {}, needs[module]) for module in needs}
-    RECORDED.write_text(json.dumps(modules, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-
-
-def _recorded(symbols: Symbols, needs: tuple[str, ...]) -> Symbols:
-    """Functions and whole classes that the table names, and texts that it names."""
-    tops = {need.partition("(")[0].partition(".")[0] for need in needs if not need.startswith(TEXT)}
-    return {
-        name: parameters
-        for name, parameters in symbols.items()
-        if name in needs or (not name.startswith(TEXT) and name.partition(".")[0] in tops)
-    }
-
-
-if __name__ == "__main__":
-    main()

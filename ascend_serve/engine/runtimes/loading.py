@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -60,7 +61,10 @@ def _ask(runtime: GraphRuntime, vllm_config: VllmConfig, first_rank: int) -> Seq
     world_size = vllm_config.parallel_config.world_size
     if is_emulated() or runtime.refusal(vllm_config):
         return [offer_of(runtime.name, vllm_config, first_rank + rank) for rank in range(world_size)]
-    initialize_ray_cluster(vllm_config.parallel_config, require_gpu_on_driver=False)
+    # vLLM before 0.33.0 wants a device on the node of the engine core.
+    can_do_without = "require_gpu_on_driver" in inspect.signature(initialize_ray_cluster).parameters
+    options = {"require_gpu_on_driver": False} if can_do_without else {}
+    initialize_ray_cluster(vllm_config.parallel_config, **options)
     placement_group = vllm_config.parallel_config.placement_group
     probe = ray.remote(num_cpus=0, max_retries=0)(type(runtime).offer)
     answers = [
