@@ -2,7 +2,8 @@
 
 ``python -m benchmarks.recovery_serving [KILLS]`` starts ``ascend-serve serve configs/demo.yaml`` (TP 2 on emulated
 NPUs) with 8 clients, half of them streaming, and kills the worker process of rank 1 (SIGKILL) once it serves, KILLS
-times in one run. The time is that from the kill to the first right answer that was asked for after the first error.
+times in one run. The time is that from the kill to the first right answer that was under way then, or was asked for
+after the first error.
 Every reply of the run is judged.
 """
 

@@ -74,8 +74,9 @@ async def _events(parts: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     async for part in parts:
         *events, buffered = (buffered + part).split(_EVENT_END)
         for event in events:
+            # Comments begin otherwise: they keep the stream open.
             data = event.removeprefix(_DATA)
-            if data and data != _DONE:
+            if data not in (event, _DONE):
                 yield data
 
 

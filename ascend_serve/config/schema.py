@@ -248,6 +248,22 @@ class HealthConfig(Section):
     )
 
 
+class LostRequests(StrEnum):
+    """What becomes of requests under way when their engine is lost."""
+
+    CONTINUE = "continue"
+    FAIL = "fail"
+
+
+class RecoveryConfig(Section):
+    """What happens while a lost engine is replaced."""
+
+    requests: LostRequests = Field(
+        LostRequests.CONTINUE,
+        description="Requests under way `continue` where they were, on the engine that replaces theirs, or `fail`.",
+    )
+
+
 class LimitsConfig(Section):
     """How much work one request may make; more is refused with 400, by the name of the limit."""
 
@@ -299,6 +315,7 @@ class ServingConfig(Section):
         default_factory=dict, description="Ray Serve's HTTP options, spelled as Serve does."
     )
     health: HealthConfig = Field(default_factory=HealthConfig)
+    recovery: RecoveryConfig = Field(default_factory=RecoveryConfig)
 
     @field_validator("route_prefix")
     @classmethod

@@ -12,14 +12,17 @@ from typing import Any
 
 from ray.util.placement_group import PlacementGroup
 from vllm import PoolingParams, SamplingParams
+from vllm.config import VllmConfig
 from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.exceptions import VLLMValidationError
 from vllm.usage.usage_lib import UsageContext
 from vllm.v1.engine.async_llm import AsyncLLM
-from vllm.v1.engine.exceptions import EngineDeadError
+from vllm.v1.engine.core_client import EngineCoreClient
+from vllm.v1.executor.abstract import Executor
 
 from ascend_serve.engine.client_stats import ClientStats, leave_out
 from ascend_serve.engine.executor import LockstepRayExecutor
+from ascend_serve.engine.open_requests import OpenRequest, OpenRequests
 from ascend_serve.engine.prefork import forked_engine_core
 from ascend_serve.engine.runner_choice import check_model_runner
 
@@ -27,13 +30,15 @@ logger = logging.getLogger(__name__)
 
 
 class ServedLLM(AsyncLLM):
-    """An engine whose traces may take minutes to write, and which tells its replica's requests from those of clients.
+    """An engine whose front end outlives its engine core, and which tells its replica's requests from those of clients.
 
     Attributes:
         is_profiling: Whether the ranks start their profiler or write their traces, and answer nothing else.
+        open_requests: Requests of clients under way, which may go on in another engine core.
     """
 
     is_profiling = False
+    output_handler: asyncio.Task[None] | None
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -41,6 +46,8 @@ class ServedLLM(AsyncLLM):
         self._own = f"ascend-serve-{uuid.uuid4().hex}-"
         self._own_requests = 0
         leave_out(self.output_processor, self._is_own)
+        self.open_requests = OpenRequests(self.output_processor, self._is_own)
+        self.open_requests.hold_late(self.engine_core)
 
     @classmethod
     def launch(cls, args: argparse.Namespace, instance_id: str, placement_group: PlacementGroup | None) -> ServedLLM:
@@ -51,13 +58,7 @@ class ServedLLM(AsyncLLM):
             instance_id: Names the capture group and its incarnation; see `InstanceId`.
             placement_group: Where the ranks go; vLLM makes a placement group when not given.
         """
-        # By its name alone vLLM does not know that the executor can do pipeline parallelism.
-        args.distributed_executor_backend = LockstepRayExecutor
-        vllm_config = AsyncEngineArgs.from_cli_args(args).create_engine_config(UsageContext.OPENAI_API_SERVER)
-        check_model_runner(vllm_config)
-        _warn_of_scheduling(args.async_scheduling, vllm_config.scheduler_config.async_scheduling)
-        vllm_config.instance_id = instance_id
-        vllm_config.parallel_config.placement_group = placement_group
+        vllm_config = _engine_config(args, instance_id, placement_group)
         with forked_engine_core():
             return cls.from_vllm_config(
                 vllm_config=vllm_config,
@@ -65,6 +66,43 @@ class ServedLLM(AsyncLLM):
                 enable_log_requests=args.enable_log_requests,
                 disable_log_stats=args.disable_log_stats,
             )
+
+    async def replace_core(
+        self, args: argparse.Namespace, instance_id: str, placement_group: PlacementGroup | None
+    ) -> None:
+        """Start a fresh engine core with fresh ranks behind this front end; arguments as of `launch`."""
+        core, vllm_config = await asyncio.to_thread(self._start_core, args, instance_id, placement_group)
+        # The engine core's part of it is gone.
+        await self.renderer.clear_mm_cache_async()
+        self.open_requests.hold_late(core)
+        self.engine_core, self.vllm_config, self.output_handler = core, vllm_config, None
+        self._run_output_handler()
+
+    async def end_core(self, timeout: float) -> None:
+        """End the engine core and its ranks, and read nothing more of what they sent.
+
+        Args:
+            timeout: Seconds after which processes are killed.
+        """
+        await self.stop_reading()
+        await asyncio.to_thread(self.engine_core.shutdown, timeout)
+
+    async def stop_reading(self) -> None:
+        """Read nothing more from the engine core: what clients have got is what a fresh one goes on from."""
+        if self.output_handler is not None:
+            self.output_handler.cancel()
+            await asyncio.wait((self.output_handler,))
+        self.open_requests.fail_own()
+
+    async def hand_over(self, request: OpenRequest) -> None:
+        """Give a request to the engine core, to go on after what its client has got.
+
+        Raises:
+            EngineDeadError: The engine is dead.
+        """
+        if (count := self.open_requests.count(request)) is not None:
+            request.tokens_then, request.is_on_engine = count, True
+            await self.engine_core.add_request_async(self.open_requests.continued(request))
 
     @classmethod
     def from_vllm_config(cls, *args: Any, disable_log_stats: bool = False, **options: Any) -> ServedLLM:
@@ -82,14 +120,6 @@ class ServedLLM(AsyncLLM):
     def is_busy(self) -> bool:
         """Whether a request is under way."""
         return self.output_processor.has_unfinished_requests()
-
-    def fail_requests(self) -> None:
-        """Let every request in flight raise ``EngineDeadError``.
-
-        vLLM itself does so when its engine core dies (``OutputProcessor.propagate_error``), but not for an engine core
-        that hangs, nor for one that is shut down.
-        """
-        self.output_processor.propagate_error(EngineDeadError())
 
     async def beat(self, patience: float) -> None:
         """Wait until every rank has come to the end of its steps.
@@ -194,6 +224,18 @@ class ServedLLM(AsyncLLM):
         finally:
             self._own_requests -= 1
 
+    def _start_core(
+        self, args: argparse.Namespace, instance_id: str, placement_group: PlacementGroup | None
+    ) -> tuple[EngineCoreClient, VllmConfig]:
+        vllm_config = _engine_config(args, instance_id, placement_group)
+        with forked_engine_core():
+            core = EngineCoreClient.make_async_mp_client(
+                vllm_config=vllm_config,
+                executor_class=Executor.get_class(vllm_config),
+                log_stats=self.log_stats,
+            )
+        return core, vllm_config
+
     def _is_own(self, request_id: str) -> bool:
         return self._own_requests > 0 and request_id.startswith(self._own)
 
@@ -209,6 +251,17 @@ class ServedLLM(AsyncLLM):
 def _prompt() -> Any:
     """What our own requests ask; vLLM writes into it."""
     return {"prompt_token_ids": [1, 2, 3]}
+
+
+def _engine_config(args: argparse.Namespace, instance_id: str, placement_group: PlacementGroup | None) -> VllmConfig:
+    # By its name alone vLLM does not know that the executor can do pipeline parallelism.
+    args.distributed_executor_backend = LockstepRayExecutor
+    vllm_config = AsyncEngineArgs.from_cli_args(args).create_engine_config(UsageContext.OPENAI_API_SERVER)
+    check_model_runner(vllm_config)
+    _warn_of_scheduling(args.async_scheduling, vllm_config.scheduler_config.async_scheduling)
+    vllm_config.instance_id = instance_id
+    vllm_config.parallel_config.placement_group = placement_group
+    return vllm_config
 
 
 def _warn_of_scheduling(asked: bool | None, ahead: bool | None) -> None:

@@ -22,6 +22,7 @@ from ascend_serve.capture.client import DriverClient
 from ascend_serve.capture.messages import Lost
 from ascend_serve.capture.outcome import IncarnationOutcome, OutcomeKind
 from ascend_serve.cluster.worker_death import WorkerDeath, death_of, death_of_actor, is_of
+from ascend_serve.engine.continuation import continue_in_core
 from ascend_serve.engine.group_settings import capture_deadlines, prepare_fresh_workers, read_settings
 from ascend_serve.engine.histogram import DecodeHistogram
 from ascend_serve.engine.node_worker import local_world_size, use_node_workers
@@ -57,6 +58,7 @@ class LockstepRayExecutor(RayExecutorV2):
         remembered = self._memory.recall()
         settle_runtime(self.vllm_config, request, offers, remembered)
         use_node_workers()
+        continue_in_core()
         self._driver = DriverClient.start(
             settings.group,
             settings.data_parallel_size * self.parallel_config.world_size,

@@ -20,6 +20,7 @@ from ascend_serve.capture.messages import CaptureResult, Phase
 from ascend_serve.capture.participant import Participant
 from ascend_serve.engine.canary import Canary, fixed_batch
 from ascend_serve.engine.compilation import watch_static_kernels
+from ascend_serve.engine.continued_state import continue_on_rank
 from ascend_serve.engine.group_settings import GroupSettings, read_settings
 from ascend_serve.engine.npu import instruction_set, scripted_fault, streams_left
 from ascend_serve.engine.proposal import group_rank, make_proposal
@@ -52,7 +53,9 @@ class CaptureWorkerExtension:
             What the worker's own ``compile_or_warm_up_model`` returned, or ``None`` when the session ended without a
             seal: then the driver has told the executor what comes next.
         """
-        return WorkerSession(cast("WorkerBase", self)).run(other_sizes)
+        worker = cast("WorkerBase", self)
+        continue_on_rank(worker.model_runner)
+        return WorkerSession(worker).run(other_sizes)
 
     def heartbeat(self, patience: float) -> None:
         """Answer, which this rank can only do when it has come to the end of all steps before.

@@ -102,7 +102,7 @@ class EngineReplica:
         self._engine.note_total(time.time() - started)
         metrics = ReplicaMetrics()
         metrics.show(await self._engine.report())
-        self._supervisor = Supervisor(self._engine, config.serving.health, metrics, LastWill(config))
+        self._supervisor = Supervisor(self._engine, config.serving, metrics, LastWill(config))
         self._api = HandleApi(self._guarded_app())
 
     def _guarded_app(self, keys: Sequence[SecretStr] = ()) -> ASGIApp:

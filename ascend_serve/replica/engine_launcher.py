@@ -100,6 +100,7 @@ class EngineLauncher:
         self._follower = SessionFollower(name, events)
         self._following: asyncio.Task[None] | None = None
         self._log = OwnLog()
+        self._llm: ServedLLM | None = None
 
     async def start(self) -> EngineRun:
         """Load the model on all ranks and capture.
@@ -145,12 +146,19 @@ class EngineLauncher:
                 "`ray status` shows what is missing; add a node.",
             )
 
+    async def _launch(self, instance_id: str) -> ServedLLM:
+        """Launch an engine, or a fresh engine core behind the front end of the one before."""
+        if self._llm is None:
+            return await asyncio.to_thread(_build_llm, self.args, instance_id, self._placement_group)
+        await self._llm.replace_core(self.args, instance_id, self._placement_group)
+        return self._llm
+
     async def _run(self, instance_id: str) -> EngineRun:
         self._log = OwnLog()
         self._follow()
         abort = asyncio.create_task(_abort(self._group))
         try:
-            llm = await asyncio.to_thread(_build_llm, self.args, instance_id, self._placement_group)
+            llm = self._llm = await self._launch(instance_id)
         except AscendServeError:
             raise
         except Exception as error:

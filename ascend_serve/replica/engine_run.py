@@ -59,12 +59,9 @@ class EngineRun:
         return "" if self._driver is None else await self._driver.standstill()
 
     async def end(self) -> None:
-        """End the engine core and its workers, and every request with an error."""
+        """End the engine core and its workers; what was under way stays with vLLM's front end."""
         self._stop_replanning()
-        self.llm.fail_requests()
-        await asyncio.to_thread(self.llm.shutdown, _END_SECONDS)
-        # Those that came in meanwhile.
-        self.llm.fail_requests()
+        await self.llm.end_core(_END_SECONDS)
 
     def shutdown(self) -> None:
         """End the engine core and its workers."""

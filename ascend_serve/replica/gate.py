@@ -11,6 +11,8 @@ from ascend_serve.replica.supervisor import Supervisor
 _ALWAYS_OPEN = frozenset({"/metrics", "/version", "/graph/report", "/graph/events"})
 """Paths that are answered without an engine."""
 
+_HEALTH = "/health"
+
 _ERROR_EVENT = b'data: {"error"'
 _DONE_EVENT = b"data: [DONE]\n\n"
 _NAMED_ERROR_EVENT = b"event: error\n"
@@ -20,8 +22,8 @@ _STREAM = b"text/event-stream"
 class Gate:
     """An ASGI application around the replica's.
 
-    While the engine is away every request is answered at once with 503 and ``Retry-After``. Requests that were under
-    way end with the same, or with an error event where a stream had begun.
+    While the engine is away every new request is answered at once with 503 and ``Retry-After``. Requests that were
+    under way wait, or end with the same, or with an error event where a stream had begun.
 
     Args:
         app: The application.
@@ -43,18 +45,24 @@ class Gate:
 
     async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
         answer = _Answer(send, self._supervisor, _path(scope))
+        self._supervisor.streams.add(answer.comment)
         try:
             await self._app(scope, receive, answer.send)
         except Exception:
             if self._supervisor.is_serving or (answer.began and not answer.is_stream):
                 raise
             await answer.lose()
+        finally:
+            self._supervisor.streams.discard(answer.comment)
         if answer.is_withheld:
             await self._refuse(scope, receive, send)
 
     async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = {"Retry-After": str(self._supervisor.retry_after)}
-        await JSONResponse(lost_engine.refusal(_path(scope)), 503, headers)(scope, receive, send)
+        body = lost_engine.refusal(_path(scope))
+        if _path(scope) == _HEALTH:
+            body["recovering_since"] = self._supervisor.recovering_since
+        await JSONResponse(body, 503, headers)(scope, receive, send)
 
 
 class _Answer:
@@ -72,6 +80,7 @@ class _Answer:
         self._path = path
         self._events = 0
         self._has_error = False
+        self._has_ended = False
         self.began = False
         self.is_stream = False
         self.is_withheld = False
@@ -84,7 +93,13 @@ class _Answer:
         if self.is_withheld:
             return
         self.began = True
+        self._has_ended |= message["type"] == "http.response.body" and not message.get("more_body")
         await self._send({**message, "body": self._told(message["body"])} if message.get("body") else message)
+
+    async def comment(self, text: bytes) -> None:
+        """Send a comment between two events: vLLM sends whole ones."""
+        if self.began and self.is_stream and not self._has_ended:
+            await self._send({"type": "http.response.body", "body": text, "more_body": True})
 
     async def lose(self) -> None:
         """End it: the application has ended without a word when it lost its engine."""

@@ -22,7 +22,7 @@ from ascend_serve.planning import DeploymentPlan
 from ascend_serve.replica.engine_launcher import EngineLauncher, engine_arguments
 from ascend_serve.replica.engine_run import EngineRun
 from ascend_serve.replica.software import installed_versions
-from ascend_serve.replica.warm_up import warm_up
+from ascend_serve.replica.warm_up import use_application, warm_up
 from ascend_serve.telemetry.event_log import EventLog, as_lines
 from ascend_serve.telemetry.report import GraphReport
 
@@ -147,9 +147,10 @@ class OpenAIEngine:
         """
         with _timed(self.events, "engine"):
             self.run = await self._launcher.start_again()
-        with _timed(self.events, "application"):
-            await _attach(self.app, self.run.llm, self._launcher.args)
-        await self._begin_to_serve()
+        await self._launcher.catch_up()
+        with _timed(self.events, "warm_up"):
+            await self._warm_up()
+        await self._follow_load()
 
     async def report(self) -> GraphReport:
         """What was asked for, what holds, and why they differ."""
@@ -173,20 +174,22 @@ class OpenAIEngine:
         await self._launcher.catch_up()
         with _timed(self.events, "warm_up"):
             await self._warm_up()
+            await use_application(self.app, is_pooling=self.run.llm.is_pooling)
         self.run.llm.count_clients()
-        if self._replan is Replan.IDLE:
-            await self._follow_load()
+        await self._follow_load()
 
     async def _warm_up(self) -> None:
         try:
-            await warm_up(self.run.llm, self.app)
+            await warm_up(self.run.llm)
         except Exception as error:
             if not self.run.llm.errored:
                 raise
             raise self._launcher.failure(error) from error
 
     async def _follow_load(self) -> None:
-        """Let capture sizes follow the load where any are captured."""
+        """Let capture sizes follow the load, if they shall, where any are captured."""
+        if self._replan is Replan.OFF:
+            return
         report = await self.report()
         if RUNTIMES[report.runtime].captures and report.capture_sizes:
             self.run.follow_load(report.capture_sizes)
@@ -224,9 +227,3 @@ async def _application(llm: ServedLLM, args: argparse.Namespace) -> FastAPI:
     from ascend_serve.api.openai_app import openai_app
 
     return await openai_app(llm, args)
-
-
-async def _attach(app: FastAPI, llm: ServedLLM, args: argparse.Namespace) -> None:
-    from ascend_serve.api.openai_app import attach
-
-    await attach(app, llm, args)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Coroutine, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -44,19 +44,32 @@ _TEXTS: dict[str, dict[str, Any]] = {
 chat where it has no chat template, which is fine here."""
 
 
-async def warm_up(llm: ServedLLM, app: FastAPI) -> None:
-    """Run each kind of sampler once, as the first random one compiles for seconds, and each way into ``app``.
+async def warm_up(llm: ServedLLM) -> None:
+    """Run each kind of sampler or pooler once, as the first random one compiles for seconds.
 
     Raises:
         EngineError: It does not come to an end, or what the model computes is no number.
     """
+    await _in_time(_use_poolers(llm) if llm.is_pooling else _use_samplers(llm))
+
+
+async def use_application(app: FastAPI, *, is_pooling: bool) -> None:
+    """Use each way into ``app`` once.
+
+    Args:
+        app: vLLM's application.
+        is_pooling: Whether its model pools.
+
+    Raises:
+        EngineError: It does not come to an end.
+    """
+    await _in_time(_use_application(app, _bodies(is_pooling=is_pooling)))
+
+
+async def _in_time(warming: Coroutine[Any, Any, None]) -> None:
     try:
         async with asyncio.timeout(_MOST_SECONDS):
-            if llm.is_pooling:
-                await _use_poolers(llm)
-            else:
-                await _use_samplers(llm)
-            await _use_application(app, _bodies(is_pooling=llm.is_pooling))
+            await warming
     except TimeoutError as error:
         raise EngineError(
             f"The engine stalled in its warm-up: no end after {_MOST_SECONDS:g} s",

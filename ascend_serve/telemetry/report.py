@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 from ascend_serve.capture.roster import RankState
 from ascend_serve.capture.snapshot import Snapshot
-from ascend_serve.events import AnyEvent
+from ascend_serve.events import AnyEvent, Event, EventKind
 from ascend_serve.graph.modes import GraphMode, RuntimeName
 from ascend_serve.graph.plan import Adjustment, CapturePlan, Switch
 from ascend_serve.graph.rules import STATIC_SHAPE_MODES
@@ -46,6 +46,8 @@ class GraphReport(_Part):
         events: What happened, oldest first, as far as it is kept.
         seconds: Duration of each phase of the start-up.
         profiler_dir: Folder, on the node of each rank, that the profiler writes to; empty where it is not enabled.
+        recovering_since: When the engine was lost that is being replaced, in seconds since the epoch; ``None`` while
+            there is one that answers.
     """
 
     outcome: Outcome
@@ -60,6 +62,7 @@ class GraphReport(_Part):
     events: tuple[AnyEvent, ...] = ()
     seconds: dict[str, float] = {}
     profiler_dir: str = ""
+    recovering_since: float | None = None
 
 
 def build_report(
@@ -86,6 +89,7 @@ def build_report(
     plan = None if snapshot is None else snapshot.plan
     # The driver may know some of what was planned too, because ranks propose what a planner left.
     adjustments = tuple(dict.fromkeys((*planned, *(plan.adjustments if plan else ()))))
+    events = () if snapshot is None else snapshot.events
     session_seconds = {} if snapshot is None else snapshot.seconds
     return GraphReport(
         outcome=_outcome(plan, adjustments),
@@ -97,10 +101,21 @@ def build_report(
         adjustments=adjustments,
         options={name: _switch(option, plan) for name, option in options.items()},
         ranks=() if snapshot is None else snapshot.ranks,
-        events=() if snapshot is None else snapshot.events,
+        events=events,
         seconds={name: round(value, 3) for name, value in {**session_seconds, **seconds}.items()},
         profiler_dir=profiler_dir,
+        recovering_since=_recovering_since(events),
     )
+
+
+def _recovering_since(events: Sequence[Event]) -> float | None:
+    since = None
+    for event in events:
+        if event.kind in (EventKind.ENGINE_DIED, EventKind.ENGINE_STALLED):
+            since = event.time
+        elif event.kind is EventKind.ENGINE_RESTARTED:
+            since = None
+    return since
 
 
 def _switch(planned: Switch, plan: CapturePlan | None) -> Switch:

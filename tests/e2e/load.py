@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import threading
 import time
 from collections import Counter
@@ -19,6 +20,8 @@ from tests.patience import PATIENCE_SECONDS
 
 MAX_TOKENS = 24
 _PAUSE_SECONDS = 0.25
+_WAIT_SECONDS = 3.0
+"""A reply that took longer waited for another engine: by itself it takes a fraction of a second."""
 
 
 class Verdict(StrEnum):
@@ -78,13 +81,15 @@ class Load:
         return Counter(reply.verdict for reply in self.replies)
 
     def back_after(self, moment: float) -> float | None:
-        """When the first right reply came that was asked for after the first error since ``moment``."""
-        failed = min(
-            (r.ended for r in self.replies if r.ended > moment and r.verdict is not Verdict.RIGHT), default=None
-        )
-        if failed is None:
-            return None
-        return min((r.ended for r in self.replies if r.begun > failed and r.verdict is Verdict.RIGHT), default=None)
+        """When the first right reply came after what happened at ``moment``.
+
+        That is one that was asked for after the first error, or one that waited meanwhile.
+        """
+        wrong = (r.ended for r in self.replies if r.ended > moment and r.verdict is not Verdict.RIGHT)
+        failed = min(wrong, default=math.inf)
+        right = [r for r in self.replies if r.verdict is Verdict.RIGHT]
+        waited = (r.begun < moment and r.ended > moment and r.ended - r.begun > _WAIT_SECONDS for r in right)
+        return min((r.ended for r, has in zip(right, waited, strict=True) if has or r.begun > failed), default=None)
 
     def wait_until_back(self, moment: float, patience: float) -> float:
         """Seconds from ``moment`` to the first right reply after what happened then.

@@ -16,12 +16,13 @@ from prometheus_client import CollectorRegistry
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
-from ascend_serve.config.schema import HealthConfig
+from ascend_serve.config.schema import ServingConfig
 from ascend_serve.events import Event
 from ascend_serve.replica.gate import Gate
 from ascend_serve.replica.supervisor import Supervisor
 from ascend_serve.telemetry.metrics import ReplicaMetrics
 from ascend_serve.telemetry.report import GraphReport
+from tests.no_requests import NoRequests, stop_reading
 from tests.patience import wait_until
 from tests.ports import free_port
 from tests.reports import REPORT
@@ -52,7 +53,9 @@ class ScriptedEngine:
     def __init__(self, restart: Restart) -> None:
         # What answers now and what starts it anew are one here.
         self.run = self
-        self.llm = SimpleNamespace(errored=False, is_busy=False, beat=self.beat)
+        self.llm = SimpleNamespace(
+            errored=False, is_busy=False, beat=self.beat, stop_reading=stop_reading, open_requests=NoRequests()
+        )
         self.seconds = {"engine": restart.expected}
         self.events: list[Event] = []
         self.lost = asyncio.Event()
@@ -124,7 +127,7 @@ class Replicas:
         for number, restart in enumerate(self._restarts):
             engine = ScriptedEngine(restart)
             metrics = ReplicaMetrics(CollectorRegistry())
-            supervisors.append(Supervisor(engine, HealthConfig(), metrics, will))  # type: ignore[arg-type]
+            supervisors.append(Supervisor(engine, ServingConfig(), metrics, will))  # type: ignore[arg-type]
             self._engines.append(engine)
             self._routes.append(Mount(f"/{number}", Gate(_answering(), supervisors[-1])))
         yield

@@ -1,4 +1,7 @@
-"""A replica whose engine is lost, under load: what its clients see, and what comes back. One start for all tests."""
+"""A replica whose engine is lost, under load: what its clients see, and what comes back. One start for all tests.
+
+Requests under way fail here; how they go on is in `test_continuation`.
+"""
 
 from __future__ import annotations
 
@@ -43,6 +46,7 @@ FAULT_OF_THE_RESTART = "{rank: 0, phase: join, error: crash, incarnation: 1}"
 OVERRIDES = (
     f"serving.health.stall_seconds={STALL_SECONDS}",
     "serving.health.idle_decode_seconds=4",
+    "serving.recovery.requests=fail",
     f"emulated.faults=[{{rank: 1, phase: serve, size: {FATAL_PROMPT}, error: hang}}, {FAULT_OF_THE_RESTART}]",
 )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -17,6 +17,7 @@ from vllm.v1.metrics.prometheus import get_prometheus_registry
 
 from ascend_serve.api.admission import guarded
 from ascend_serve.api.http_metrics import HttpMetrics
+from ascend_serve.api.open_streams import OpenStreams
 from ascend_serve.api.openai_app import server_arguments
 from ascend_serve.api.request_limits import RequestLimits
 from ascend_serve.config.schema import LimitsConfig
@@ -29,10 +30,12 @@ KEY = "key"
 
 @dataclass
 class Engine:
-    """Stands in for the supervisor: the gate asks it for these two alone."""
+    """Stands in for the supervisor: the gate asks it for these alone."""
 
     is_serving: bool = True
     retry_after: int = 12
+    recovering_since: float | None = None
+    streams: OpenStreams = field(default_factory=OpenStreams)
 
 
 class Served:

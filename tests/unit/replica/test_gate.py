@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
@@ -13,6 +13,8 @@ import pytest
 from fastapi import FastAPI
 from fastapi.responses import JSONResponse, StreamingResponse
 
+from ascend_serve.api.open_streams import REPLACED as COMMENT
+from ascend_serve.api.open_streams import OpenStreams
 from ascend_serve.replica.gate import Gate
 
 TOKEN = 'data: {"choices": []}\n\n'
@@ -24,10 +26,12 @@ REPLACED = "The engine is being replaced; try again."
 
 @dataclass
 class Engine:
-    """Stands in for the supervisor: the gate asks it for these two alone."""
+    """Stands in for the supervisor: the gate asks it for these alone."""
 
     is_serving: bool = True
     retry_after: int = 12
+    recovering_since: float | None = None
+    streams: OpenStreams = field(default_factory=OpenStreams)
 
 
 class Application:
@@ -47,6 +51,8 @@ class Application:
         for path in ("/v1/responses", "/v1/completions"):
             app.add_api_route(path, self.stream_raises)
         app.add_api_route("/v1/messages", self.stream_blames)
+        app.add_api_route("/stream-waits", self.stream_waits)
+        app.add_api_route("/waits", self.waits)
 
     async def lost(self) -> JSONResponse:
         self._engine.is_serving = False
@@ -61,6 +67,18 @@ class Application:
 
     async def stream_lost(self) -> StreamingResponse:
         return _events(TOKEN, ERROR, DONE)
+
+    async def stream_waits(self) -> StreamingResponse:
+        async def body() -> AsyncIterator[str]:
+            yield TOKEN
+            await self._engine.streams.tell(COMMENT)
+            yield DONE
+
+        return StreamingResponse(body(), media_type="text/event-stream")
+
+    async def waits(self) -> JSONResponse:
+        await self._engine.streams.tell(COMMENT)
+        return JSONResponse({"text": "whole"})
 
     async def stream_raises(self) -> StreamingResponse:
         async def body() -> AsyncIterator[str]:
@@ -126,6 +144,22 @@ def test_an_answer_that_the_engine_is_lost_under_is_worth_another_try(path: str)
 )
 def test_only_a_whole_stream_ends_with_done(path: str, text: str) -> None:
     assert get(path, Engine()).text == text
+
+
+def test_a_stream_that_waits_for_an_engine_has_a_comment_between_its_events() -> None:
+    engine = Engine()
+    assert get("/stream-waits", engine).text == TOKEN + COMMENT.decode() + DONE
+    asyncio.run(engine.streams.tell(COMMENT))
+
+
+def test_an_answer_that_is_no_stream_waits_without_a_word() -> None:
+    assert get("/waits", Engine()).json() == {"text": "whole"}
+
+
+def test_health_tells_since_when_there_is_no_engine() -> None:
+    engine = Engine(is_serving=False, recovering_since=1000.5)
+    assert get("/health", engine).json()["recovering_since"] == 1000.5
+    assert "recovering_since" not in get("/stream", engine).json()
 
 
 @pytest.mark.parametrize(

@@ -13,13 +13,14 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from ascend_serve.api.retry_after import retry_after
-from ascend_serve.config.schema import HealthConfig
+from ascend_serve.config.schema import ServingConfig
 from ascend_serve.errors import EngineError
 from ascend_serve.events import Event
 from ascend_serve.replica import supervisor as supervisor_module
 from ascend_serve.replica.supervisor import Supervisor
 from ascend_serve.telemetry.metrics import ReplicaMetrics
 from ascend_serve.telemetry.report import GraphReport
+from tests.no_requests import NoRequests, stop_reading
 from tests.patience import PATIENCE_SECONDS
 from tests.reports import REPORT
 
@@ -41,7 +42,14 @@ class SimulatedEngine:
     def __init__(self, failures: int, *, stays_away: bool = False) -> None:
         # What answers now and what starts it anew are one here.
         self.run = self
-        self.llm = SimpleNamespace(errored=False, is_busy=False, beat=self.beat, decode=self.decode)
+        self.llm = SimpleNamespace(
+            errored=False,
+            is_busy=False,
+            beat=self.beat,
+            decode=self.decode,
+            stop_reading=stop_reading,
+            open_requests=NoRequests(),
+        )
         self.seconds = {"imports": 9.0, "engine": EXPECTED_SECONDS - 2.0, "warm_up": 2.0}
         self.events: list[Event] = []
         self.lost = asyncio.Event()
@@ -85,7 +93,7 @@ def run(
     async def scenario() -> None:
         will = SimpleNamespace(leave=lambda reason, report: FILE)
         engine, registry = SimulatedEngine(failures, stays_away=stays_away), CollectorRegistry()
-        supervisor = Supervisor(engine, HealthConfig(), ReplicaMetrics(registry), will)  # type: ignore[arg-type]
+        supervisor = Supervisor(engine, ServingConfig(), ReplicaMetrics(registry), will)  # type: ignore[arg-type]
         assert supervisor.is_serving
         engine.lost.set()
         await _until(lambda: not supervisor.is_serving)
@@ -108,6 +116,8 @@ async def _until(condition: Callable[[], Any]) -> None:
 def test_while_the_engine_is_away_the_replica_is_healthy_and_names_a_time() -> None:
     async def check(engine: SimulatedEngine, supervisor: Supervisor, registry: CollectorRegistry) -> None:
         supervisor.check_health()
+        assert supervisor.recovering_since is not None
+        assert supervisor.recovering_since == pytest.approx(time.time(), abs=PATIENCE_SECONDS)
         assert 0 < supervisor.retry_after <= retry_after(EXPECTED_SECONDS, 0)
 
     run(0, check)
@@ -135,6 +145,7 @@ def test_the_engine_comes_back_though_some_starts_fail(failures: int) -> None:
         engine.started.set()
         await _until(lambda: supervisor.is_serving)
         supervisor.check_health()
+        assert supervisor.recovering_since is None
         assert kinds(engine) == ["engine_died", *["restart_failed"] * failures, "engine_restarted"]
         assert engine.events[0].text == f"rank 1 is lost\nWhat was known of it is in {FILE}"
         assert registry.get_sample_value("ascend_serve_engine_restarts_total", {"reason": "died"}) == 1

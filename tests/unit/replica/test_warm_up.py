@@ -10,7 +10,7 @@ import pytest
 from fastapi import FastAPI
 
 from ascend_serve.errors import EngineError
-from ascend_serve.replica.warm_up import warm_up
+from ascend_serve.replica.warm_up import use_application, warm_up
 
 
 class Engine:
@@ -36,7 +36,7 @@ class Engine:
 
 def test_each_kind_of_sampler_is_used() -> None:
     engine = Engine(-1.0)
-    asyncio.run(warm_up(engine, FastAPI()))  # type: ignore[arg-type]
+    asyncio.run(warm_up(engine))  # type: ignore[arg-type]
     assert {"top_p", "top_k", "min_p"} <= {name for sampling in engine.asked for name in sampling}
 
 
@@ -44,12 +44,13 @@ def test_a_model_that_pools_is_asked_to_pool() -> None:
     app, engine = FastAPI(), Engine(1.0, is_pooling=True)
     used = []
     app.add_api_route("/v1/embeddings", lambda: used.append("embeddings"), methods=["POST"])
-    asyncio.run(warm_up(engine, app))  # type: ignore[arg-type]
+    asyncio.run(warm_up(engine))  # type: ignore[arg-type]
+    asyncio.run(use_application(app, is_pooling=True))
     assert (engine.asked, engine.pooled, used) == ([], ["embed", "token_embed"], ["embeddings"])
 
 
 @pytest.mark.parametrize("is_pooling", [False, True], ids=["generates", "pools"])
 def test_a_model_that_computes_no_numbers_is_not_served(is_pooling: bool) -> None:
     with pytest.raises(EngineError, match="computes NaN") as caught:
-        asyncio.run(warm_up(Engine(math.nan, is_pooling=is_pooling), FastAPI()))  # type: ignore[arg-type]
+        asyncio.run(warm_up(Engine(math.nan, is_pooling=is_pooling)))  # type: ignore[arg-type]
     assert "weights" in caught.value.remedy
