@@ -64,7 +64,8 @@ def adapted(text: str, listener: Listener) -> str:
 
     Metrics and statistics, which Serve has on all interfaces at ports of the machine, get Unix sockets in the folder
     that HAProxy runs in, and the administrative one is for nobody else. Paths are relative: Serve's, with the 56
-    characters of a node's id, can be longer than the 95 that HAProxy can bind.
+    characters of a node's id, can be longer than the 95 that HAProxy can bind. HAProxy waits for a request as far as it
+    fits into its buffer: what it has sent in parts it cannot ask of another replica.
 
     Args:
         text: What Serve wrote.
@@ -77,7 +78,7 @@ def adapted(text: str, listener: Listener) -> str:
     text = _replaced(text, r"^(frontend prometheus\n *bind) :\d+$", r"\1 unix@prometheus.sock mode 600")
     text = _replaced(text, r"^(listen stats\n *bind) \*:\d+$", r"\1 unix@stats.sock mode 600")
     text = _replaced(text, r"^( *errorfile 50[234]) \S+$", rf"\1 {ERROR_FILE}")
-    text = _replaced(text, r"^( *option httplog)$", r"\1\n    option forwardfor")
+    text = _replaced(text, r"^( *option httplog)$", r"\1\n    option forwardfor\n    option http-buffer-request")
     text = re.sub(rf"^ *log {re.escape(_DEFAULT_LOG)} .*\n", "", text, flags=re.MULTILINE)
     text = _replaced(text, r"^(frontend http_frontend\n *bind) (\S+):(\d+)$", lambda found: _bind(found, listener))
     text = re.sub(

@@ -38,6 +38,12 @@ _SETTINGS = {
     "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": "3600",
     # Replicas count their requests themselves then, instead of one datagram from HAProxy to Python for each.
     "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
+    # Another replica is asked where one goes before it has begun to answer, or has no engine just now. A request
+    # changes nothing on a replica, so it may come twice.
+    "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response 503",
+    # HAProxy asks again what fits here: 64 KiB are some 16,000 tokens of text. Serve's own 16 KiB are less than a long
+    # conversation.
+    "RAY_SERVE_HAPROXY_TUNE_BUFSIZE": str(2**16),
 }
 """Serve's settings (2.60.0, ``constants.py``) that differ from its defaults; what the user's environment says wins."""
 

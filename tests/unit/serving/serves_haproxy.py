@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
+from ray.serve._private import constants
 from ray.serve._private.haproxy import BackendConfig, HAProxyApi, HAProxyConfig, ServerConfig
 from ray.serve.config import HTTPOptions
 
@@ -12,16 +15,22 @@ NODE = "f" * 56
 
 
 def write_configuration(
-    folder: Path, port: int, server: int | None = None, *, host: str = "127.0.0.1", fallback: int | None = None
+    folder: Path,
+    port: int,
+    *servers: int,
+    host: str = "127.0.0.1",
+    fallback: int | None = None,
+    settings: Mapping[str, str] = MappingProxyType({}),
 ) -> Path:
     """Let Serve write the configuration for one application.
 
     Args:
         folder: Serve's folder.
         port: Where clients reach HAProxy.
-        server: Port of the application's one replica; the application is not there yet where it has none.
+        servers: Ports of the application's replicas; the application is not there yet where it has none.
         host: Where clients reach HAProxy.
         fallback: Port of Serve's own proxy.
+        settings: What Serve reads from its environment when it is imported.
     """
     place = folder / NODE
     options = HTTPOptions(host=host, port=port)
@@ -31,15 +40,17 @@ def write_configuration(
         server_state_base=str(place),
         server_state_file=str(place / "server-state"),
         is_head=True,
+        retry_on=settings.get("RAY_SERVE_HAPROXY_RETRY_ON", constants.RAY_SERVE_HAPROXY_RETRY_ON),
+        bufsize=int(settings.get("RAY_SERVE_HAPROXY_TUNE_BUFSIZE", constants.RAY_SERVE_HAPROXY_TUNE_BUFSIZE)),
     )
     api = HAProxyApi(config, config_file_path=str(place / "haproxy.cfg"))
-    if server is not None:
-        api.set_backend_configs({"http-demo": _backend(server, fallback)})
+    if servers:
+        api.set_backend_configs({"http-demo": _backend(servers, fallback)})
     api._generate_config_file_internal()
     return place / "haproxy.cfg"
 
 
-def _backend(server: int, fallback: int | None) -> BackendConfig:
+def _backend(servers: Sequence[int], fallback: int | None) -> BackendConfig:
     own = None if fallback is None else ServerConfig("SERVE_PROXY_ACTOR-fallback-node", "127.0.0.1", fallback)
-    replica = ServerConfig("SERVE_REPLICA-demo", "127.0.0.1", server)
-    return BackendConfig("http-demo", "/", servers=[replica], app_name="demo", fallback_server=own)
+    replicas = [ServerConfig(f"SERVE_REPLICA-demo-{port}", "127.0.0.1", port) for port in servers]
+    return BackendConfig("http-demo", "/", servers=replicas, app_name="demo", fallback_server=own)

@@ -22,9 +22,11 @@ import uvicorn
 from starlette.responses import PlainTextResponse
 from starlette.types import Receive, Scope, Send
 
+from ascend_serve.config.schema import ServingConfig
 from ascend_serve.node.user_files import LONGEST_PLACE
-from ascend_serve.serving.haproxy import CERTIFICATE, HOST, KEY
+from ascend_serve.serving.haproxy import CERTIFICATE, COMMAND, HOST, KEY
 from ascend_serve.serving.haproxy_config import DETOUR
+from ascend_serve.serving.ingress import haproxy_environment
 from tests.patience import PATIENCE_SECONDS, wait_until
 from tests.ports import free_port
 from tests.unit.serving.serves_haproxy import write_configuration
@@ -33,7 +35,8 @@ from tests.unit.serving.serves_haproxy import write_configuration
 class Application:
     """Answers as the path says, and notes which clients went before they had their answer."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, has_engine: bool = True) -> None:
+        self._has_engine = has_engine
         self.asked: list[str] = []
         self.gone: list[str] = []
 
@@ -47,7 +50,9 @@ class Application:
             os._exit(1)
         if path == "/waiting":
             await self._until_gone(path, receive, send)
-        status = 413 if path == "/too-large" else 200
+        if path == "/body":
+            await _read(receive)
+        status = 413 if path == "/too-large" else 200 if self._has_engine else 503
         await send({"type": "http.response.start", "status": status, "headers": [(b"x-client", _client(scope))]})
         if path in ("/begun", "/stream"):
             await self._until_gone(path, receive, send)
@@ -66,13 +71,18 @@ class Application:
             pass
 
 
+async def _read(receive: Receive) -> None:
+    while (await receive()).get("more_body"):
+        pass
+
+
 def _client(scope: Scope) -> bytes:
     return str(scope["client"][0]).encode()
 
 
 @contextlib.contextmanager
-def application(port: int, **options: Any) -> Iterator[Application]:
-    app = Application()
+def application(port: int, *, has_engine: bool = True, **options: Any) -> Iterator[Application]:
+    app = Application(has_engine=has_engine)
     server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="critical", lifespan="off", **options))
     thread = threading.Thread(target=server.run)
     thread.start()
@@ -166,16 +176,55 @@ def test_an_answer_of_serves_own_proxy_says_so(has_replica: bool, tmp_path: Path
         assert (DETOUR in get(port).headers) is not has_replica
 
 
-def test_a_replica_that_dies_before_it_answers_is_told_alike(tmp_path: Path, port: int, server: int) -> None:
+@contextlib.contextmanager
+def mortal_application(port: int) -> Iterator[None]:
+    """One in a process of its own."""
     program = "import sys, uvicorn; from tests.unit.serving.test_haproxy import Application; "
-    run = program + f"uvicorn.run(Application(), port={server}, log_level='critical', lifespan='off')"
-    replica = psutil.Popen([sys.executable, "-c", run])
-    assert wait_until(lambda: bool(replica.net_connections("tcp")), pause=0.05)
-    with haproxy(write_configuration(tmp_path, port, server)):
+    run = program + f"uvicorn.run(Application(), port={port}, log_level='critical', lifespan='off')"
+    with psutil.Popen([sys.executable, "-c", run]) as replica:
+        assert wait_until(lambda: bool(replica.net_connections("tcp")), pause=0.05)
+        yield
+
+
+def test_a_replica_that_dies_before_it_answers_is_told_alike(tmp_path: Path, port: int, server: int) -> None:
+    with mortal_application(server), haproxy(write_configuration(tmp_path, port, server)):
         answer = get(port, "/dies")
-    replica.wait()
     assert answer.status_code == 503
     assert "Retry-After" in answer.headers
+
+
+SETTINGS = haproxy_environment(ServingConfig(), COMMAND, local=False)
+LONG_BODY = b"x" * 40_000
+
+
+def test_what_a_replica_dies_under_without_a_word_is_asked_of_another(tmp_path: Path, port: int, server: int) -> None:
+    """Both die here: the request came to both."""
+    other = free_port()
+    file = write_configuration(tmp_path, port, server, other, settings=SETTINGS)
+    with mortal_application(server), mortal_application(other), haproxy(file):
+        answer = httpx.post(f"http://127.0.0.1:{port}/dies", content=LONG_BODY, trust_env=False)
+    assert answer.status_code == 503
+    assert "Retry-After" in answer.headers
+
+
+@pytest.mark.parametrize("body", [b"x", LONG_BODY], ids=["short", "long"])
+def test_a_replica_without_an_engine_is_passed_over(body: bytes, tmp_path: Path, port: int, server: int) -> None:
+    other = free_port()
+    file = write_configuration(tmp_path, port, server, other, settings=SETTINGS)
+    with application(server, has_engine=False) as without, application(other) as with_engine, haproxy(file):
+        url = f"http://127.0.0.1:{port}/body"
+        statuses = [httpx.post(url, content=body, trust_env=False).status_code for _ in range(4)]
+    assert statuses == [200] * 4
+    assert without.asked
+    assert len(with_engine.asked) == 4
+
+
+def test_where_no_replica_has_an_engine_the_refusal_is_the_replicas(tmp_path: Path, port: int, server: int) -> None:
+    file = write_configuration(tmp_path, port, server, settings=SETTINGS)
+    with application(server, has_engine=False), haproxy(file):
+        answer = get(port, "/body")
+    assert answer.status_code == 503
+    assert "x-client" in answer.headers
 
 
 def test_a_body_that_is_refused_unread_is_answered(tmp_path: Path, port: int, server: int) -> None:
