@@ -30,10 +30,10 @@ class OnTrial(Protocol):
     losses: int
 
 
-Request = TypeVar("Request", bound=OnTrial)
+Tried = TypeVar("Tried", bound=OnTrial)
 
 
-def judge(requests: Sequence[Request], count: Callable[[Request], int]) -> list[Request]:
+def judge(requests: Sequence[Tried], count: Callable[[Tried], int]) -> list[Tried]:
     """Note the loss of an engine with all requests that it had.
 
     Args:
@@ -54,7 +54,7 @@ def judge(requests: Sequence[Request], count: Callable[[Request], int]) -> list[
     return given_up
 
 
-def groups(requests: Sequence[Request]) -> Iterator[list[Request]]:
+def groups(requests: Sequence[Tried]) -> Iterator[list[Tried]]:
     """In which groups requests are handed over: those beyond suspicion together and first."""
     yield [request for request in requests if not request.is_suspect]
     suspects = [request for request in requests if request.is_suspect]

@@ -39,7 +39,7 @@ _USAGE = {"stream_options": {"include_usage": True}}
 _HELLO = [{"role": "user", "content": "Hello"}]
 
 
-def completion(text: str, **body: Any) -> Question:
+def completion(text: str | list[int], **body: Any) -> Question:
     return Question("/v1/completions", {**_BODY, "prompt": text, **body})
 
 
@@ -156,3 +156,40 @@ def test_meanwhile_new_requests_are_refused_and_everybody_is_told_since_when(tol
     died = [event["time"] for event in told.report["events"] if event["kind"] == "engine_died"]
     assert all(abs(since - moment) < PATIENCE_SECONDS for moment in died)
     assert http.get("/graph/report").json()["recovering_since"] is None
+
+
+DEADLY = 230
+"""Tokens of the one prompt that ends engines: more than any other step has, fewer than several others together."""
+DECODING = range(DEADLY, DEADLY + CLIENTS + 1)
+"""Tokens of a step with that prompt, and as many clients as decode meanwhile."""
+OTHER_TOKENS = 60
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("end", ["crash", "hang"])
+def test_a_request_that_ends_every_engine_is_given_up_and_the_others_finish(
+    end: str, start: Callable[..., Command]
+) -> None:
+    faults = ", ".join(f"{{rank: 1, phase: serve, size: {size}, error: {end}, processes: 9}}" for size in DECODING)
+    command = start(*OVERRIDES, f"emulated.faults=[{faults}]", "serving.health.stall_seconds=20")
+    command.wait_for("curl ")
+    url = f"http://127.0.0.1:{command.port}"
+    # Tokens that are no special ones, other ones for each client.
+    prompts = [[10 + (number + place) % 50 for place in range(OTHER_TOKENS)] for number in range(CLIENTS)]
+    questions = {f"client {number}": completion(prompt) for number, prompt in enumerate(prompts)}
+    right = {name: answer for each in questions.items() for name, answer in ask_all(url, dict([each])).items()}
+    told: list[httpx.Response] = []
+
+    def send_the_deadly_one() -> None:
+        body = {**_WHOLE, "prompt": [7] * DEADLY, "max_tokens": 4}
+        told.append(httpx.post(f"{url}/v1/completions", json=body, timeout=PATIENCE_SECONDS))
+
+    got = ask_all(url, questions, send_the_deadly_one)
+    assert {name: (answer.error, answer.texts) for name, answer in got.items()} == {
+        name: (None, answer.texts) for name, answer in right.items()
+    }
+    assert told[0].status_code == 400
+    assert "not tried again" in told[0].text
+    events = httpx.get(f"{url}/graph/report").json()["events"]
+    assert len([event for event in events if event["kind"] in ("engine_died", "engine_stalled")]) == 2
+    assert command.end(signal.SIGINT) == 130

@@ -101,6 +101,7 @@ def test_json_is_stable() -> None:
         "events",
         "seconds",
         "profiler_dir",
+        "recovering_since",
     ]
 
 
