@@ -114,7 +114,9 @@ def told(http: httpx.Client) -> Told:
         while (health := http.get("/health")).status_code == 200:
             time.sleep(0.05)
         new = http.post("/v1/completions", json={**_WHOLE, "prompt": "new"})
-        seen.extend((health, new, http.get("/graph/report").json()))
+        while (report := http.get("/graph/report").json())["recovering_since"] is None:
+            time.sleep(0.05)
+        seen.extend((health, new, report))
 
     got = ask_all(url, questions, lose_a_worker)
     return Told(right, got, *seen)

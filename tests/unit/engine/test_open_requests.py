@@ -98,10 +98,9 @@ def test_prompt_and_tokens_are_kept_once() -> None:
     end = FrontEnd()
     sent = request()
     end.add(sent)
+    states: list[Any] = list(end.processor.request_states.values())
+    assert [state.prompt_token_ids is sent.prompt_token_ids for state in states] == [True]
     assert end.only.request is sent
-    assert sent.prompt_token_ids is PROMPT
-    (state,) = end.processor.request_states.values()
-    assert state.prompt_token_ids is PROMPT
 
 
 def test_nobody_checked_tokens_that_a_client_says_it_has_got() -> None:
