@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry
 from ascend_serve.capture.messages import Phase
 from ascend_serve.capture.roster import RankState
 from ascend_serve.capture.snapshot import Snapshot
-from ascend_serve.events import Captured
+from ascend_serve.events import AnyEvent, Captured, EngineDied, EngineRestarted, EngineStalled, RestartFailed
 from ascend_serve.graph.keys import capture_keys
 from ascend_serve.graph.modes import GraphMode, RuntimeName
 from ascend_serve.graph.plan import Adjustment, CapturePlan, Switch
@@ -83,6 +83,25 @@ def test_says_what_was_asked_for_and_what_holds() -> None:
 def test_an_adjustment_that_planner_and_driver_know_is_told_once() -> None:
     known = snapshot(RuntimeName.ACLGRAPH, GraphMode.FULL_DECODE_ONLY, (2, 8), PLANNED)
     assert len(report(known, (PLANNED,)).adjustments) == 1
+
+
+DIED, FAILED = EngineDied(time=50.0), RestartFailed(time=60.0)
+BACK, STALLED = EngineRestarted(time=70.0, seconds=20.0), EngineStalled(time=80.0)
+
+
+@pytest.mark.parametrize(
+    ("events", "since"),
+    [
+        pytest.param((), None, id="nothing was lost"),
+        pytest.param((DIED,), 50.0, id="lost"),
+        pytest.param((DIED, FAILED), 50.0, id="a start that failed"),
+        pytest.param((DIED, BACK), None, id="replaced"),
+        pytest.param((DIED, BACK, STALLED), 80.0, id="lost again"),
+    ],
+)
+def test_while_an_engine_is_replaced_it_says_since_when(events: tuple[AnyEvent, ...], since: float | None) -> None:
+    known = replace(snapshot(), events=events)
+    assert report(known).recovering_since == since
 
 
 def test_json_is_stable() -> None:
