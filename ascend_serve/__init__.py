@@ -8,15 +8,26 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ascend_serve.config import AscendServeConfig, load
     from ascend_serve.errors import RequestError
+    from ascend_serve.offline.data import DataEngine
     from ascend_serve.offline.generation import Engine
     from ascend_serve.serving.builder import build_app, build_deployment
 
-__all__ = ["AscendServeConfig", "Engine", "RequestError", "__version__", "build_app", "build_deployment", "load"]
+__all__ = [
+    "AscendServeConfig",
+    "DataEngine",
+    "Engine",
+    "RequestError",
+    "__version__",
+    "build_app",
+    "build_deployment",
+    "load",
+]
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "AscendServeConfig": "ascend_serve.config",
+    "DataEngine": "ascend_serve.offline.data",
     "Engine": "ascend_serve.offline.generation",
     "RequestError": "ascend_serve.errors",
     "build_app": "ascend_serve.serving.builder",

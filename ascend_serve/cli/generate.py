@@ -6,12 +6,12 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -26,6 +26,10 @@ from ascend_serve.cluster.token import prefer_token_authentication
 from ascend_serve.errors import ConfigError
 from ascend_serve.offline.batch import STREAM, Answering, OutputFile, OutputStream, answer_lines, read_lines
 from ascend_serve.offline.batch_lines import RequestLine, has_failed
+from ascend_serve.offline.parquet import check_parquet, is_parquet
+
+if TYPE_CHECKING:
+    from ascend_serve.telemetry.report import GraphReport
 
 SOME_FAILED = 3
 """Exit code when some requests have no answer."""
@@ -42,13 +46,21 @@ def generate(
         Path,
         typer.Option(
             "--input",
-            help="One JSON object per line, with prompt or messages, or of OpenAI's Batch API; - is standard input.",
+            help="One JSON object per line, with prompt or messages, or of OpenAI's Batch API; - is standard input. "
+            "Or rows of such columns, where it ends in .parquet.",
         ),
     ],
     output: Annotated[
         Path,
-        typer.Option("--output", help="One JSON object per line, in the order of the input; - is standard output."),
+        typer.Option(
+            "--output",
+            help="One JSON object per line, in the order of the input; - is standard output. Or a table, where it ends "
+            "in .parquet.",
+        ),
     ],
+    engines: Annotated[
+        int, typer.Option("--engines", min=1, help="How many times to load the model, each time on NPUs of its own.")
+    ] = 1,
     force: Annotated[bool, typer.Option("--force", help="Replace an output file that exists.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the output of an interrupted run.")] = False,
     verbose: Verbose = False,
@@ -66,13 +78,22 @@ def generate(
 
         with StartupProgress(console) as progress:
             progress.enter("cluster")
-            engine = stack.enter_context(Engine(loaded, verbose=verbose, follow=progress.follow))
+            engine = stack.enter_context(Engine(loaded, engines=engines, verbose=verbose, follow=progress.follow))
         print_summary(console, engine.report())
+        _warn_of_others(engine.reports())
         failed = _answer(engine, islice(read_lines(requests), file.done, None), file, total)
     console.print(f"{total} answers in {'standard output' if output == STREAM else output}", markup=False)
     if failed:
         print_warning(f'{failed} of {total} requests have no answer; their lines in {output} say why in "error".')
         raise typer.Exit(NONE_ANSWERED if failed == total else SOME_FAILED)
+
+
+def _warn_of_others(reports: Sequence[GraphReport]) -> None:
+    """Tell of engines that came up otherwise than the first, whose summary is shown."""
+    first, *others = [f"{report.runtime} {report.effective_mode}" for report in reports]
+    for number, other in enumerate(others, start=2):
+        if other != first:
+            print_warning(f"engine {number} runs {other}, the first {first}")
 
 
 def _output(path: Path, *, resume: bool, force: bool) -> OutputFile | OutputStream:
@@ -89,6 +110,8 @@ def _input(path: Path) -> Iterator[Path]:
     if path != STREAM:
         if not path.is_file():
             raise ConfigError(f"--input: {path}: no such file", "Give a file with one JSON object per line.")
+        if is_parquet(path):
+            check_parquet("--input", path)
         yield path
         return
     with tempfile.NamedTemporaryFile(suffix=".jsonl") as kept:

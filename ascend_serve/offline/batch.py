@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ascend_serve.errors import ConfigError
-from ascend_serve.offline.batch_lines import RequestLine, parse_line, record_id, record_of
+from ascend_serve.offline.batch_lines import RequestLine, line_of, parse_line, record_id, record_of
+from ascend_serve.offline.parquet import SUFFIX, check_parquet, is_parquet, read_rows, write_table
 
 if TYPE_CHECKING:
     from ascend_serve.offline.offline_replica import Answer
@@ -32,8 +33,11 @@ def read_lines(path: Path) -> Iterator[RequestLine]:
     """Read the requests of a file; empty lines count but ask nothing.
 
     Raises:
-        ConfigError: The file is no text.
+        ConfigError: The file is no text, or not in Parquet as it is named.
     """
+    if is_parquet(path):
+        yield from (line_of(number, row) for number, row in enumerate(read_rows(path), start=1))
+        return
     try:
         with path.open(encoding="utf-8-sig") as file:
             for number, text in enumerate(file, start=1):
@@ -78,7 +82,7 @@ def check_output(path: Path, *, force: bool) -> None:
 
 @dataclass(slots=True)
 class OutputFile:
-    """The output, written beside its name and moved there when it is complete.
+    """The output, written beside its name and moved there when it is complete; JSON lines until then.
 
     Args:
         path: Where it goes.
@@ -109,6 +113,8 @@ class OutputFile:
             ConfigError: Something is there, or cannot be gone on with.
         """
         check_output(self.path, force=self.force)
+        if is_parquet(self.path):
+            check_parquet("--output", self.path)
         if self.part.exists() and not self.force:
             self._go_on(lines)
         else:
@@ -139,7 +145,16 @@ class OutputFile:
                 file.flush()
                 yield record
             os.fsync(file.fileno())
-        self.part.replace(self.path)
+        if is_parquet(self.path):
+            self._write_table()
+        else:
+            self.part.replace(self.path)
+
+    def _write_table(self) -> None:
+        table = self.part.with_suffix(f".part{SUFFIX}")
+        write_table(self.part, table)
+        table.replace(self.path)
+        self.part.unlink()
 
 
 @dataclass(slots=True)

@@ -49,6 +49,16 @@ def parse_line(number: int, text: str) -> RequestLine:
         request = json.loads(text)
     except json.JSONDecodeError as error:
         return RequestLine(number, error=f"line {number} is not valid JSON: {error}")
+    return line_of(number, request)
+
+
+def line_of(number: int, request: Any) -> RequestLine:
+    """As `parse_line`, of what is read already.
+
+    Args:
+        number: Of the line or row.
+        request: What it holds.
+    """
     if not isinstance(request, dict):
         return RequestLine(number, error=f"line {number} is not a JSON object but {type(request).__name__}")
     if "url" in request or "body" in request:

@@ -17,6 +17,7 @@ import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from itertools import cycle
 from types import TracebackType
 from typing import Any, Self
 
@@ -45,7 +46,7 @@ from ascend_serve.errors import AscendServeError, ClusterError, ConfigError, Eng
 from ascend_serve.offline.batch_lines import CHAT, COMPLETIONS
 from ascend_serve.offline.offline_replica import Answer, OfflineReplica
 from ascend_serve.offline.tenancy import tenancy
-from ascend_serve.planning import plan_deployment
+from ascend_serve.planning import DeploymentPlan, plan_deployment
 from ascend_serve.replica.process_environment import engine_environment
 from ascend_serve.replica.reservation import Reservation
 from ascend_serve.replica.vllm_import import check_vllm
@@ -75,6 +76,8 @@ class Engine:
 
     Args:
         config: What to run.
+        engines: How many times the model is loaded, each time on NPUs of its own; requests go to each in turn, and what
+            is said of the engine here holds for all of them.
         verbose: Whether the logs of all processes are shown.
         follow: What to tell the progress of the start-up.
         on_loss: What to do when a local cluster is lost, which leaves the methods waiting; see `local_cluster`.
@@ -94,6 +97,7 @@ class Engine:
         self,
         config: AscendServeConfig,
         *,
+        engines: int = 1,
         verbose: bool = False,
         follow: Follow | None = None,
         on_loss: OnLoss | None = None,
@@ -106,27 +110,34 @@ class Engine:
         self._follow = follow
         self._plan = None if is_given() else plan_deployment(config)
         self._group = f"{config.model.name}-{uuid.uuid4().hex[:8]}"
+        self._engines = engines
         self._verbose = verbose
         self._on_loss = on_loss
         self._resources = ExitStack()
-        self._replica: ActorHandle | None = None
+        self._replicas: tuple[ActorHandle, ...] = ()
 
     @classmethod
     def from_config(
-        cls, source: Source | Sequence[Source], overrides: Overrides = (), *, verbose: bool = False
+        cls,
+        source: Source | Sequence[Source],
+        overrides: Overrides = (),
+        *,
+        engines: int = 1,
+        verbose: bool = False,
     ) -> Self:
         """Read a configuration as ``ascend-serve`` does; nothing is started yet.
 
         Args:
             source: The path of a YAML file, a nested mapping, or anything else that `ascend_serve.load` takes.
             overrides: ``key=value``, one or several, or a mapping of dotted keys to values.
+            engines: How many times the model is loaded.
             verbose: Whether the logs of all processes are shown.
 
         Raises:
             ConfigError: The configuration cannot be read or asks for something impossible.
             PlanError: The deployment cannot work; on a given cluster that is found when the context is entered.
         """
-        return cls(load(source, overrides), verbose=verbose)
+        return cls(load(source, overrides), engines=engines, verbose=verbose)
 
     def __enter__(self) -> Self:
         return self.start()
@@ -147,34 +158,43 @@ class Engine:
             EngineError: The engine did not start, for another reason; or it runs already.
         """
         name = self._config.model.name
-        if self._replica is not None:
+        if self._replicas:
             raise EngineError(f"The engine of {name} runs already", "Use it as it is, or call close() first.")
         check_here([self._config], given=is_given())
         if self._plan is not None:
             check_vllm()
         with ExitStack() as resources:
             env = engine_environment(self._config)
-            npus = self._config.emulated.npus
-            cluster = ray_cluster(npus, env=env, verbose=self._verbose, on_loss=self._on_loss)
-            self.cluster = resources.enter_context(tenancy(name, self._config.parallel.world_size, cluster))
+            cluster = ray_cluster(self._config.emulated.npus, env=env, verbose=self._verbose, on_loss=self._on_loss)
+            npus = self._engines * self._config.parallel.world_size
+            self.cluster = resources.enter_context(tenancy(name, npus, cluster))
             plan = self._plan or plan_deployment(self._config, nodes=node_offers())
-            group, reservation = resources.enter_context(_placement(self._config, self._group))
-            replica = _replica(self._config, group)
-            resources.callback(_stop, replica)
-            started = replica.start.remote(self._config, plan, self._group, reservation.for_ranks(group))
-            while self._follow and not ray.wait([started], timeout=_POLL_SECONDS)[0]:
-                self._follow(glance(self._group))
-            _result(started)
+            replicas = self._start_all(plan, resources)
             self._resources = resources.pop_all()
-        self._replica = replica
+        self._replicas = replicas
         # A notebook may end without close(); what was started must not outlive it.
         atexit.register(self.close)
         return self
 
+    def _start_all(self, plan: DeploymentPlan, resources: ExitStack) -> tuple[ActorHandle, ...]:
+        """Start all engines side by side, and follow the first."""
+        groups = [self._group if number == 0 else f"{self._group}-{number}" for number in range(self._engines)]
+        replicas, starting = [], []
+        for name in groups:
+            group, reservation = resources.enter_context(_placement(self._config, name, self._engines))
+            replicas.append(_replica(self._config, group))
+            resources.callback(_stop, replicas[-1])
+            starting.append(replicas[-1].start.remote(self._config, plan, name, reservation.for_ranks(group)))
+        while self._follow and ray.wait(starting, num_returns=len(starting), timeout=_POLL_SECONDS)[1]:
+            self._follow(glance(self._group))
+        for started in starting:
+            _result(started)
+        return tuple(replicas)
+
     def close(self) -> None:
         """End the engine, and the local cluster with the last engine on it. Closing twice does nothing."""
         atexit.unregister(self.close)
-        self._replica = None
+        self._replicas = ()
         self._resources.close()
 
     def generate(self, requests: Request | Iterable[Request]) -> list[Answer]:
@@ -196,27 +216,31 @@ class Engine:
             EngineError: The engine died, or does not run.
             TypeError: A request is neither a prompt nor a body.
         """
-        replica = self._running()
+        replicas = self._running()
         pending: deque[Any] = deque()
-        for request in [requests] if isinstance(requests, str | Mapping) else requests:
+        each = [requests] if isinstance(requests, str | Mapping) else requests
+        for request, replica in zip(each, cycle(replicas), strict=False):
             pending.append(replica.answer.remote(*_call(request)))
-            if len(pending) >= _IN_FLIGHT:
+            if len(pending) >= _IN_FLIGHT * len(replicas):
                 yield _result(pending.popleft())
         while pending:
             yield _result(pending.popleft())
 
     def report(self) -> GraphReport:
-        """What was asked of graph mode, what holds, and why they differ."""
-        report: GraphReport = _result(self._running().report.remote())
-        return report
+        """What was asked of graph mode, what holds, and why they differ; of the first of several engines."""
+        return self.reports()[0]
 
-    def _running(self) -> ActorHandle:
-        if self._replica is None:
+    def reports(self) -> list[GraphReport]:
+        """The report of each engine."""
+        return [_result(replica.report.remote()) for replica in self._running()]
+
+    def _running(self) -> tuple[ActorHandle, ...]:
+        if not self._replicas:
             raise EngineError(
                 f"The engine of {self._config.model.name} does not run",
                 "Use it inside `with ascend_serve.Engine.from_config(...) as engine:`, or call start() first.",
             )
-        return self._replica
+        return self._replicas
 
 
 def _call(request: Request) -> tuple[str, dict[str, Any]]:
@@ -231,9 +255,9 @@ def _call(request: Request) -> tuple[str, dict[str, Any]]:
 
 
 @contextlib.contextmanager
-def _placement(config: AscendServeConfig, name: str) -> Iterator[tuple[PlacementGroup, Reservation]]:
+def _placement(config: AscendServeConfig, name: str, engines: int) -> Iterator[tuple[PlacementGroup, Reservation]]:
     """The NPUs of the ranks, and a core for the replica in the first bundle."""
-    reservation = Reservation.of(config.parallel, node_offers())
+    reservation = Reservation.of(config.parallel, node_offers(), engines)
     group = placement_group(list(reservation.bundles), strategy=reservation.strategy, name=name)
     try:
         if not group.wait(_PLACEMENT_SECONDS):

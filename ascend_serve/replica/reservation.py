@@ -63,6 +63,6 @@ def _check_room(parallel: ParallelConfig, nodes: list[NodeOffer], replicas: int)
         raise ClusterError(
             f"{replicas} replicas of {counted(parallel.world_size, 'NPU')} need {counted(together.world_size, 'NPU')}; "
             f"the cluster offers {sum(node.npus for node in nodes)} ({offered})",
-            "Set fewer replicas in serving.deployment (num_replicas, or autoscaling_config.min_replicas), smaller "
-            "parallel sizes, or add nodes.",
+            "Set fewer replicas in serving.deployment (num_replicas, or autoscaling_config.min_replicas), or fewer "
+            "--engines of `generate`, smaller parallel sizes, or add nodes.",
         ) from error

@@ -6,9 +6,11 @@ import json
 import os
 import re
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow.parquet
 import pytest
 
 from tests.e2e.conftest import COMMAND
@@ -61,6 +63,65 @@ def test_a_missing_input_is_named_before_anything_starts(config: Callable[[int],
     done = generate(config(8000), tmp_path)
     assert done.returncode == 2
     assert "requests.jsonl: no such file" in done.stderr
+
+
+@pytest.mark.slow
+def test_two_engines_answer_in_the_order_of_the_input(config: Callable[[int], Path], tmp_path: Path) -> None:
+    requests = [
+        {"id": str(number), "prompt": "once", "max_tokens": 1 + number % 7, "temperature": 0, "ignore_eos": True}
+        for number in range(40)
+    ]
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(requests), tmp_path / "requests.parquet")
+    files = ("--input", tmp_path / "requests.parquet", "--output", tmp_path / "answers.parquet")
+    overrides = ("--engines", "2", "parallel.tensor_parallel_size=1")
+    command = [*COMMAND, "generate", str(config(8000)), *overrides, *map(str, files)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    answers = pyarrow.parquet.read_table(tmp_path / "answers.parquet").to_pylist()
+    assert [answer["id"] for answer in answers] == [request["id"] for request in requests]
+    assert [answer["completion_tokens"] for answer in answers] == [request["max_tokens"] for request in requests]
+    assert "engine 2" not in done.stderr
+
+
+@pytest.mark.slow
+def test_more_engines_than_npus_are_refused(config: Callable[[int], Path], tmp_path: Path) -> None:
+    (tmp_path / "requests.jsonl").write_text(REQUESTS)
+    done = generate(config(8000), tmp_path, "--engines", "2")
+    assert done.returncode == 1
+    assert "2 replicas of 2 NPUs need 4 NPUs" in done.stderr
+    assert "--engines" in done.stderr
+
+
+DATASET = """\
+import sys
+import ray
+import ascend_serve
+
+ray.init(address="local", resources={"NPU": 2}, num_cpus=4, include_dashboard=False)
+asked = {"prompt": "once", "temperature": 0.0, "ignore_eos": True}
+rows = [{"max_tokens": 1 + number % 7, **asked} for number in range(40)]
+answers = ray.data.from_items(rows).map_batches(
+    ascend_serve.DataEngine,
+    fn_constructor_args=[sys.argv[1], ["parallel.tensor_parallel_size=1"]],
+    batch_format="pyarrow",
+    batch_size=10,
+    concurrency=2,
+    num_cpus=0,
+)
+answers.write_parquet(sys.argv[2])
+"""
+
+
+@pytest.mark.slow
+def test_a_dataset_is_answered_by_two_engines(config: Callable[[int], Path], tmp_path: Path) -> None:
+    command = [sys.executable, "-c", DATASET, str(config(8000)), str(tmp_path / "answers")]
+    env = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=env)
+    assert done.returncode == 0, done.stderr
+    answers = pyarrow.parquet.read_table(tmp_path / "answers").to_pylist()
+    assert len(answers) == 40
+    assert [answer["completion_tokens"] for answer in answers] == [answer["max_tokens"] for answer in answers]
+    assert {answer["error"] for answer in answers} == {None}
 
 
 @pytest.mark.slow
