@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from pydantic import BaseModel
 
@@ -101,6 +101,22 @@ def _scripted_runtimes_on_existing_ranks(config: AscendServeConfig) -> Iterator[
                     f"emulated.{name}.{key}: {rank}, but the ranks are 0 to {world - 1}",
                     f"Give ranks from 0 to {world - 1}, or larger parallel sizes.",
                 )
+
+
+_NOT_EMULATED: Mapping[str, str] = {
+    "enable_eplb": "experts cannot be moved between them",
+    "enable_sleep_mode": "their memory cannot be given back and taken again",
+    "prefill_context_parallel_size": "their model runner has no such parallelism",
+}
+"""What vLLM refuses on its CPU backend (``ParallelConfig``, ``ModelConfig``, ``VllmConfig``), and what that means."""
+
+
+def _emulated_npus_lack(config: AscendServeConfig) -> Iterator[Problem]:
+    asked = {name: config.vllm.get(name) for name in _NOT_EMULATED if config.emulated.npus}
+    for name, value in asked.items():
+        if value is True or (isinstance(value, int) and value > 1):
+            problem = f"vllm.{name}: {str(value).lower()} on emulated NPUs: {_NOT_EMULATED[name]}"
+            yield problem, "Leave it out, or set emulated.npus=0 for real NPUs."
 
 
 def _passthrough_leaves_our_keys_alone(config: AscendServeConfig) -> Iterator[Problem]:
@@ -244,6 +260,7 @@ _CONFLICTS: tuple[Callable[[AscendServeConfig], Iterator[Problem]], ...] = (
     _quota_for_each_rank,
     _faults_on_existing_ranks,
     _scripted_runtimes_on_existing_ranks,
+    _emulated_npus_lack,
     _passthrough_leaves_our_keys_alone,
     _vllm_takes_its_arguments,
     _serve_takes_its_options,

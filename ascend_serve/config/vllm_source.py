@@ -10,9 +10,11 @@ records them from unpacked releases in ``vllm_arguments.json``, so that they are
 from __future__ import annotations
 
 import ast
+import dataclasses
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -28,6 +30,9 @@ _SERVER_MODULES = (
     "vllm.entrypoints.openai.cli_args",
 )
 _NOT_CHECKED = "Any"
+BOUNDS = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}
+"""Words of ``pydantic.Field``, and how they are said."""
+Bounds = dict[str, float]
 _REGISTRIES = {
     "tool_call_parser": ("vllm.tool_parsers", "_TOOL_PARSERS_TO_REGISTER"),
     "reasoning_parser": ("vllm.reasoning", "_REASONING_PARSERS_TO_REGISTER"),
@@ -41,7 +46,9 @@ class VllmArguments(BaseModel):
     Attributes:
         engine: Fields of ``AsyncEngineArgs``.
         server: Options of the API server.
-        sections: Keys of the arguments that are mappings for a configuration class.
+        sections: Keys of the arguments that are mappings for a configuration class, with their types; those of the
+            mappings in them by their path, such as ``compilation_config.pass_config``.
+        bounds: What numbers may be, by argument or ``argument.key``, as ``pydantic.Field`` has it: ``ge`` and the like.
         names: Names that arguments may have whose type only says text.
     """
 
@@ -49,7 +56,8 @@ class VllmArguments(BaseModel):
 
     engine: dict[str, str] = {}
     server: dict[str, str] = {}
-    sections: dict[str, tuple[str, ...]] = {}
+    sections: dict[str, dict[str, str]] = {}
+    bounds: dict[str, Bounds] = {}
     names: dict[str, tuple[str, ...]] = {}
 
     def merged(self, other: VllmArguments) -> VllmArguments:
@@ -57,7 +65,8 @@ class VllmArguments(BaseModel):
         return VllmArguments(
             engine=_either(self.engine, other.engine),
             server=_either(self.server, other.server),
-            sections=_both(self.sections, other.sections),
+            sections=_each(self.sections, other.sections),
+            bounds={name: self.bounds[name] for name in self.bounds if self.bounds[name] == other.bounds.get(name)},
             names=_both(self.names, other.names),
         )
 
@@ -66,16 +75,46 @@ def read_arguments(site: Path) -> VllmArguments:
     """Read the arguments of the vLLM below ``site``, a folder of packages."""
     source = _Source(site)
     server = next((name for name in _SERVER_MODULES if source.file(name) is not None), _SERVER_MODULES[0])
-    engine = dict(source.fields("vllm.engine.arg_utils", _ENGINE_CLASSES))
-    found = {name: annotation for name, (annotation, _) in engine.items()}
+    engine = {field.name: field for field in source.fields("vllm.engine.arg_utils", _ENGINE_CLASSES)}
     by_hand = dict.fromkeys(source.options(server, "make_arg_parser"), _NOT_CHECKED)
-    named = {name: annotation for name, (annotation, _) in source.fields(server, _SERVER_CLASSES)}
-    sections = {name: keys for name, (_, keys) in engine.items() if keys}
-    speculative = source.keys("vllm.config", "SpeculativeConfig")
-    if speculative:
-        sections["speculative_config"] = speculative
-    names = {name: source.mapping_keys(*place) for name, place in _REGISTRIES.items()}
-    return VllmArguments(engine=found, server={**by_hand, **named}, sections=sections, names=names)
+    named = {field.name: field.annotation for field in source.fields(server, _SERVER_CLASSES)}
+    speculative = _Field("speculative_config", "", keys=source.keys("vllm.config", "SpeculativeConfig"))
+    below = dict(_sections([*engine.values(), speculative]))
+    return VllmArguments(
+        engine={name: field.annotation for name, field in engine.items()},
+        server={**by_hand, **named},
+        sections={name: {key.name: key.annotation for key in keys} for name, keys in below.items() if keys},
+        bounds={
+            **{name: field.bounds for name, field in engine.items() if field.bounds},
+            **{f"{name}.{key.name}": key.bounds for name, keys in below.items() for key in keys if key.bounds},
+        },
+        names={name: source.mapping_keys(*place) for name, place in _REGISTRIES.items()},
+    )
+
+
+def _sections(fields: Iterable[_Field], above: str = "") -> Iterator[tuple[str, tuple[_Field, ...]]]:
+    """The fields that are configuration classes, with dots, and the fields of each."""
+    for field in fields:
+        if field.keys:
+            yield f"{above}{field.name}", field.keys
+            yield from _sections(field.keys, f"{above}{field.name}.")
+
+
+@dataclass(frozen=True, slots=True)
+class _Field:
+    """A field of a class.
+
+    Attributes:
+        name: Its name.
+        annotation: Its type, with names of ``Literal`` replaced by what they stand for.
+        bounds: What its number may be.
+        keys: The fields of its type, where that is a configuration class.
+    """
+
+    name: str
+    annotation: str
+    bounds: Bounds = dataclasses.field(default_factory=dict)
+    keys: tuple[_Field, ...] = ()
 
 
 class _Source:
@@ -89,12 +128,14 @@ class _Source:
         path = self._site.joinpath(*module.split("."))
         return next((file for file in (path / "__init__.py", path.with_suffix(".py")) if file.exists()), None)
 
-    def fields(self, module: str, classes: tuple[str, ...]) -> Iterator[tuple[str, tuple[str, tuple[str, ...]]]]:
+    def fields(self, module: str, classes: tuple[str, ...]) -> Iterator[_Field]:
         """Fields of classes, each with its type and, where that is a configuration class, the keys of it."""
         for node in self._tree(module).body:
             if isinstance(node, ast.ClassDef) and node.name in classes:
-                for name, annotation in _annotated(node):
-                    yield name, (self._resolved(module, annotation), self._keys_of(module, annotation))
+                for field in _annotated(node):
+                    annotation = self._resolved(module, field.annotation)
+                    keys = self._keys_of(module, field.annotation)
+                    yield _Field(_name(field), annotation, self._bounds(module, field.value), keys)
 
     def options(self, module: str, function: str) -> Iterator[str]:
         """Options that a function adds to a parser one by one."""
@@ -103,12 +144,21 @@ class _Source:
             if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "add_argument":
                 yield str(getattr(node.args[0], "value", "")).removeprefix("--").replace("-", "_")
 
-    def keys(self, module: str, name: str) -> tuple[str, ...]:
-        """Names of the fields of a class, wherever ``module`` has it from."""
-        node = self._definition(module, name)
+    def keys(self, module: str, name: str) -> tuple[_Field, ...]:
+        """The fields of a class, wherever ``module`` has it from."""
+        home, node = self._home(module, name)
         if not isinstance(node, ast.ClassDef):
             return ()
-        return tuple(field for field, _ in _annotated(node) if not field.startswith("_"))
+        return tuple(
+            _Field(
+                _name(field),
+                self._resolved(home, field.annotation),
+                _said_bounds(field.value),
+                self._keys_of(home, field.annotation),
+            )
+            for field in _annotated(node)
+            if not _name(field).startswith("_")
+        )
 
     def mapping_keys(self, module: str, name: str) -> tuple[str, ...]:
         """Keys of a dictionary that is written out in ``module``."""
@@ -120,26 +170,55 @@ class _Source:
         return " | ".join(self._member(module, member) for member in _members(annotation))
 
     def _member(self, module: str, member: ast.expr) -> str:
-        if isinstance(member, ast.Name) and isinstance(alias := self._definition(module, member.id), ast.expr):
-            text = ast.unparse(alias)
-            return text if text.startswith("Literal[") else _NOT_CHECKED
-        return ast.unparse(member)
+        if isinstance(member, ast.Name):
+            home, alias = self._home(module, member.id)
+            if isinstance(alias, ast.expr):
+                return self._literal(home, alias) or _NOT_CHECKED
+            if isinstance(alias, ast.ClassDef) and any(getattr(base, "id", "") == "IntEnum" for base in alias.bases):
+                return f"Literal[{', '.join(ast.unparse(node.value) for node in _assigned(alias))}]"
+        return self._literal(module, member) or ast.unparse(member)
 
-    def _keys_of(self, module: str, annotation: ast.expr) -> tuple[str, ...]:
+    def _literal(self, module: str, node: ast.expr) -> str:
+        """A ``Literal`` with the names in it replaced by what they stand for; empty where it is none."""
+        if not (isinstance(node, ast.Subscript) and getattr(node.value, "id", "") == "Literal"):
+            return ""
+        words: list[str] = []
+        for element in node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]:
+            inner = self._member(module, element) if isinstance(element, ast.Name) else ast.unparse(element)
+            words.append(inner.removeprefix("Literal[").removesuffix("]"))
+        return f"Literal[{', '.join(words)}]"
+
+    def _bounds(self, module: str, default: ast.expr | None) -> Bounds:
+        """The bounds of a field whose default is that of a configuration class: ``SchedulerConfig.stream_interval``."""
+        if isinstance(default, ast.Call) and getattr(default.func, "id", "") == "get_field":
+            owner, name = getattr(default.args[0], "id", ""), getattr(default.args[1], "value", "")
+        elif isinstance(default, ast.Attribute):
+            owner, name = getattr(default.value, "id", ""), default.attr
+        else:
+            return {}
+        node = self._definition(module, owner)
+        found = _annotated(node) if isinstance(node, ast.ClassDef) else iter(())
+        return next((_said_bounds(field.value) for field in found if _name(field) == name), {})
+
+    def _keys_of(self, module: str, annotation: ast.expr) -> tuple[_Field, ...]:
         names = [member.id for member in _members(annotation) if isinstance(member, ast.Name)]
         return next((keys for name in names if (keys := self.keys(module, name))), ())
 
     def _definition(self, module: str, name: str) -> ast.ClassDef | ast.expr | None:
         """The class or the value of ``name`` in ``module``, followed through imports of vLLM's own modules."""
+        return self._home(module, name)[1]
+
+    def _home(self, module: str, name: str) -> tuple[str, ast.ClassDef | ast.expr | None]:
+        """The module that defines ``name``, and what it is there."""
         for node in self._tree(module).body:
             if isinstance(node, ast.ClassDef) and node.name == name:
-                return node
+                return module, node
             if isinstance(node, ast.Assign | ast.AnnAssign) and _assigns(node, name):
-                return node.value
+                return module, node.value
             if isinstance(node, ast.ImportFrom) and any(alias.name == name for alias in node.names):
                 origin = self._origin(module, node)
-                return self._definition(origin, name) if origin.startswith("vllm") else None
-        return None
+                return self._home(origin, name) if origin.startswith("vllm") else (module, None)
+        return module, None
 
     def _origin(self, module: str, node: ast.ImportFrom) -> str:
         """The module that is imported from; relative ones count from the package."""
@@ -155,10 +234,33 @@ class _Source:
         return ast.Module([], []) if file is None else ast.parse(file.read_bytes())
 
 
-def _annotated(node: ast.ClassDef) -> Iterator[tuple[str, ast.expr]]:
+def _annotated(node: ast.ClassDef) -> Iterator[ast.AnnAssign]:
     for statement in node.body:
         if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
-            yield statement.target.id, statement.annotation
+            yield statement
+
+
+def _assigned(node: ast.ClassDef) -> Iterator[ast.Assign]:
+    return (statement for statement in node.body if isinstance(statement, ast.Assign))
+
+
+def _name(field: ast.AnnAssign) -> str:
+    return str(getattr(field.target, "id", ""))
+
+
+def _said_bounds(default: ast.expr | None) -> Bounds:
+    """The bounds of a call of ``pydantic.Field`` that are numbers."""
+    if not (isinstance(default, ast.Call) and getattr(default.func, "id", "") == "Field"):
+        return {}
+    said = {word.arg: word.value for word in default.keywords if word.arg in BOUNDS}
+    return {str(name): float(ast.literal_eval(value)) for name, value in said.items() if _is_number(value)}
+
+
+def _is_number(node: ast.expr) -> bool:
+    try:
+        return isinstance(ast.literal_eval(node), int | float)
+    except ValueError:
+        return False
 
 
 def _members(annotation: ast.expr) -> list[ast.expr]:
@@ -175,6 +277,10 @@ def _assigns(node: ast.Assign | ast.AnnAssign, name: str) -> bool:
 def _either(one: Mapping[str, str], other: Mapping[str, str]) -> dict[str, str]:
     both = {name for name in one if name in other and one[name] != other[name]}
     return {**one, **other, **dict.fromkeys(both, _NOT_CHECKED)}
+
+
+def _each(one: Mapping[str, Mapping[str, str]], other: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, str]]:
+    return {name: _either(one.get(name, {}), other.get(name, {})) for name in dict.fromkeys((*one, *other))}
 
 
 def _both(one: Mapping[str, tuple[str, ...]], other: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:

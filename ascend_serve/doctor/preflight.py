@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import errno
 import logging
+import os
 import socket
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ascend_serve.config import AscendServeConfig
 from ascend_serve.config.combinations import compiles_on_host
+from ascend_serve.config.model_cache import is_model_id
 from ascend_serve.config.schema import BUILT_IN_MODEL
 from ascend_serve.errors import ConfigError, MachineError, ModelError, PortInUseError
 from ascend_serve.node.finding import Status
@@ -91,6 +93,23 @@ def _model_problems(config: AscendServeConfig) -> Iterator[tuple[str, str]]:
     finding = check_model_files(facts)
     if finding.status is Status.FAIL:
         yield f"model.path: {finding.text}", finding.fix if facts.is_model else _MODEL_REMEDY
+    yield from _files_beside(config)
+
+
+_JINJA = "{}\n"
+"""What makes vLLM take a text for a template, not for a path (``load_chat_template``, 0.23.0 and 0.32.0)."""
+
+
+def _files_beside(config: AscendServeConfig) -> Iterator[tuple[str, str]]:
+    """The files and folders of a model that may be elsewhere."""
+    tokenizer, template = config.vllm.get("tokenizer"), config.vllm.get("chat_template")
+    if isinstance(tokenizer, str) and not os.path.exists(tokenizer) and not is_model_id(tokenizer):
+        yield f"vllm.tokenizer: {tokenizer} does not exist", "Give a folder with a tokenizer, or leave it out."
+    if isinstance(template, str) and not os.path.exists(template) and not set(_JINJA) & set(template):
+        yield (
+            f"vllm.chat_template: {template} does not exist, and is no template itself",
+            "Give the path of a Jinja2 file, or the template.",
+        )
 
 
 _MODEL_REMEDY = (

@@ -163,8 +163,7 @@ def _device_gib(config: AscendServeConfig) -> float | None:
 
 
 def _longest(model: Architecture, settings: EngineSettings) -> int | None:
-    asked = settings.max_model_len
-    return asked if asked is not None and asked > 0 else model.max_model_len
+    return settings.stated_model_len or model.max_model_len
 
 
 def _replicas(config: AscendServeConfig) -> int:

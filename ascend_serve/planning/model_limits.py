@@ -102,7 +102,7 @@ def _experts(limits: _Limits) -> Iterator[Problem]:
 
 def _length(limits: _Limits) -> Iterator[Problem]:
     """``_get_and_verify_max_len``."""
-    asked, most = limits.settings.max_model_len, limits.model.max_model_len
+    asked, most = limits.settings.stated_model_len, limits.model.max_model_len
     allowed = limits.environment.get(ALLOW_LONG, "0").lower() in ("1", "true")
     if asked is not None and most is not None and asked > most and not allowed:
         yield (
@@ -110,7 +110,7 @@ def _length(limits: _Limits) -> Iterator[Problem]:
             f"Set vllm.max_model_len={most}, or less; a model made longer by YaRN says so in "
             "vllm.hf_overrides.rope_parameters.",
         )
-    if asked is not None and (asked < -1 or asked == 0):
+    if asked == 0:
         yield f"vllm.max_model_len: {asked} is no length", "Set 1 or more tokens, or leave it out."
 
 
@@ -123,7 +123,13 @@ def _batch(limits: _Limits) -> Iterator[Problem]:
             f"vllm.max_num_batched_tokens: {tokens} is less than vllm.max_num_seqs: {requests}",
             f"Set vllm.max_num_batched_tokens={requests}, or more.",
         )
-    length = settings.max_model_len or limits.model.max_model_len
+    length = settings.stated_model_len or limits.model.max_model_len
+    threshold = settings.long_prefill_token_threshold
+    if length is not None and threshold > length:
+        yield (
+            f"vllm.long_prefill_token_threshold: {threshold} is more than the longest request, {length} tokens",
+            f"Set vllm.long_prefill_token_threshold={length}, or less.",
+        )
     if settings.enable_chunked_prefill is False and tokens is not None and length is not None and tokens < length:
         yield (
             f"vllm.max_num_batched_tokens: {tokens} is less than the longest request, {length} tokens, and "

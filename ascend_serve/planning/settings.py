@@ -79,6 +79,7 @@ class EngineSettings(_Read):
     max_num_seqs: int = Field(256, ge=1)
     max_num_batched_tokens: int | None = Field(None, ge=1)
     max_model_len: int | None = None
+    long_prefill_token_threshold: int = 0
     enable_chunked_prefill: bool | None = None
     gpu_memory_utilization: float = Field(0.92, gt=0, le=1)
     kv_cache_memory_bytes: int | None = None
@@ -100,6 +101,11 @@ class EngineSettings(_Read):
         if "max_num_seqs" not in self.model_fields_set and self.max_num_batched_tokens is not None:
             object.__setattr__(self, "max_num_seqs", min(self.max_num_seqs, self.max_num_batched_tokens))
         return self
+
+    @property
+    def stated_model_len(self) -> int | None:
+        """The longest request in tokens; ``None`` where nobody says, or -1 leaves it to vLLM."""
+        return None if self.max_model_len == -1 else self.max_model_len
 
     @property
     def num_speculative_tokens(self) -> int:

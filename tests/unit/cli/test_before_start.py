@@ -38,7 +38,10 @@ def said(command: str, folder: Path, overrides: list[str]) -> str:
         pytest.param("vllm.enable_auto_tool_choice=true", "without vllm.tool_call_parser", id="options of the server"),
         pytest.param("serving.api_key_file=/nowhere/keys", "/nowhere/keys: No such file", id="a key file"),
         pytest.param("parallel.pipeline_parallel_size=9", "The replica needs 9 NPUs", id="more NPUs than there are"),
-        pytest.param("vllm.gpu_memory_utilization=1.5", "less than or equal to 1", id="more memory than there is"),
+        pytest.param("vllm.tokenizer=/nowhere", "vllm.tokenizer: /nowhere does not exist", id="no tokenizer"),
+        pytest.param("vllm.chat_template=/no.jinja", "vllm.chat_template: /no.jinja does not exist", id="no template"),
+        pytest.param("vllm.long_prefill_token_threshold=2049", "more than the longest request", id="a threshold"),
+        pytest.param("vllm.gpu_memory_utilization=1.5", "at most 1", id="more memory than there is"),
     ],
 )
 def test_plan_and_config_refuse_in_the_same_words(

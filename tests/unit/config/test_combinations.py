@@ -45,6 +45,18 @@ def configuration(**sections: Any) -> AscendServeConfig:
             id="fault-on-a-rank-that-does-not-exist",
         ),
         pytest.param(
+            {"vllm": {"enable_sleep_mode": True}, "emulated": {"npus": 1}},
+            "vllm.enable_sleep_mode: true on emulated NPUs",
+            "emulated.npus=0",
+            id="sleep-of-an-emulated-npu",
+        ),
+        pytest.param(
+            {"vllm": {"prefill_context_parallel_size": 2}, "emulated": {"npus": 1}},
+            "vllm.prefill_context_parallel_size: 2 on emulated NPUs",
+            "Leave it out",
+            id="context-parallel-on-emulated-npus",
+        ),
+        pytest.param(
             {"vllm": {"tensor_parallel_size": 2}},
             "vllm.tensor_parallel_size: decided by another section",
             "parallel.tensor_parallel_size",

@@ -9,6 +9,8 @@ from ascend_serve.config.vllm_arguments import RENAMED, argument_problems
 from ascend_serve.config.vllm_source import recorded
 from ascend_serve.errors import ConfigError
 
+NGRAM = {"method": "ngram", "num_speculative_tokens": 2}
+
 
 @pytest.mark.parametrize(
     ("arguments", "problem", "remedy"),
@@ -38,6 +40,52 @@ from ascend_serve.errors import ConfigError
             {"speculative_config": {"metod": "x"}}, "not a key", "speculative_config.method?", id="another key"
         ),
         pytest.param({"speculative_config": '{"method": "mtp"}'}, "text that holds a mapping", "as keys", id="JSON"),
+        pytest.param({"stream_interval": 0}, "0 is not allowed; allowed: at least 1", "Change", id="a bound"),
+        pytest.param({"optimization_level": 7}, "allowed: 0, 1, 2, 3", "Change", id="not one of the numbers"),
+        pytest.param({"runner": "embed"}, "allowed: auto, generate, pooling, draft", "Change", id="words of words"),
+        pytest.param(
+            {"speculative_config": {"method": "ngrams", "num_speculative_tokens": 2, "model": "/m"}},
+            "vllm.speculative_config.method",
+            "Change",
+            id="a word in a mapping",
+        ),
+        pytest.param(
+            {"speculative_config": {"method": "ngram", "num_speculative_tokens": 0}},
+            "allowed: more than 0",
+            "Change vllm.speculative_config.num_speculative_tokens",
+            id="a bound in a mapping",
+        ),
+        pytest.param(
+            {"compilation_config": {"pass_config": {"eliminate_noop": True}}},
+            "vllm.compilation_config.pass_config.eliminate_noop: not a key",
+            "eliminate_noops",
+            id="a key in a mapping in a mapping",
+        ),
+        pytest.param({"speculative_config": {"num_speculative_tokens": 2}}, "need a model", "ngram", id="no drafts"),
+        pytest.param(
+            {"speculative_config": {"method": "eagle", "num_speculative_tokens": 2}},
+            "method eagle needs a model",
+            "vllm.speculative_config.model",
+            id="drafts without a model",
+        ),
+        pytest.param(
+            {"speculative_config": {**NGRAM, "prompt_lookup_min": 3, "prompt_lookup_max": 2}},
+            "prompt_lookup_min: 3 is more than prompt_lookup_max: 2",
+            "prompt_lookup_min=2",
+            id="lookup of no length",
+        ),
+        pytest.param(
+            {"speculative_config": NGRAM, "async_scheduling": True},
+            "vllm.async_scheduling: true with vllm.speculative_config.method: ngram",
+            "step by step",
+            id="drafts that cannot be scheduled ahead",
+        ),
+        pytest.param(
+            {"kv_transfer_config": {"kv_connector": "NixlConnector"}},
+            "kv_connector without kv_role",
+            "kv_both",
+            id="a connector without a role",
+        ),
         pytest.param({"enable_auto_tool_choice": True}, "without vllm.tool_call_parser", "Set", id="tools"),
         pytest.param({"enable_log_outputs": True}, "without vllm.enable_log_requests", "Set", id="outputs"),
         pytest.param({"lora_modules": ["a=/a"]}, "without vllm.enable_lora", "Set", id="adapters"),
@@ -58,7 +106,9 @@ def test_what_vllm_would_refuse(arguments: dict[str, Any], problem: str, remedy:
         pytest.param({"compilation_config": {"cudagraph_mode": "FULL"}}, id="what another section decides, told there"),
         pytest.param({"hf_overrides": {"any": 1}, "additional_config": {"any": 1}}, id="mappings without a class"),
         pytest.param({"quantization": "ascend", "tokenizer_mode": "deepseek_v4"}, id="names that vllm-ascend adds"),
-        pytest.param({"speculative_config": {"method": "ngram", "num_speculative_tokens": 2}}, id="drafts"),
+        pytest.param({"speculative_config": NGRAM, "async_scheduling": False}, id="drafts"),
+        pytest.param({"speculative_config": {"method": "deepseek_mtp", "num_speculative_tokens": 1}}, id="own drafts"),
+        pytest.param({"kv_transfer_config": {"kv_role": "kv_both", "kv_port": "30100"}}, id="a number as text"),
     ],
 )
 def test_what_vllm_takes(arguments: dict[str, Any]) -> None:

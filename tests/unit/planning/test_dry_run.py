@@ -34,7 +34,7 @@ LAYOUTS = {
 LOADS = {
     "our sizes": (),
     "the user's sizes": ("graph.capture_sizes=[1,2,8,64,600]",),
-    "drafts": ("vllm.speculative_config={num_speculative_tokens: 1}",),
+    "drafts": ("vllm.speculative_config={method: ngram, num_speculative_tokens: 1}",),
     "LoRA": ("vllm.enable_lora=true",),
     "950": ("hardware.soc='950'",),
     "Xlite full": ("graph.xlite.full_mode=true",),

@@ -46,7 +46,7 @@ def refusal(folder: Path, fields: dict[str, Any], overrides: list[str], environm
         ),
         pytest.param({}, ["parallel.enable_expert_parallel=true"], "has no experts", id="experts"),
         pytest.param({}, ["vllm.max_model_len=4097"], "Set vllm.max_model_len=4096, or less", id="too long"),
-        pytest.param({}, ["vllm.max_model_len=-2"], "-2 is no length", id="no length"),
+        pytest.param({}, ["vllm.max_model_len=0"], "0 is no length", id="no length"),
         pytest.param(
             {}, ["vllm.max_num_batched_tokens=16", "vllm.max_num_seqs=32"], "is less than vllm.max_num_seqs", id="batch"
         ),

@@ -194,7 +194,7 @@ def test_what_cannot_work_says_what_to_change(
     [
         pytest.param(["vllm.max_num_seqs=many"], ConfigError, r"vllm\.max_num_seqs", id="wrong type below vllm"),
         pytest.param(
-            ["vllm.speculative_config={num_speculative_tokens: 0}"],
+            ["vllm.speculative_config={method: ngram, num_speculative_tokens: 0}"],
             ConfigError,
             "num_speculative_tokens",
             id="wrong value",
@@ -291,7 +291,7 @@ def test_a_container_counts_with_its_own_quota() -> None:
             ["graph.capture_sizes=[8, 64, 128]", "graph.mode=FULL"], (8, 64, 128), None, id="prefill reaches further"
         ),
         pytest.param(
-            ["graph.capture_sizes=[1, 4, 9]", "vllm.speculative_config={num_speculative_tokens: 2}"],
+            ["graph.capture_sizes=[1, 4, 9]", "vllm.speculative_config={method: ngram, num_speculative_tokens: 2}"],
             (3, 6, 9),
             "reachable-sizes",
             id="rounded up to the query length",
