@@ -1,6 +1,7 @@
-# Everything needs Linux on x86-64 and Python 3.11, 3.12 or 3.13; nothing needs an NPU.
+# Everything needs Linux on x86-64 and Python 3.11, 3.12 or 3.13; nothing needs an NPU, but for setup-npu.
 #   make serve   set-up, then the server; Ctrl-C stops all that it started
 #   make setup   the set-up alone
+#   make setup-npu  the set-up of an NPU node, into .venv: vLLM, vllm-ascend and the rest; ARGS="0.30.0rc2" for that release
 #   make test    set-up, then the tests
 #   make test-all  the tests, and those that take many engine starts
 #   make environments  starts in odd environments, and ends at every moment: an hour
@@ -36,11 +37,17 @@ CANN := .cache/cann
 CANN_PYTHON := $(CANN)/venv/bin/python
 COMPILE = .cache/lock/bin/uv pip compile --quiet --no-header --no-annotate --python-version
 
-.PHONY: setup serve test test-all environments test-cann test-npu test-planner faults bench bench-peers lint lock
+.PHONY: setup setup-npu serve test test-all environments test-cann test-npu test-planner faults bench bench-peers lint lock
 .DEFAULT_GOAL := serve
 .DELETE_ON_ERROR:
 
 setup: $(RUNTIME)
+
+# Ours first, at the versions that the set-up then brings, since it is what runs it.
+setup-npu: $(BIN)/python
+	@echo "install: ascend-serve"
+	@$(PIP) --constraint requirements/npu-0.23.0.lock --editable .
+	@exec $(BIN)/ascend-serve install $(ARGS)
 
 serve: setup
 	@exec $(BIN)/ascend-serve serve $(CONFIG) $(ARGS)

@@ -23,6 +23,7 @@ COMMANDS: Mapping[str, str] = {
     "demo": "ascend_serve.cli.demo",
     "doctor": "ascend_serve.cli.doctor",
     "generate": "ascend_serve.cli.generate",
+    "install": "ascend_serve.cli.install",
     "logs": "ascend_serve.cli.logs",
     "plan": "ascend_serve.cli.plan",
     "profile": "ascend_serve.cli.profile",

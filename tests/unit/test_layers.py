@@ -27,6 +27,7 @@ ALLOWED: dict[str, frozenset[str]] = {
     "node": frozenset({"errors", "releases", "cache", "graph", "config", "emulated"}),
     "cluster": frozenset({"errors", "graph", "config", "node"}),
     "doctor": frozenset({"errors", "releases", "graph", "config", "emulated", "node", "cluster", "planning"}),
+    "install": frozenset({"errors", "releases", "node", "doctor"}),
     "api": frozenset({"errors", "config"}),
     "replica": frozenset(
         {
@@ -63,6 +64,7 @@ ALLOWED: dict[str, frozenset[str]] = {
             "node",
             "cluster",
             "doctor",
+            "install",
             "planning",
             "api",
             "replica",

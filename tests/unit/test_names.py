@@ -15,6 +15,7 @@ PARALLELS: Mapping[str, str] = {
     "bench": "a command, and the package that it drives",
     "config": "a command, and the package that it drives",
     "doctor": "a command, and the package that it drives",
+    "install": "a command, and the package that it drives",
     "logs": "a command, and what it shows",
     "plan": "a command, and what it shows",
     "report": "a command, and what it shows",

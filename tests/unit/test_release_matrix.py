@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from ascend_serve.install.packages import locked
 from ascend_serve.releases import DEFAULT, MINIMUM_RAY, RELEASES, Release
 from tests.documents import ROOT
 
@@ -40,6 +41,18 @@ def versions_of(requirements: list[str]) -> Iterator[tuple[str, str]]:
 @pytest.mark.parametrize(("package", "version"), list(versions_of(PROJECT["optional-dependencies"]["npu"])))
 def test_the_extra_has_the_versions_of_the_default_release(package: str, version: str) -> None:
     assert getattr(DEFAULT, package) == version
+
+
+def test_the_image_is_that_of_the_default_release_with_the_ray_of_the_locks() -> None:
+    image = (ROOT / "launch" / "Dockerfile").read_text(encoding="utf-8")
+    assert f"ARG VLLM_ASCEND_TAG=v{DEFAULT.vllm_ascend}\n" in image
+    assert {f"ARG RAY_VERSION={locked(row)['ray']}\n" in image for row in RELEASES} == {True}
+
+
+def test_what_the_image_changes_is_the_same_in_every_lock() -> None:
+    changed = ("ray", "fastapi", "starlette", "prometheus-fastapi-instrumentator")
+    assert len({tuple(locked(row)[name] for name in changed) for row in RELEASES}) == 1
+    assert f"({'|'.join(changed)})" in (ROOT / "launch" / "Dockerfile").read_text(encoding="utf-8")
 
 
 def test_the_project_needs_the_ray_of_the_matrix() -> None:
