@@ -174,6 +174,7 @@ class Captured(Event):
         seconds: Time of warm-up and capture there.
         streams_used: Streams that the graph took, where the device tells.
         streams_left: Streams left after it, where the device tells.
+        memory: Bytes of the device's memory that warm-up and capture took, where there is a device.
     """
 
     kind: Literal[EventKind.CAPTURED] = EventKind.CAPTURED
@@ -182,6 +183,7 @@ class Captured(Event):
     seconds: float = 0.0
     streams_used: int | None = None
     streams_left: int | None = None
+    memory: int | None = None
 
 
 class Committed(Event):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 _OPEN = "/health"
 _POLICY_VIOLATION = 1008
 _CHALLENGE = {"WWW-Authenticate": "Bearer"}
+_BROWSERS_CHALLENGE = {"WWW-Authenticate": 'Basic realm="an API key as the password", charset="UTF-8"'}
+_PAGES = frozenset({"/graph", "/graph/stream", "/graph/events"})
+"""Paths that people open in a browser; all of them only tell."""
 
 
 def guarded(app: ASGIApp, keys: Sequence[SecretStr], limits: RequestLimits) -> ASGIApp:
@@ -41,7 +45,8 @@ class EveryRouteAuthentication:
     """vLLM's check of API keys, on every route but ``/health``.
 
     vLLM guards the OpenAI routes alone (0.23.0 and 0.32.0); who may not ask may not tokenize or read metrics either.
-    A browser's preflight request has no key by definition, and is answered by vLLM's CORS middleware.
+    A browser's preflight request has no key by definition, and is answered by vLLM's CORS middleware. Browsers cannot
+    send a key of their own accord, but ask for a password: the pages that people look at take a key as such.
 
     Args:
         app: What to guard.
@@ -59,15 +64,35 @@ class EveryRouteAuthentication:
         elif scope["type"] == "websocket":
             await WebSocketClose(_POLICY_VIOLATION)(scope, receive, send)
         else:
-            await _error(401, "Unauthorized", "Send a key: Authorization: Bearer <key>", _CHALLENGE)(
+            challenge = _BROWSERS_CHALLENGE if _path(scope) in _PAGES else _CHALLENGE
+            await _error(401, "Unauthorized", "Send a key: Authorization: Bearer <key>", challenge)(
                 scope, receive, send
             )
 
     def _may(self, scope: Scope) -> bool:
         headers = Headers(scope=scope)
         preflight = scope.get("method") == "OPTIONS" and "Access-Control-Request-Method" in headers
-        path = scope["path"].removeprefix(scope.get("root_path", ""))
+        path = _path(scope)
+        if path in _PAGES and scope.get("method") == "GET":
+            headers = _with_password_as_key(headers)
         return path == _OPEN or preflight or self._vllms.verify_token(headers)
+
+
+def _path(scope: Scope) -> str:
+    """The path below the application's route prefix."""
+    return str(scope["path"].removeprefix(scope.get("root_path", "")))
+
+
+def _with_password_as_key(headers: Headers) -> Headers:
+    """The headers, with a key where a browser sent it as a password (RFC 7617)."""
+    scheme, _, word = headers.get("Authorization", "").partition(" ")
+    if scheme.lower() != "basic":
+        return headers
+    try:
+        _, _, password = base64.b64decode(word, validate=True).decode().partition(":")
+    except ValueError:
+        return headers
+    return Headers({"Authorization": f"Bearer {password}"})
 
 
 class BodyGuard:

@@ -71,6 +71,7 @@ class CaptureResult:
         seconds: Time of warm-up and capture on this rank.
         streams_used: Streams that this graph took, where the device tells.
         streams_left: Streams left after it (or when it was refused), where the device tells.
+        memory: Bytes of the device's memory that warm-up and capture took, where there is a device.
         phase: Where it failed: ``warmup`` or ``capture``.
         error_type: Class name of the error.
         error_text: Text of the error, as the device gave it.
@@ -85,6 +86,7 @@ class CaptureResult:
     error_type: str = ""
     error_text: str = ""
     recorded: bool = False
+    memory: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
 from ascend_serve.events import Captured, CaptureFailed, Discarded, Event, EventKind, Joined, Sealed
@@ -25,6 +25,7 @@ class RankState:
         capture_seconds: Time it spent on warm-up and capture.
         streams_used: Device streams that its graphs take, where the device tells.
         streams_left: Device streams left, where the device tells.
+        graph_memory: Bytes of the device's memory that its captures took, where there is a device.
         instruction_set: The widest one that an emulated NPU computes with, such as ``amx``; empty for a real NPU.
         state: The kind of the last event of its own, ``sealed`` once all ranks are, ``lost`` when its process ended.
     """
@@ -39,6 +40,7 @@ class RankState:
     streams_left: int | None = None
     instruction_set: str = ""
     state: str = ""
+    graph_memory: int | None = None
 
 
 @dataclass(slots=True)
@@ -54,6 +56,7 @@ class Member:
         graphs: Labels of the graphs that it holds, with the streams they take where the device tells.
         seconds: Seconds of warm-up and capture by graph.
         streams_left: Streams left after the last capture, where the device tells.
+        memory: Bytes of the device's memory that each capture took, where there is a device.
         failed: Labels of graphs that failed here.
     """
 
@@ -65,6 +68,7 @@ class Member:
     graphs: dict[str, int | None] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     streams_left: int | None = None
+    memory: dict[str, int | None] = field(default_factory=dict)
     failed: set[str] = field(default_factory=set)
 
     def state_of(self, rank: int, planned: Collection[str]) -> RankState:
@@ -77,11 +81,18 @@ class Member:
             self.incarnation,
             graphs=len(taken),
             capture_seconds=round(sum(self.seconds.values()), 3),
-            streams_used=None if None in taken else sum(streams or 0 for streams in taken),
+            streams_used=_sum(taken),
             streams_left=self.streams_left,
+            graph_memory=_sum(memory for label, memory in self.memory.items() if label in self.graphs),
             instruction_set=self.instruction_set,
             state=str(self.state),
         )
+
+
+def _sum(parts: Iterable[int | None]) -> int | None:
+    """The sum of what is known for all."""
+    known = list(parts)
+    return None if None in known else sum(part or 0 for part in known)
 
 
 class Roster:
@@ -122,6 +133,7 @@ class Roster:
             member.graphs[event.key] = event.streams_used
             member.seconds[event.key] = event.seconds
             member.streams_left = event.streams_left
+            member.memory[event.key] = event.memory
             member.failed.discard(event.key)
         elif isinstance(event, CaptureFailed):
             if event.key is not None:

@@ -230,7 +230,7 @@ class Session:
         rank, key, result = question.rank, question.key, question.result
         if result.ok:
             self._planning.ledger.captured(rank, key, result)
-            known = {name: getattr(result, name) for name in ("seconds", "streams_used", "streams_left")}
+            known = {name: getattr(result, name) for name in ("seconds", "streams_used", "streams_left", "memory")}
             self._tell(events.Captured, rank=rank, key=key.label, **known)
             return None
         failure = causes.failed_capture(question, self._who(rank), self._ranks)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich import box
@@ -34,7 +34,16 @@ def report(
         ),
     ] = None,
     json_output: Annotated[bool, typer.Option("--json", help="Print what GET /graph/report answers.")] = False,
-    print_reference: Annotated[bool, typer.Option("--reference", help="Print the reference of all events.")] = False,
+    html: Annotated[
+        Path | None,
+        typer.Option("--html", metavar="FILE", help="Write the page of GET /graph there.", show_default=False),
+    ] = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Show the page of a start on this machine in a browser, while it goes on.")
+    ] = False,
+    print_reference: Annotated[
+        bool, typer.Option("--reference", help="Print the reference of events and metrics.")
+    ] = False,
 ) -> None:
     """Show the last start of a deployment phase by phase, what holds on its ranks, and what was given up and why.
 
@@ -42,6 +51,12 @@ def report(
     """
     if print_reference:
         typer.echo(reference(), nl=False)
+        return
+    if follow:
+        _follow(source)
+        return
+    if html is not None:
+        _write_page(html, source)
         return
     for events in _sources(source):
         story = Story.of(events)
@@ -51,44 +66,86 @@ def report(
             show(story)
 
 
-def _sources(source: str | None) -> list[Sequence[Event]]:
-    """The events of each replica that is meant.
+def _follow(source: str | None) -> None:
+    """Serve the page of a file of events, until Ctrl-C."""
+    from ascend_serve.telemetry.page_server import PageServer
+
+    server = PageServer(Path(source) if source is not None and _is_file(source) else _kept_file(source))
+    stdout.print(server.url, markup=False)
+    server.serve()
+
+
+def _write_page(file: Path, source: str | None) -> None:
+    """Write the page of a replica that answers, or of the events that are kept.
 
     Raises:
-        EventFileError: There is no such file, or it holds none.
-        ClusterError: Nothing of that name runs, nor ran on this machine.
+        EventFileError: The file cannot be written.
     """
-    if source is not None and (source.endswith(SUFFIX) or Path(source).is_file()):
+    from ascend_serve.telemetry.page import GraphPage
+    from ascend_serve.telemetry.page_view import page_view
+
+    pages = _answers("page", source)
+    if len(pages) > 1:
+        print_warning(f"{len(pages)} replicas answer; the page is that of one of them.")
+    if not pages:
+        (events,) = _sources(source)
+        pages = [GraphPage().whole(page_view(Story.of(events), now=events[-1].time))]
+    try:
+        file.write_text(pages[0], encoding="utf-8")
+    except OSError as error:
+        problem = f"--html: {file}: {error.strerror or error}"
+        raise EventFileError(problem, "Give a file that can be written.") from error
+    stdout.print(f"{file} has the page", markup=False)
+
+
+def _sources(source: str | None) -> list[Sequence[Event]]:
+    """The events of each replica that is meant, or of the last start that is kept.
+
+    Raises:
+        EventFileError: There is no such file, or it holds none; or nothing of that name ran on this machine.
+    """
+    if source is not None and _is_file(source):
         return [list(read_events(Path(source)))]
-    answers = [] if source is None else _running(source)
-    return list(answers) or [_kept(source)]
+    return list(_answers("events", source)) or [_kept(source)]
 
 
-def _running(name: str) -> Sequence[Sequence[Event]]:
-    """What replicas of a running deployment tell; nothing where there is none, or where it starts."""
+def _is_file(source: str) -> bool:
+    return source.endswith(SUFFIX) or Path(source).is_file()
+
+
+def _answers(method: str, source: str | None) -> Sequence[Any]:
+    """What replicas of a running deployment answer; nothing where a file is meant, or no replica answers."""
+    if source is None or _is_file(source):
+        return []
     prefer_token_authentication()
     from ascend_serve.cluster.connect import running_cluster
-    from ascend_serve.serving.cluster_status import replica_events
+    from ascend_serve.serving.cluster_status import replica_answers
 
     try:
         with running_cluster():
-            return replica_events(name)
+            return replica_answers(method, source)
     except ClusterError:
         return []
 
 
 def _kept(name: str | None) -> Sequence[Event]:
+    file = _kept_file(name)
+    print_warning(f"As kept in {file}; no replica was asked.")
+    return list(read_events(file))
+
+
+def _kept_file(name: str | None) -> Path:
+    """The file of the last start on this machine.
+
+    Raises:
+        EventFileError: There is none.
+    """
     file = latest_file(name)
     if file is None:
-        what = "starts" if name is None else f"start of {name}"
-        raise EventFileError(
-            f"No replica of {name} answers, and {event_folder()} holds no {what}"
-            if name
-            else f"{event_folder()} holds no {what}",
-            "Files of events are on the node of the replica: give the name of one.",
-        )
-    print_warning(f"As kept in {file}; nothing of it was asked.")
-    return list(read_events(file))
+        where = f" of {name}, and no replica answers" if name else ""
+        problem = f"{event_folder()} holds no events of a start{where}"
+        raise EventFileError(problem, "They are on the node of the replica: give the name of a file.")
+    return file
 
 
 def show(story: Story) -> None:

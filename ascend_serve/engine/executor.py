@@ -24,7 +24,7 @@ from ascend_serve.capture.outcome import IncarnationOutcome, OutcomeKind
 from ascend_serve.cluster.worker_death import WorkerDeath, death_of, death_of_actor, is_of
 from ascend_serve.engine.continuation import continue_in_core
 from ascend_serve.engine.group_settings import capture_deadlines, prepare_fresh_workers, read_settings
-from ascend_serve.engine.histogram import DecodeHistogram
+from ascend_serve.engine.histogram import StepHistogram
 from ascend_serve.engine.node_worker import local_world_size, use_node_workers
 from ascend_serve.engine.plan_memory import PlanMemory
 from ascend_serve.engine.queue_wait import spare_cores
@@ -34,7 +34,7 @@ from ascend_serve.graph.plan import CapturePlan
 
 logger = logging.getLogger(__name__)
 
-EXECUTOR_CALLS = frozenset({"decode_histogram", "recapture"})
+EXECUTOR_CALLS = frozenset({"recapture", "step_histogram"})
 """Methods of the executor that a client reaches through the engine's ``collective_rpc``."""
 
 _MONITOR_POLL_SECONDS = 1.0
@@ -52,7 +52,7 @@ class LockstepRayExecutor(RayExecutorV2):
         self._calls: list[tuple[Any, tuple[Any, ...], dict[str, Any] | None]] | None = []
         self._in_session = False
         request = self._request = settings.request
-        self._histogram = DecodeHistogram(request.decode_query_len)
+        self._histogram = StepHistogram(request.decode_query_len)
         offers = ask_ranks(self.vllm_config, self._first_rank)
         self._memory = PlanMemory.of(self.vllm_config, settings, request, offers)
         remembered = self._memory.recall()
@@ -114,8 +114,8 @@ class LockstepRayExecutor(RayExecutorV2):
         self._histogram.count(scheduler_output)
         return super().execute_model(scheduler_output, non_block)
 
-    def decode_histogram(self) -> dict[int, int]:
-        """Decode steps so far by batch size in tokens."""
+    def step_histogram(self) -> tuple[dict[int, int], dict[int, int]]:
+        """Steps so far by their tokens: uniform decodes, and all others."""
         return self._histogram.counts()
 
     def recapture(self, capture_sizes: Sequence[int]) -> list[int]:

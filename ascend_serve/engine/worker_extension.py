@@ -22,7 +22,7 @@ from ascend_serve.engine.canary import Canary, fixed_batch
 from ascend_serve.engine.compilation import watch_static_kernels
 from ascend_serve.engine.continued_state import continue_on_rank
 from ascend_serve.engine.group_settings import GroupSettings, read_settings
-from ascend_serve.engine.npu import instruction_set, scripted_fault, streams_left
+from ascend_serve.engine.npu import free_memory, instruction_set, scripted_fault, streams_left
 from ascend_serve.engine.proposal import group_rank, make_proposal
 from ascend_serve.engine.runner import RunnerSeam
 from ascend_serve.engine.runtimes.factory import apply_plan
@@ -146,7 +146,7 @@ class WorkerSession:
             self._seam.release([key])
 
     def _try_capture(self, key: GraphKey, original: Callable[[], None]) -> CaptureResult:
-        started, streams_before = time.perf_counter(), streams_left()
+        started, streams_before, memory_before = time.perf_counter(), streams_left(), free_memory()
         with self._seam.watch_capture() as watch:
             try:
                 original()
@@ -156,7 +156,7 @@ class WorkerSession:
                 if watch.capturing and not failure.recorded:
                     self._seam.change_pool()
                 return failure
-        return _success(time.perf_counter() - started, streams_before)
+        return _success(time.perf_counter() - started, streams_before, memory_before)
 
     def _enter(self, phase: Phase) -> None:
         self._phase = phase
@@ -188,10 +188,15 @@ def _teller(worker: WorkerBase) -> Callable[[str], None]:
     return tell
 
 
-def _success(seconds: float, streams_before: int | None) -> CaptureResult:
-    left = streams_left()
-    used = None if left is None or streams_before is None else streams_before - left
-    return CaptureResult(ok=True, seconds=seconds, streams_used=used, streams_left=left)
+def _success(seconds: float, streams_before: int | None, memory_before: int | None) -> CaptureResult:
+    streams, memory = streams_left(), free_memory()
+    return CaptureResult(
+        ok=True,
+        seconds=seconds,
+        streams_used=None if streams is None or streams_before is None else streams_before - streams,
+        streams_left=streams,
+        memory=None if memory is None or memory_before is None else memory_before - memory,
+    )
 
 
 def _failure(error: Exception, capturing: bool, seconds: float) -> CaptureResult:

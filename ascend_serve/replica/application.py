@@ -47,7 +47,13 @@ def graceful_shutdown_seconds(config: AscendServeConfig) -> float:
     return float({**_DEFAULTS, **config.serving.deployment}["graceful_shutdown_timeout_s"])
 
 
-def protected(app: ASGIApp, supervisor: Supervisor, keys: Sequence[SecretStr], limits: RequestLimits) -> ASGIApp:
+def protected(
+    app: ASGIApp,
+    supervisor: Supervisor,
+    keys: Sequence[SecretStr],
+    limits: RequestLimits,
+    metrics: ReplicaMetrics,
+) -> ASGIApp:
     """Put everything before the application of an engine that stands between it and who asks.
 
     Args:
@@ -55,12 +61,13 @@ def protected(app: ASGIApp, supervisor: Supervisor, keys: Sequence[SecretStr], l
         supervisor: Knows whether the engine answers.
         keys: Keys that clients may use; without one everybody may ask.
         limits: How much one request may ask for.
+        metrics: Where requests are counted.
     """
     from ascend_serve.api.admission import guarded
     from ascend_serve.api.departure import Departure
     from ascend_serve.replica.gate import Gate
 
-    return guarded(Gate(Departure(app), supervisor), keys, limits)
+    return guarded(Gate(Departure(app), supervisor, metrics.passed), keys, limits)
 
 
 class EngineReplica:
@@ -85,6 +92,7 @@ class EngineReplica:
     ) -> None:
         from ascend_serve.api.handle_api import HandleApi
         from ascend_serve.replica.last_will import LastWill
+        from ascend_serve.replica.observer import Observer
         from ascend_serve.replica.openai_engine import OpenAIEngine
         from ascend_serve.replica.supervisor import Supervisor
 
@@ -100,8 +108,9 @@ class EngineReplica:
         except AscendServeError as error:
             raise marked(error) from error
         self._engine.note_total(time.time() - started)
-        metrics = ReplicaMetrics()
+        metrics = self._metrics = ReplicaMetrics()
         metrics.show(await self._engine.report())
+        self._observer = Observer(self._engine, metrics)
         self._supervisor = Supervisor(self._engine, config.serving, metrics, LastWill(config))
         self._api = HandleApi(self._guarded_app())
 
@@ -110,7 +119,7 @@ class EngineReplica:
 
         longest = self._engine.run.llm.model_config.max_model_len
         limits = RequestLimits(self._serving.max_body_bytes, self._serving.limits, longest)
-        return protected(self._engine.app, self._supervisor, keys, limits)
+        return protected(self._observer.around(self._engine.app), self._supervisor, keys, limits, self._metrics)
 
     async def chat(self, request: Body) -> Reply:
         """Answer the body of a chat request; see `HandleApi.ask`."""
@@ -135,6 +144,10 @@ class EngineReplica:
     async def events(self) -> tuple[Event, ...]:
         """What happened, oldest first, as far as it is kept."""
         return self._engine.events.events
+
+    async def page(self) -> str:
+        """What ``GET /graph`` shows now, as a document that stands by itself."""
+        return await self._observer.stored_page()
 
     async def status(self) -> ReplicaStatus:
         """What ``ascend-serve status`` shows of this replica."""

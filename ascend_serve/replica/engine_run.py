@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING
 
 from ascend_serve.capture.client import DriverClient
@@ -38,17 +38,18 @@ class EngineRun:
         """Whether the ranks capture other graphs or write traces just now, and answer nothing else."""
         return self._replanner.is_capturing or self.llm.is_profiling
 
-    async def histogram(self) -> dict[int, int]:
-        """Decode steps since the start by batch size in tokens."""
-        return await self._replanner.histogram()
+    async def steps(self) -> tuple[dict[int, int], dict[int, int]]:
+        """Steps since the start by their tokens: uniform decodes, and all others."""
+        return await self._replanner.steps()
 
-    def follow_load(self, sizes: Sequence[int]) -> None:
+    def follow_load(self, sizes: Sequence[int], before_change: Callable[[], Awaitable[None]]) -> None:
         """Let capture sizes follow the load from now on.
 
         Args:
             sizes: Sizes that are captured now, ascending, in tokens.
+            before_change: Takes note of what was counted while a plan held that is about to change.
         """
-        self._replanning = asyncio.create_task(self._replanner.watch(tuple(sizes)))
+        self._replanning = asyncio.create_task(self._replanner.watch(tuple(sizes), before_change))
 
     async def loss(self) -> str:
         """Wait until a worker process is lost, and tell which; empty when nobody can."""

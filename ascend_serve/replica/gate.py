@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ascend_serve.api import lost_engine
 from ascend_serve.replica.supervisor import Supervisor
+from ascend_serve.telemetry.metrics import Passage
 
-_ALWAYS_OPEN = frozenset({"/metrics", "/version", "/graph/report", "/graph/events"})
+_ALWAYS_OPEN = frozenset({"/metrics", "/version", "/graph", "/graph/stream", "/graph/report", "/graph/events"})
 """Paths that are answered without an engine."""
 
 _HEALTH = "/health"
@@ -17,6 +20,10 @@ _ERROR_EVENT = b'data: {"error"'
 _DONE_EVENT = b"data: [DONE]\n\n"
 _NAMED_ERROR_EVENT = b"event: error\n"
 _STREAM = b"text/event-stream"
+
+
+def _ignore(passage: Passage) -> None:
+    """Count nothing."""
 
 
 class Gate:
@@ -28,11 +35,13 @@ class Gate:
     Args:
         app: The application.
         supervisor: Knows whether the engine is there.
+        count: Is told of each request what became of it.
     """
 
-    def __init__(self, app: ASGIApp, supervisor: Supervisor) -> None:
+    def __init__(self, app: ASGIApp, supervisor: Supervisor, count: Callable[[Passage], None] = _ignore) -> None:
         self._app = app
         self._supervisor = supervisor
+        self._count = count
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or pass it on."""
@@ -41,6 +50,7 @@ class Gate:
         elif self._supervisor.is_serving:
             await self._pass_on(scope, receive, send)
         else:
+            self._count(Passage.REFUSED)
             await self._refuse(scope, receive, send)
 
     async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -54,6 +64,7 @@ class Gate:
             await answer.lose()
         finally:
             self._supervisor.streams.discard(answer.comment)
+        self._count(Passage.LOST if answer.is_lost else Passage.PASSED)
         if answer.is_withheld:
             await self._refuse(scope, receive, send)
 
@@ -101,12 +112,18 @@ class _Answer:
         if self.began and self.is_stream and not self._has_ended:
             await self._send({"type": "http.response.body", "body": text, "more_body": True})
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether the client was told that the engine is gone, instead of the rest of the answer."""
+        return self.is_withheld or (self._has_error and not self._supervisor.is_serving)
+
     async def lose(self) -> None:
         """End it: the application has ended without a word when it lost its engine."""
         if not self.began:
             self.is_withheld = True
             return
         last = b"" if self._has_error else lost_engine.event(self._path, self._events)
+        self._has_error = True
         await self._send({"type": "http.response.body", "body": last, "more_body": False})
 
     def _told(self, body: bytes) -> bytes:

@@ -25,6 +25,7 @@ from ascend_serve.replica.software import installed_versions
 from ascend_serve.replica.warm_up import use_application, warm_up
 from ascend_serve.telemetry.event_log import EventLog, as_lines
 from ascend_serve.telemetry.report import GraphReport
+from ascend_serve.telemetry.step_meter import StepMeter
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -50,6 +51,7 @@ class OpenAIEngine:
         app: The application.
         http_metrics: What counts requests of clients; the application by itself counts none.
         events: What happened.
+        meter: What steps replayed.
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class OpenAIEngine:
         self.app = app
         self.http_metrics: HttpMetrics = HttpMetrics(app)
         self.events = events
+        self.meter = StepMeter()
         self._launcher = launcher
         self._replan = replan
         app.add_api_route("/graph/report", self.report, response_model=GraphReport)
@@ -147,6 +150,7 @@ class OpenAIEngine:
         """
         with _timed(self.events, "engine"):
             self.run = await self._launcher.start_again()
+            self.meter.begin_again()
         await self._launcher.catch_up()
         with _timed(self.events, "warm_up"):
             await self._warm_up()
@@ -164,7 +168,12 @@ class OpenAIEngine:
 
     async def histogram(self) -> dict[int, int]:
         """What ``GET /graph/histogram`` answers."""
-        return await self.run.histogram()
+        decode, _ = await self.run.steps()
+        return decode
+
+    async def count_steps(self) -> None:
+        """Have the meter know all steps by now, as steps of the plan that holds."""
+        self.meter.take(*await self.run.steps(), self.events.story.group.plan)
 
     def shutdown(self) -> None:
         """End the engine core and its workers."""
@@ -192,7 +201,7 @@ class OpenAIEngine:
             return
         report = await self.report()
         if RUNTIMES[report.runtime].captures and report.capture_sizes:
-            self.run.follow_load(report.capture_sizes)
+            self.run.follow_load(report.capture_sizes, self.count_steps)
         else:
             logger.warning("graph.replan has no effect: the group runs %s, which captures nothing", report.runtime)
 

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from ascend_serve.events import Recaptured
@@ -46,23 +47,24 @@ class Replanner:
         self._seen: Counter[int] = Counter()
         self.is_capturing = False
 
-    async def histogram(self) -> dict[int, int]:
-        """Decode steps since the start by batch size in tokens."""
-        counts: dict[int, int] = (await self._llm.collective_rpc("decode_histogram"))[0]
+    async def steps(self) -> tuple[dict[int, int], dict[int, int]]:
+        """Steps since the start by their tokens: uniform decodes, and all others."""
+        counts: tuple[dict[int, int], dict[int, int]] = (await self._llm.collective_rpc("step_histogram"))[0]
         return counts
 
-    async def watch(self, current: tuple[int, ...]) -> None:
+    async def watch(self, current: tuple[int, ...], before_change: Callable[[], Awaitable[None]]) -> None:
         """Replan whenever it is worth it, until cancelled.
 
         Args:
             current: Sizes that are captured now, ascending, in tokens.
+            before_change: Takes note of what was counted while a plan held that is about to change.
         """
         while True:
             await asyncio.sleep(_PERIOD_SECONDS)
             wanted = await self._better(current)
             if wanted is not None:
                 logger.warning("Capturing sizes %s instead of %s: they fit the load better", wanted, current)
-                before, current = current, await self._recapture(current, wanted)
+                before, current = current, await self._recapture(current, wanted, before_change)
                 self._tell(before, current)
 
     def _tell(self, before: tuple[int, ...], after: tuple[int, ...]) -> None:
@@ -73,18 +75,22 @@ class Replanner:
         )
 
     async def _better(self, current: tuple[int, ...]) -> tuple[int, ...] | None:
-        counts = Counter(await self.histogram())
+        decode, _ = await self.steps()
+        counts = Counter(decode)
         fresh = counts - self._seen
         if fresh.total() < _LEAST_STEPS:
             return None
         self._seen = counts
         return better_sizes(current, self._candidates, fresh, self._saving)
 
-    async def _recapture(self, current: tuple[int, ...], wanted: tuple[int, ...]) -> tuple[int, ...]:
+    async def _recapture(
+        self, current: tuple[int, ...], wanted: tuple[int, ...], before_change: Callable[[], Awaitable[None]]
+    ) -> tuple[int, ...]:
         """Go there one graph at a time, each at an idle moment: a request that arrives waits for one at most."""
         for sizes in one_at_a_time(current, wanted):
             while self._llm.is_busy:
                 await asyncio.sleep(_IDLE_POLL_SECONDS)
+            await before_change()
             self.is_capturing = True
             try:
                 current = tuple((await self._llm.collective_rpc("recapture", args=(sizes,)))[0])

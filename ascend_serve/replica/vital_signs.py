@@ -114,6 +114,7 @@ class VitalSigns:
         if self._run.is_occupied:
             return
         await self._run.llm.beat(self._health.stall_seconds / 2)
+        self._metrics.beat()
         now = time.monotonic()
         if self._run.llm.is_busy:
             self._busy = now

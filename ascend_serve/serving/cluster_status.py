@@ -18,7 +18,6 @@ from ascend_serve.capture.outcome import OutcomeKind
 from ascend_serve.capture.snapshot import Snapshot
 from ascend_serve.config.serve_options import DEPLOYMENT
 from ascend_serve.errors import ClusterError
-from ascend_serve.events import Event
 from ascend_serve.telemetry.replica_status import ClusterStatus, DeploymentStatus, ReplicaStatus
 
 logging.getLogger("ray.serve").setLevel(logging.WARNING)
@@ -42,10 +41,11 @@ def cluster_status() -> ClusterStatus:
     return ClusterStatus(deployments=(*found, *offline))
 
 
-def replica_events(name: str) -> list[tuple[Event, ...]]:
-    """The events of each replica of an application that answers.
+def replica_answers(method: str, name: str) -> list[Any]:
+    """What each replica of an application answers; nothing while none does.
 
     Args:
+        method: Of `EngineReplica`.
         name: Name of the application.
 
     Raises:
@@ -57,7 +57,7 @@ def replica_events(name: str) -> list[tuple[Event, ...]]:
             f"The Ray cluster has no deployment {name}",
             "`ascend-serve status` lists those that there are.",
         )
-    return _asked("events", name, application)
+    return _asked(method, name, application)
 
 
 def _deployment(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 from collections import deque
@@ -135,8 +136,10 @@ def latest_file(name: str | None = None, folder: Path | None = None) -> Path | N
 
 def _names(file: Path) -> frozenset[str]:
     """What a file may be asked for by: the model that its first event names."""
-    first = next(read_events(file), None)
-    return frozenset({first.name} if isinstance(first, Started) else ())
+    with contextlib.suppress(EventFileError):
+        first = next(read_events(file))
+        return frozenset({first.name} if isinstance(first, Started) else ())
+    return frozenset()
 
 
 def read_events(file: Path) -> Iterator[AnyEvent]:
@@ -145,18 +148,16 @@ def read_events(file: Path) -> Iterator[AnyEvent]:
     Raises:
         EventFileError: It cannot be read, or holds nothing that looks like an event.
     """
-    known = others = 0
+    known = 0
     try:
         with file.open(errors="replace") as lines:
             for line in lines:
-                try:
+                with contextlib.suppress(ValidationError):
                     yield EVENT.validate_json(line)
                     known += 1
-                except ValidationError:
-                    others += 1
     except OSError as error:
         raise EventFileError(f"{file}: {error.strerror or error}", _REMEDY) from error
-    if others and not known:
+    if not known:
         raise EventFileError(f"{file} holds no events", _REMEDY)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.responses import StreamingResponse
+from prometheus_client import CollectorRegistry
 from prometheus_fastapi_instrumentator import Instrumentator
 from ray import serve
 from starlette.types import ASGIApp
@@ -20,6 +21,7 @@ from starlette.types import ASGIApp
 from ascend_serve.api.request_limits import RequestLimits
 from ascend_serve.config.schema import LimitsConfig
 from ascend_serve.replica.application import protected
+from ascend_serve.telemetry.metrics import ReplicaMetrics
 
 MAX_BODY_BYTES = 2**20
 MODEL_TOKENS = 4096
@@ -91,7 +93,8 @@ def fixed_application(step_seconds: float) -> ASGIApp:
 
     Instrumentator().instrument(app)
     never_away: Any = NeverAway()
-    return protected(app, never_away, (), RequestLimits(MAX_BODY_BYTES, LimitsConfig(), MODEL_TOKENS))
+    limits = RequestLimits(MAX_BODY_BYTES, LimitsConfig(), MODEL_TOKENS)
+    return protected(app, never_away, (), limits, ReplicaMetrics(CollectorRegistry()))
 
 
 async def _stream(clock: Clock, tokens: int) -> AsyncIterator[str]:

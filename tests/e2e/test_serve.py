@@ -22,6 +22,7 @@ import httpx
 import openai
 import psutil
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from tests.e2e.command import Command
 from tests.e2e.conftest import COMMAND
@@ -163,6 +164,57 @@ def test_metrics_are_those_of_vllm_and_of_the_capture_group(http: httpx.Client) 
     assert "vllm:generation_tokens_total" in text
     assert 'ascend_serve_graph_outcome{outcome="graph"} 1.0' in text
     assert 'ascend_serve_graphs{rank="1"} 3.0' in text
+
+
+def test_steps_tokens_and_padding_are_counted_exactly(http: httpx.Client) -> None:
+    """A prompt is a step that runs eager; three that decode together replay the graph for four."""
+    body = {"model": "demo", "prompt": "a b", "max_tokens": 20, "ignore_eos": True, "temperature": 0}
+    before = steps(http)
+    usage = http.post("/v1/completions", json=body).json()["usage"]
+    one = Counter(steps(http)) - Counter(before)
+    assert one == {
+        ("steps", "mixed", "eager", ""): 1,
+        ("step_tokens", "mixed", "eager", ""): usage["prompt_tokens"],
+        ("steps", "decode", "exact", "1"): 19,
+        ("step_tokens", "decode", "exact", "1"): 19,
+    }
+    before = steps(http)
+    assert http.post("/v1/completions", json={**body, "prompt": ["a b"] * 3}).status_code == 200
+    three = Counter(steps(http)) - Counter(before)
+    decoded = {size: count for (name, kind, _, size), count in three.items() if (name, kind) == ("steps", "decode")}
+    assert set(decoded) <= {"1", "2", "4"}
+    assert decoded["4"] >= 15
+    tokens = sum(count for (name, kind, *_), count in three.items() if (name, kind) == ("step_tokens", "decode"))
+    padding = sum(count for (name, *_), count in three.items() if name == "padding_tokens")
+    assert tokens == 3 * 19
+    assert tokens + padding == sum(int(size) * count for size, count in decoded.items())
+
+
+def steps(http: httpx.Client) -> dict[tuple[str, ...], float]:
+    """What is counted of steps, by metric, kind, replay and size."""
+    return {
+        (
+            family.name.removeprefix("ascend_serve_"),
+            *(sample.labels[name] for name in ("kind", "replay", "size")),
+        ): sample.value
+        for family in text_string_to_metric_families(http.get("/metrics").text)
+        for sample in family.samples
+        if "replay" in sample.labels and sample.name.endswith("_total")
+    }
+
+
+def test_the_page_and_its_stream(http: httpx.Client) -> None:
+    page = http.get("/graph")
+    assert page.status_code == 200
+    assert "default-src 'none'" in page.headers["Content-Security-Policy"]
+    assert "graph: all that was asked for" in page.text
+    assert page.text.count('title="held by all ranks"') == 3
+    with http.stream("GET", "/graph/stream") as stream:
+        told = next(line for line in stream.iter_lines() if line.startswith("data: "))
+    assert "It serves." in json.loads(told.removeprefix("data: "))["state"]
+    unknown = httpx.get(str(http.base_url.join("/graph")))
+    assert unknown.status_code == 401
+    assert unknown.headers["WWW-Authenticate"].startswith("Basic")
 
 
 def test_report(http: httpx.Client) -> None:

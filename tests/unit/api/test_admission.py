@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterator
 
 import pytest
@@ -29,6 +30,8 @@ def client(request: pytest.FixtureRequest) -> TestClient:
     @app.get("/health")
     @app.get("/metrics")
     @app.get("/health/more")
+    @app.get("/graph")
+    @app.get("/graph/stream")
     async def get() -> str:
         return "fine"
 
@@ -48,6 +51,27 @@ def client(request: pytest.FixtureRequest) -> TestClient:
 
 def bearer(key: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {key}"}
+
+
+def password(key: str) -> dict[str, str]:
+    return {"Authorization": "Basic " + base64.b64encode(f"anybody:{key}".encode()).decode()}
+
+
+@pytest.mark.parametrize("path", ["/graph", "/graph/stream"])
+def test_a_page_takes_a_key_as_the_password_that_browsers_ask_for(client: TestClient, path: str) -> None:
+    answer = client.get(path)
+    assert answer.status_code == 401
+    assert answer.headers["WWW-Authenticate"].startswith("Basic realm=")
+    assert client.get(path, headers=password(KEY)).status_code == 200
+    assert client.get(path, headers=bearer(KEY)).status_code == 200
+    assert client.get(path, headers=password("wrong")).status_code == 401
+    assert client.get(path, headers={"Authorization": "Basic not base64"}).status_code == 401
+
+
+def test_nothing_else_takes_a_password(client: TestClient) -> None:
+    """Browsers send it with whatever another site makes them ask."""
+    assert client.get("/metrics", headers=password(KEY)).status_code == 401
+    assert client.post("/graph", headers=password(KEY)).status_code == 401
 
 
 @pytest.mark.parametrize("path", ["/metrics", "/openapi.json", "/health/more", "/health/", "/no/such"])

@@ -14,7 +14,9 @@ def joined(incarnation: int = 0, node: str = "node-a", pid: int = 7) -> Joined:
 
 
 def captured(key: str, incarnation: int = 0) -> Captured:
-    return Captured(time=1.0, rank=0, incarnation=incarnation, key=key, seconds=0.5, streams_used=2, streams_left=10)
+    return Captured(
+        time=1.0, rank=0, incarnation=incarnation, key=key, seconds=0.5, streams_used=2, streams_left=10, memory=64
+    )
 
 
 def rank_after(*events: Event, planned: tuple[str, ...] = (EIGHT, FOUR)) -> RankState:
@@ -31,6 +33,13 @@ def test_a_rank_has_the_graphs_it_captured_as_far_as_they_are_wanted() -> None:
     assert rank.instruction_set == "amx"
     assert (rank.graphs, rank.streams_used, rank.streams_left) == (1, 2, 10)
     assert rank.capture_seconds == 1.0
+    assert rank.graph_memory == 128
+
+
+def test_where_no_device_tells_nothing_is_known() -> None:
+    unknown = captured(EIGHT).model_copy(update={"streams_used": None, "memory": None})
+    rank = rank_after(joined(), unknown, captured(FOUR))
+    assert (rank.streams_used, rank.graph_memory) == (None, None)
 
 
 def test_a_failed_capture_is_none() -> None:

@@ -141,7 +141,7 @@ def test_a_file_is_read_as_it_is(kept: Path) -> None:
 
 
 def test_a_name_that_never_ran_is_an_error(kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(report_command, "_running", lambda name: [])
+    monkeypatch.setattr(report_command, "_answers", lambda method, name: [])
     done = CliRunner().invoke(app, ["report", "nobody"])
     assert isinstance(done.exception, EventFileError)
-    assert "start of nobody" in str(done.exception)
+    assert "of a start of nobody" in str(done.exception)

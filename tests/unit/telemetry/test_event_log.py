@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ascend_serve.capture.messages import Phase
@@ -173,6 +173,7 @@ def test_the_times_of_a_new_engine_are_its_own() -> None:
     assert report_of(first)["seconds"] == report_of([*first, lost, *again, back])["seconds"]
 
 
+@settings(deadline=None, max_examples=40, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_the_order_in_which_ranks_are_heard_between_two_meetings_changes_nothing(data: st.DataObject) -> None:
     """Messages of ranks come over Ray in any order; so do their events."""

@@ -140,10 +140,11 @@ def test_the_json_is_what_clients_know() -> None:
         "streams_left": 40,
         "instruction_set": "",
         "state": "",
+        "graph_memory": None,
     }
     (event,) = told["events"]
     expected = {"kind": "captured", "time": 1e9, "incarnation": 0, "rank": 1, "key": "FULL/8", "text": ""}
-    assert event == {**expected, "seconds": 0.0, "streams_used": None, "streams_left": None}
+    assert event == {**expected, "seconds": 0.0, "streams_used": None, "streams_left": None, "memory": None}
 
 
 ON = {"npugraph_ex": Switch(True, "on by default in mode FULL_DECODE_ONLY")}
