@@ -23,6 +23,7 @@ COMMANDS: Mapping[str, str] = {
     "demo": "ascend_serve.cli.demo",
     "doctor": "ascend_serve.cli.doctor",
     "generate": "ascend_serve.cli.generate",
+    "init": "ascend_serve.cli.init",
     "install": "ascend_serve.cli.install",
     "logs": "ascend_serve.cli.logs",
     "plan": "ascend_serve.cli.plan",
