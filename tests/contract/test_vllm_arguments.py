@@ -1,10 +1,12 @@
 """Every argument of ``vllm serve`` has a way: below ``vllm:``, or by a key of ours that is named instead."""
 
+from pathlib import Path
+
 import pytest
 
 from ascend_serve.config.passthrough import DECIDED_ELSEWHERE
 from ascend_serve.config.vllm_arguments import argument_problems, is_server_option, known_arguments
-from ascend_serve.config.vllm_source import recorded
+from ascend_serve.config.vllm_source import VllmArguments, read_arguments, recorded
 from ascend_serve.errors import ConfigError
 
 RELEASES = recorded()
@@ -42,6 +44,15 @@ def test_every_flag_of_the_installed_parser_is_known() -> None:
     arguments = vars(vllm.server_arguments({"model": "m"}))
     known = known_arguments()
     assert set(arguments) - OTHER_NAMES <= {*known.engine, *known.server}
+
+
+def test_what_is_recorded_is_what_the_installed_vllm_says() -> None:
+    vllm = pytest.importorskip("vllm", reason="vLLM is not installed")
+    version = vllm.__version__.partition("+")[0]
+    assert version in RELEASES
+    # Through JSON, as it is recorded.
+    read = read_arguments(Path(vllm.__file__).parents[1]).model_dump(mode="json")
+    assert VllmArguments.model_validate(read) == RELEASES[version]
 
 
 def test_every_option_of_the_server_reaches_it() -> None:
