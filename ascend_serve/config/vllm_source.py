@@ -135,7 +135,8 @@ class _Source:
                 for field in _annotated(node):
                     annotation = self._resolved(module, field.annotation)
                     keys = self._keys_of(module, field.annotation)
-                    yield _Field(_name(field), annotation, self._bounds(module, field.value), keys)
+                    bounds = self._bounds(module, field.value) or self._bounds_by_name(_name(field))
+                    yield _Field(_name(field), annotation, bounds, keys)
 
     def options(self, module: str, function: str) -> Iterator[str]:
         """Options that a function adds to a parser one by one."""
@@ -199,6 +200,19 @@ class _Source:
         node = self._definition(module, owner)
         found = _annotated(node) if isinstance(node, ast.ClassDef) else iter(())
         return next((_said_bounds(field.value) for field in found if _name(field) == name), {})
+
+    def _bounds_by_name(self, name: str) -> Bounds:
+        """The bounds of the one field of that name that has any, among vLLM's configuration classes."""
+        found = [said for field in self._configured() if _name(field) == name and (said := _said_bounds(field.value))]
+        return found[0] if len(found) == 1 else {}
+
+    def _configured(self) -> Iterator[ast.AnnAssign]:
+        """All fields of the configuration classes of ``vllm.config``."""
+        for node in self._tree("vllm.config").body:
+            if isinstance(node, ast.ImportFrom):
+                for alias in node.names:
+                    found = self._definition("vllm.config", alias.name)
+                    yield from _annotated(found) if isinstance(found, ast.ClassDef) else ()
 
     def _keys_of(self, module: str, annotation: ast.expr) -> tuple[_Field, ...]:
         names = [member.id for member in _members(annotation) if isinstance(member, ast.Name)]
