@@ -252,6 +252,7 @@ def _what_goes_together(arguments: Mapping[str, Any]) -> Iterator[Problem]:
     yield from _drafts(arguments.get("speculative_config"))
     yield from _drafts_ahead(arguments)
     yield from _transfer(arguments.get("kv_transfer_config"))
+    yield from _operators(arguments.get("compilation_config"))
     if arguments.get("enable_auto_tool_choice") and not arguments.get("tool_call_parser"):
         yield "vllm.enable_auto_tool_choice: true without vllm.tool_call_parser", "Set vllm.tool_call_parser."
     if arguments.get("enable_log_outputs") and not arguments.get("enable_log_requests"):
@@ -303,6 +304,21 @@ def _drafts_ahead(arguments: Mapping[str, Any]) -> Iterator[Problem]:
             "vllm.async_scheduling: true with vllm.speculative_config.disable_padded_drafter_batch: true",
             "Leave one of them out.",
         )
+
+
+def _operators(section: Any) -> Iterator[Problem]:
+    """``CompilationConfig.__post_init__``, 0.23.0 and 0.32.0."""
+    named = section.get("custom_ops") if isinstance(section, Mapping) else None
+    if not isinstance(named, list):
+        return
+    if {"all", "none"} <= {*named}:
+        yield "vllm.compilation_config.custom_ops: both all and none", "Give one of them, and +name or -name beside it."
+    for name in named:
+        if isinstance(name, str) and name not in ("all", "none") and not name.startswith(("+", "-")):
+            yield (
+                f"vllm.compilation_config.custom_ops: {name} is neither all nor none, +name nor -name",
+                f"Write +{name}, or -{name}.",
+            )
 
 
 def _transfer(section: Any) -> Iterator[Problem]:

@@ -80,6 +80,8 @@ NGRAM = {"method": "ngram", "num_speculative_tokens": 2}
             "step by step",
             id="drafts that cannot be scheduled ahead",
         ),
+        pytest.param({"compilation_config": {"custom_ops": ["all", "none"]}}, "both all and none", "one", id="ops"),
+        pytest.param({"compilation_config": {"custom_ops": ["silu"]}}, "silu is neither", "+silu", id="an operator"),
         pytest.param(
             {"kv_transfer_config": {"kv_connector": "NixlConnector"}},
             "kv_connector without kv_role",
