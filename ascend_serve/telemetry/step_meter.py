@@ -132,7 +132,8 @@ class StepMeter:
         """
         for kind, counts in ((StepKind.DECODE, Counter(decode)), (StepKind.MIXED, Counter(mixed))):
             new = counts - self._before[kind]
-            self._before[kind] = counts
+            # Of two that asked at once, the later may be answered first.
+            self._before[kind] |= counts
             for steps in classify(kind, new, plan):
                 self._add(steps)
             if kind is StepKind.DECODE:

@@ -98,6 +98,13 @@ def test_steps_count_for_the_plan_that_held_and_once() -> None:
     assert meter.decode == {3: 8}
 
 
+def test_an_answer_that_comes_late_is_not_counted_again() -> None:
+    meter = StepMeter()
+    for counted in (5, 3, 6):
+        meter.take({1: counted}, {}, DECODE_ONLY)
+    assert meter.decode == {1: 6}
+
+
 def test_metrics_are_what_events_and_steps_came_to() -> None:
     meter, registry = StepMeter(), CollectorRegistry()
     registry.register(StoryCollector(Story.of(whole_start()), meter))
