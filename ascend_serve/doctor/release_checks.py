@@ -99,7 +99,16 @@ def _check_release(facts: NodeFacts, installed: Finding) -> Finding:
     if wrong:
         found = ", ".join(f"{name} {facts.packages[name]} (needs {wanted})" for name, wanted in wrong.items())
         return fail(f"vllm-ascend {plugin} with {found}", _pip(wrong))
-    return installed
+    return _check_triton(facts, row) or installed
+
+
+def _check_triton(facts: NodeFacts, row: Release) -> Finding | None:
+    """The one package of a release that has to come last, from the vendor's index; 310P has none."""
+    found = facts.packages.get("triton-ascend", "")
+    if public(found) == row.triton_ascend or any(device.name.startswith("310") for device in facts.npu_smi.devices):
+        return None
+    text = f"triton-ascend {found or 'is missing'}, and vllm-ascend {row.vllm_ascend} wants {row.triton_ascend}"
+    return warn(text, f"`ascend-serve install {row.vllm_ascend}` installs it")
 
 
 def _break_imports(packages: Mapping[str, str]) -> Finding:

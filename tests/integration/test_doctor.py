@@ -39,6 +39,7 @@ class NodeSetup:
         info.parent.mkdir(parents=True)
         info.write_text(f"package_name=Ascend-cann-toolkit\nversion={self.cann}\n")
         versions = {"torch": "2.10.0", "torch-npu": "2.10.0.post4", "vllm": self.vllm, "vllm-ascend": "0.23.0.post1"}
+        versions |= {"triton-ascend": "3.2.2"}
         for name, version in versions.items():
             metadata = folder / "wheels" / f"{name.replace('-', '_')}-{version}.dist-info" / "METADATA"
             metadata.parent.mkdir(parents=True)

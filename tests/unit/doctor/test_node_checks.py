@@ -114,6 +114,14 @@ BROKEN_NODES = [
         "torch_npu 2.9.0",
         "pip install torch-npu==2.10.0.post4",
     ),
+    (
+        "packages",
+        {"packages": without("triton-ascend")},
+        Status.WARN,
+        "triton-ascend is missing, and vllm-ascend 0.23.0.post1 wants 3.2.2",
+        "ascend-serve install 0.23.0.post1",
+    ),
+    ("packages", {"packages": {**PACKAGES, "triton-ascend": "3.2.0"}}, Status.WARN, "triton-ascend 3.2.0,", "install"),
     ("packages", {"packages": {**PACKAGES, "vllm-ascend": "0.31.0"}}, Status.WARN, "0.31.0", "use one of them"),
     ("environment", {"env": {"HCCL_IF_IP": "10.0.0.9"}}, Status.FAIL, "10.0.0.9", "10.0.0.1"),
     ("environment", {"interface": None}, Status.WARN, "no interface carries", "GLOO_SOCKET_IFNAME"),
@@ -121,6 +129,11 @@ BROKEN_NODES = [
     ("temporary folder", {"machine": MachineFacts(temporary="/" + 71 * "t")}, Status.FAIL, "too long", "ray start"),
     ("ports", {"busy_ports": (60000, 60003)}, Status.WARN, "60000, 60003", "HCCL_IF_BASE_PORT"),
 ]
+
+
+def test_npus_without_triton_miss_none() -> None:
+    facts = node_facts(packages=without("triton-ascend"), npu_smi=devices(name="310P3"))
+    assert lines(node_probe(facts), context())["packages"].status is Status.OK
 
 
 @pytest.mark.parametrize(
