@@ -98,7 +98,7 @@ def _check_release(facts: NodeFacts, installed: Finding) -> Finding:
     wrong = {name: wanted for name, wanted in row.packages.items() if public(facts.packages[name]) != wanted}
     if wrong:
         found = ", ".join(f"{name} {facts.packages[name]} (needs {wanted})" for name, wanted in wrong.items())
-        return fail(f"vllm-ascend {plugin} with {found}", _pip(wrong))
+        return fail(f"vllm-ascend {plugin} with {found}", f"`ascend-serve install {row.vllm_ascend}` there")
     return _check_triton(facts, row) or installed
 
 
@@ -121,7 +121,3 @@ def _check_installed(facts: NodeFacts, names: tuple[str, ...]) -> Finding:
     if missing:
         return fail(f"not installed: {', '.join(missing)}", INSTALL)
     return ok(", ".join(f"{name} {facts.packages[name]}" for name in names))
-
-
-def _pip(versions: dict[str, str]) -> str:
-    return "pip install " + " ".join(f"{name.replace('_', '-')}=={version}" for name, version in versions.items())

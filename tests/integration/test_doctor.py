@@ -98,7 +98,9 @@ FAULTS = [
     pytest.param("node", "devices", "NPU 1 chip 0: Alarm", "npu-smi info -t health", id="device is not healthy"),
     pytest.param("node", "links", "device 0: link DOWN", "cable", id="link is down"),
     pytest.param("node", "hdk", "25.3.rc1, older than 25.5.1", "upgrade driver", id="driver too old"),
-    pytest.param("node", "packages", "vllm 0.22.1 (needs 0.23.0)", "pip install vllm==0.23.0", id="wrong vLLM"),
+    pytest.param(
+        "node", "packages", "vllm 0.22.1 (needs 0.23.0)", "ascend-serve install 0.23.0.post1", id="wrong vLLM"
+    ),
     pytest.param("node", "environment", "HCCL_IF_IP=203.0.113.9", "unset HCCL_IF_IP", id="address of another node"),
     pytest.param("node", "resource", "advertises 2 GPU and no NPU", "without --num-gpus", id="GPU instead of NPU"),
     pytest.param("cluster", "versions", "vllm differs: 0.22.1 on", "same vllm", id="vLLM differs"),

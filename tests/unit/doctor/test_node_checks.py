@@ -105,14 +105,14 @@ BROKEN_NODES = [
         {"packages": {**PACKAGES, "torch": "2.9.0+cpu"}},
         Status.FAIL,
         "torch 2.9.0+cpu (needs 2.10.0)",
-        "pip install torch==2.10.0",
+        "ascend-serve install 0.23.0.post1",
     ),
     (
         "packages",
         {"packages": {**PACKAGES, "torch_npu": "2.9.0"}},
         Status.FAIL,
         "torch_npu 2.9.0",
-        "pip install torch-npu==2.10.0.post4",
+        "ascend-serve install 0.23.0.post1",
     ),
     (
         "packages",
