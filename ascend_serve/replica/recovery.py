@@ -111,9 +111,18 @@ class Recovery:
             there = [request for request in group if self._open.count(request) is not None]
             for request in there:
                 request.is_alone = request.is_suspect and len(group) == 1
-                self._metrics.lost(self._kind(request))
-                await self._llm.hand_over(request)
+                await self._hand_over_one(request)
             await self._until_under_way(there)
+
+    async def _hand_over_one(self, request: OpenRequest) -> None:
+        kind = self._kind(request)
+        try:
+            await self._llm.hand_over(request)
+        except Exception:
+            logger.exception("Request %s cannot be handed over", request.name)
+            self._fail([request])
+        else:
+            self._metrics.lost(kind)
 
     async def _until_under_way(self, requests: list[OpenRequest]) -> None:
         """Wait until each has got a token, or has ended."""

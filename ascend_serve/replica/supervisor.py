@@ -17,6 +17,7 @@ from ascend_serve.replica.openai_engine import OpenAIEngine
 from ascend_serve.replica.recovery import Recovery
 from ascend_serve.replica.vital_signs import Ailment, EngineFailure, VitalSigns
 from ascend_serve.telemetry.metrics import ReplicaMetrics
+from ascend_serve.telemetry.report import GraphReport
 
 logger = logging.getLogger(__name__)
 
@@ -92,9 +93,11 @@ class Supervisor:
             await self._recovery.lose()
             if self._keeping_open is None or self._keeping_open.done():
                 self._keeping_open = asyncio.create_task(self._keep_streams_open())
-            lost = _LOST[failure.ailment]
-            self._note(lost(time=self._recovering_since, text=await self._with_will(failure.reason)))
-            await self._end_engine()
+            lost, moment = _LOST[failure.ailment], self._recovering_since
+            # The driver tells no more when the engine has ended.
+            report = await self._engine.report()
+            text, _ = await asyncio.gather(self._with_will(failure.reason, report), self._end_engine())
+            self._note(lost(time=moment, text=text))
             await self._bring_back(failure, self._down_since)
 
     async def _keep_streams_open(self) -> None:
@@ -111,8 +114,8 @@ class Supervisor:
         # What came in meanwhile.
         await self._recovery.lose()
 
-    async def _with_will(self, reason: str) -> str:
-        file = await asyncio.to_thread(self._will.leave, reason, await self._engine.report())
+    async def _with_will(self, reason: str, report: GraphReport) -> str:
+        file = await asyncio.to_thread(self._will.leave, reason, report)
         return reason if file is None else f"{reason}\nWhat was known of it is in {file}"
 
     async def _bring_back(self, failure: EngineFailure, down_since: float) -> None:

@@ -58,6 +58,8 @@ class Engine:
         return
 
     async def hand_over(self, request: Trial) -> None:
+        if request.name == "refused":
+            raise OverflowError
         request.tokens_then, request.is_on_engine = request.tokens, True
         self.got.append(request.name)
 
@@ -170,6 +172,17 @@ def test_an_engine_that_is_lost_while_requests_are_handed_over_gets_no_more() ->
         assert "not tried again" in requests.told["first"]
 
     run(requests, check)
+
+
+def test_one_that_cannot_be_handed_over_holds_up_nobody() -> None:
+    requests = Requests(*(Trial(name, tokens=5, is_on_engine=False) for name in ("refused", "a")))
+
+    async def check(engine: Engine, recovery: Recovery) -> None:
+        recovery.begin_to_hand_over(0.0)
+        await until(lambda: engine.got == ["a"])
+        assert requests.told == {"refused": "lost"}
+
+    assert counted(run(requests, check)) == {"continued": 1, "failed": 1}
 
 
 def test_no_engine_comes_any_more() -> None:
