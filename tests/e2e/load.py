@@ -52,11 +52,13 @@ class Load:
     Args:
         url: Of the server, which must serve now: its answers are the right ones.
         clients: How many ask at once.
+        has_streams: Whether any of them asks for a stream.
     """
 
-    def __init__(self, url: str, clients: int = 8) -> None:
+    def __init__(self, url: str, clients: int = 8, *, has_streams: bool = True) -> None:
         self._url = url
         self._clients = clients
+        self._has_streams = has_streams
         self._stop = threading.Event()
         with httpx.Client(base_url=url, timeout=PATIENCE_SECONDS) as client:
             self.right = [ask(client, number).json()["choices"][0]["text"] for number in range(clients)]
@@ -115,7 +117,7 @@ class Load:
     def _judged(self, client: httpx.Client, number: int) -> Reply:
         begun, status, retry_after = time.monotonic(), 0, ""
         try:
-            if number % 2:
+            if self._has_streams and number % 2:
                 verdict = judge_stream(client, number, self.right[number])
             else:
                 response = ask(client, number)
