@@ -9,6 +9,7 @@
 #   make test-npu  the same, and vllm-ascend on top
 #   make test-planner  the tests that need neither vLLM nor torch, where neither is installed, with any Python
 #   make faults  set-up, then every scripted fault on a real engine: over an hour; the table is .cache/faults.md
+#   make features  set-up, then every feature in every graph mode on real engines: an hour; writes docs/features.md
 #   make bench   set-up, then this and other ways to serve the same model, compared: results in .cache/bench
 #   make bench-peers  set-up, and the environment of what `make bench` compares with: Ray Serve LLM
 #   make lint    set-up, then ruff and mypy
@@ -37,7 +38,7 @@ CANN := .cache/cann
 CANN_PYTHON := $(CANN)/venv/bin/python
 COMPILE = .cache/lock/bin/uv pip compile --quiet --no-header --no-annotate --python-version
 
-.PHONY: setup setup-npu serve test test-all environments test-cann test-npu test-planner faults bench bench-peers lint lock
+.PHONY: setup setup-npu serve test test-all environments test-cann test-npu test-planner faults features bench bench-peers lint lock
 .DEFAULT_GOAL := serve
 .DELETE_ON_ERROR:
 
@@ -86,6 +87,9 @@ test-planner:
 
 faults: $(DEVELOPMENT)
 	@$(BIN)/python -m tests.integration.fault_matrix .cache/faults.md
+
+features: $(DEVELOPMENT)
+	@$(BIN)/python -m tests.integration.features docs/features.md
 
 bench: $(DEVELOPMENT)
 	@$(BIN)/python -m benchmarks.serving $(BENCH_ARGS)
