@@ -145,9 +145,17 @@ VLLM_CPU: Table = {
         "Platform.support_static_graph_mode(cls)",
     ),
     "vllm.utils.cpu_resource_utils": ("get_allowed_cpu_list()", "LogicalCPUInfo.physical_core"),
-    "vllm.v1.attention.backend": ("AttentionCGSupport.ALWAYS", "AttentionMetadataBuilder._cudagraph_support"),
+    "vllm.v1.attention.backend": (
+        "AttentionCGSupport.ALWAYS",
+        "AttentionMetadataBuilder._cudagraph_support",
+        "AttentionType.ENCODER",
+        "AttentionType.ENCODER_ONLY",
+    ),
     "vllm.v1.attention.backends.cpu_attn": (
         "CPUAttentionBackend.get_builder_cls()",
+        "CPUAttentionBackend.get_impl_cls()",
+        "CPUAttentionBackendImpl.attn_type",
+        "CPUAttentionBackendImpl.forward(self, layer, query, key, value, kv_cache, attn_metadata, output)",
         "CPUAttentionBackendImpl.alibi_slopes",
         "CPUAttentionBackendImpl.kv_cache_dtype",
         "CPUAttentionBackendImpl.logits_soft_cap",

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 
 from tests.integration.feature_models import Models
-from tests.integration.feature_requests import ASKED, Asked, Feature, same
+from tests.integration.feature_requests import ASKED, Asked, Feature, difference
 from tests.integration.features import ROOT, Start, foreseen
 from tests.integration.features import starts as all_starts
 
@@ -87,15 +87,13 @@ def _run(starts: Sequence[Start], models: Models) -> Iterator[tuple[Start, Featu
 
 
 def _problem(feature: Feature, answers: Answers, eager: Answers, replays: list[int] | None) -> str:
-    given = answers.get(feature)
-    if given is None:
-        return f"no answer: {answers}"
+    given = answers[feature]
     if isinstance(given, str):
         return given
     if not ASKED[feature].shows(given):
         return f"not used: {given}"
-    if not same(given, eager[feature]):
-        return f"DIFFERS from eager: {given} instead of {eager[feature]}"
+    if where := difference(given, eager[feature]):
+        return f"DIFFERS in {where}"
     if replays is not None and (len(set(replays)) > 1 or not replays[0]):
         return f"ranks replayed {replays}"
     return ""
@@ -125,7 +123,10 @@ async def _ask(start: Start, models: Models) -> tuple[Answers, dict[Feature, lis
         replays: dict[Feature, list[int]] = {}
         before = await _replays(engine)
         for feature in start.kind.features:
-            answers[feature] = await _answers_of(engine, ASKED[feature], models)
+            try:
+                answers[feature] = await _answers_of(engine, ASKED[feature], models)
+            except RuntimeError as error:
+                answers[feature] = f"refused: {error}"
             after = await _replays(engine)
             replays[feature], before = [now - then for now, then in zip(after, before, strict=True)], after
         return answers, replays
@@ -149,7 +150,7 @@ async def _answer(client: httpx.AsyncClient, path: str, body: dict[str, Any], mo
     response = await client.post(path, json=body)
     if response.status_code != httpx.codes.OK:
         raise RuntimeError(f"{path}: {response.status_code}: {response.text}")
-    return response.json() if "json" in response.headers["content-type"] else response.text
+    return response.json() if "json" in response.headers.get("content-type", "") else response.text
 
 
 async def _replays(engine: OpenAIEngine) -> list[int]:

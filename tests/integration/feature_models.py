@@ -26,6 +26,7 @@ class Models:
         adapter: A LoRA adapter of it.
         other_adapter: Another one.
         score: Scores pairs of texts.
+        encoder: Embeds texts, with attention in both directions.
     """
 
     target: str = "demo"
@@ -33,6 +34,7 @@ class Models:
     adapter: str = "adapter"
     other_adapter: str = "other"
     score: str = "demo"
+    encoder: str = "demo"
 
 
 def make_models(folder: Path) -> Models:
@@ -44,6 +46,7 @@ def make_models(folder: Path) -> Models:
         str(_adapter(target, folder / "adapter", seed=7)),
         str(_adapter(target, folder / "other", seed=9)),
         str(_score(target, folder / "score")),
+        str(_encoder(target, folder / "encoder")),
     )
 
 
@@ -82,4 +85,16 @@ def _score(target: Path, folder: Path) -> Path:
     generator = torch.Generator().manual_seed(3)
     weights["score.weight"] = torch.randn(1, config["hidden_size"], generator=generator) / config["hidden_size"] ** 0.5
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+def _encoder(target: Path, folder: Path) -> Path:
+    """A model like BERT, with the tokenizer of the others."""
+    from transformers import BertConfig, BertModel
+
+    shutil.copytree(target, folder, dirs_exist_ok=True)
+    torch.manual_seed(5)
+    sizes = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 128}
+    config = BertConfig(vocab_size=_config(target)["vocab_size"], max_position_embeddings=2048, **sizes)
+    BertModel(config).save_pretrained(folder)
     return folder

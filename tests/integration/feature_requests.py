@@ -27,6 +27,7 @@ class Feature(StrEnum):
     NGRAM = "ngram"
     DRAFT = "draft model"
     EMBEDDINGS = "embeddings"
+    ENCODER = "embeddings of an encoder"
     SCORE = "score"
     SLEEP = "sleep"
 
@@ -65,8 +66,19 @@ _TOOL = {
 _SCHEMA = {"type": "json_schema", "json_schema": {"name": "unit", "schema": _UNIT, "strict": True}}
 _CHOICE = {"type": "function", "function": {"name": "set_unit"}}
 _STORY = "once upon a time "
-_ECHO = {"echo": True, "logprobs": 2}
-_SAMPLED = {"temperature": 0.8, "seed": 11}
+_ECHO: dict[str, Any] = {"echo": True, "logprobs": 2}
+_SAMPLED: dict[str, Any] = {"temperature": 0.8, "seed": 11}
+_DRAFTED = Asked(
+    [[_completion("abc abc abc abc abc", 24)], [_completion(f"{n} " * 5, 16) for n in (12, 34, 56)]],
+    lambda answers: answers[0]["usage"]["completion_tokens"] > 1,
+)
+_EMBEDDINGS = Asked(
+    [
+        [("/v1/embeddings", {"model": "target", "input": ["hello", "zebra"]})],
+        [("/pooling", {"model": "target", "input": "hello"})],
+    ],
+    lambda answers: answers[0]["data"][0]["embedding"] != answers[0]["data"][1]["embedding"],
+)
 
 ASKED: Mapping[Feature, Asked] = {
     Feature.TOOLS: Asked(
@@ -133,21 +145,10 @@ ASKED: Mapping[Feature, Asked] = {
         ],
         lambda answers: len({_text(answers[0]), _text(answers[1]), _text(answers[3])}) == 3,
     ),
-    Feature.NGRAM: Asked(
-        [[_completion("abc abc abc abc abc", 24)], [_completion(f"{n} " * 5, 16) for n in (12, 34, 56)]],
-        lambda answers: answers[0]["usage"]["completion_tokens"] > 1,
-    ),
-    Feature.DRAFT: Asked(
-        [[_completion("abc abc abc abc abc", 24)], [_completion(f"{n} " * 5, 16) for n in (12, 34, 56)]],
-        lambda answers: answers[0]["usage"]["completion_tokens"] > 1,
-    ),
-    Feature.EMBEDDINGS: Asked(
-        [
-            [("/v1/embeddings", {"model": "target", "input": ["hello", "zebra"]})],
-            [("/pooling", {"model": "target", "input": "hello"})],
-        ],
-        lambda answers: answers[0]["data"][0]["embedding"] != answers[0]["data"][1]["embedding"],
-    ),
+    Feature.NGRAM: _DRAFTED,
+    Feature.DRAFT: _DRAFTED,
+    Feature.EMBEDDINGS: _EMBEDDINGS,
+    Feature.ENCODER: _EMBEDDINGS,
     Feature.SCORE: Asked(
         [
             [("/score", {"model": "target", "queries": "hello", "documents": ["hi", "zebra"]})],
@@ -159,16 +160,19 @@ ASKED: Mapping[Feature, Asked] = {
 }
 """Of all features but ``SLEEP``, which emulated NPUs refuse."""
 
-_OF_THE_MOMENT = frozenset({"id", "call_id", "created", "created_at", "completed_at"})
+_OF_THE_MOMENT = frozenset({"id", "call_id", "created", "created_at", "completed_at", "system_fingerprint"})
+"""Fields that differ from answer to answer, or from engine to engine."""
 
 
-def same(one: Any, other: Any) -> bool:
-    """Whether two answers say the same: texts exactly, figures as far as float32 has them."""
+def difference(one: Any, other: Any, path: str = "answers") -> str:
+    """Where two answers say something else, texts exactly and figures as far as float32 has them; empty if nowhere."""
     if isinstance(one, dict) and isinstance(other, dict):
-        names = one.keys() - _OF_THE_MOMENT
-        return names == other.keys() - _OF_THE_MOMENT and all(same(one[name], other[name]) for name in names)
-    if isinstance(one, list) and isinstance(other, list):
-        return len(one) == len(other) and all(map(same, one, other))
-    if isinstance(one, float) and isinstance(other, float):
-        return math.isclose(one, other, rel_tol=1e-3, abs_tol=1e-3)
-    return bool(one == other)
+        names = one.keys() | other.keys()
+        found = (difference(one.get(n), other.get(n), f"{path}.{n}") for n in sorted(names - _OF_THE_MOMENT))
+        return next(filter(None, found), "")
+    if isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+        found = (difference(a, b, f"{path}[{i}]") for i, (a, b) in enumerate(zip(one, other, strict=True)))
+        return next(filter(None, found), "")
+    if isinstance(one, float) and isinstance(other, float) and math.isclose(one, other, rel_tol=1e-3, abs_tol=1e-3):
+        return ""
+    return "" if one == other else f"{path}: {one!r}, eager: {other!r}"

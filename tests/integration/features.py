@@ -1,7 +1,7 @@
 """Features times modes: what each feature answers in each graph mode, held against the same engine without graphs.
 
 ``python -m tests.integration.features docs/features.md`` runs all of it on real engines, one for each mode, number of
-ranks and set of engine options, and writes the page; ``- PATTERN`` runs the engines whose names a pattern such as
+ranks and set of engine options, and writes the page; ``- PATTERN...`` runs the engines whose names a pattern such as
 ``lora-*`` matches, and prints. What is narrowed or refused beforehand is read from the plan, so the page can be held
 against the code without any engine (``tests/unit/test_features_page.py``).
 """
@@ -36,17 +36,17 @@ _SPECULATIVE = "num_speculative_tokens: 3"
 
 @dataclass(frozen=True)
 class Kind:
-    """A set of engine options, and the features that are asked of an engine with it."""
+    """A set of engine options, and the features that are asked of an engine with it; the model by its field."""
 
     name: str
     features: tuple[Feature, ...]
     options: tuple[str, ...]
+    model: str = "target"
 
     def overrides(self, models: Models) -> tuple[str, ...]:
         """The options, with the models in their places."""
-        places = {"TARGET": models.target, "DRAFT": models.draft, "ADAPTER": models.adapter, "SCORE": models.score}
-        given = [f"model.path={models.score if Feature.SCORE in self.features else models.target}", *self.options]
-        for place, folder in places.items():
+        given = [f"model.path={getattr(models, self.model)}", *self.options]
+        for place, folder in {"DRAFT": models.draft, "ADAPTER": models.adapter}.items():
             given = [option.replace(place, folder) for option in given]
         return tuple(given)
 
@@ -87,7 +87,8 @@ KINDS = (
     ),
     Kind("draft", (Feature.DRAFT,), (f"vllm.speculative_config={{model: DRAFT, {_SPECULATIVE}}}",)),
     Kind("embeddings", (Feature.EMBEDDINGS,), ("vllm.convert=embed",)),
-    Kind("score", (Feature.SCORE,), ("vllm.convert=classify",)),
+    Kind("encoder", (Feature.ENCODER,), ("vllm.convert=embed",), "encoder"),
+    Kind("score", (Feature.SCORE,), ("vllm.convert=classify",), "score"),
     Kind("sleep", (Feature.SLEEP,), ("vllm.enable_sleep_mode=true",)),
 )
 
@@ -188,8 +189,8 @@ def main() -> None:
     """Run the engines that were asked for, and write the page when those are all."""
     from tests.integration.feature_engines import run
 
-    out, pattern = sys.argv[1], sys.argv[2] if len(sys.argv) > 2 else "*"
-    chosen = [start for start in starts() if fnmatch(start.name, pattern)]
+    out, patterns = sys.argv[1], sys.argv[2:] or ["*"]
+    chosen = [start for start in starts() if any(fnmatch(start.name, pattern) for pattern in patterns)]
     found: dict[tuple[Feature, str, int], str] = {}
     with tempfile.TemporaryDirectory() as folder:
         for start, feature, what in run(chosen, make_models(Path(folder))):
