@@ -116,6 +116,8 @@ async def _ask(start: Start, models: Models) -> tuple[Answers, dict[Feature, lis
     from ascend_serve.replica.openai_engine import OpenAIEngine
 
     placement_group = ray.util.placement_group([{"NPU": 1}] * start.ranks)
+    # The NPUs of the engine before come back when its workers have ended.
+    await asyncio.to_thread(ray.get, placement_group.ready())
     group = f"{start.name}-{time.monotonic_ns()}"
     engine = await OpenAIEngine.start(start.config(models), start.plan(models), group, placement_group=placement_group)
     try:

@@ -94,7 +94,12 @@ def _encoder(target: Path, folder: Path) -> Path:
 
     shutil.copytree(target, folder, dirs_exist_ok=True)
     torch.manual_seed(5)
-    sizes = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 128}
+    sizes: dict[str, Any] = {
+        "hidden_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 128,
+    }
     config = BertConfig(vocab_size=_config(target)["vocab_size"], max_position_embeddings=2048, **sizes)
-    BertModel(config).save_pretrained(folder)
+    BertModel(config).save_pretrained(folder)  # type: ignore[no-untyped-call]
     return folder
