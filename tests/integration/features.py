@@ -154,8 +154,9 @@ def foreseen(start: Start) -> str:
 HEAD = """\
 # Features and graph modes
 
-What can be asked of an engine, in each graph mode, with one and with two tensor-parallel ranks, on emulated NPUs.
-`make features` starts an engine for each mode, number of ranks and set of engine options, and writes this page.
+What can be asked of an engine, in each graph mode, with one and with two tensor-parallel ranks, on emulated NPUs. The
+table follows from the rules; `make features` starts an engine for each mode, number of ranks and set of engine options,
+writes this page, and fails where an engine does anything else.
 
 - **equal**: greedy text is equal to that of the same engine without graphs, figures as far as float32 has them, and
   graphs (or Xlite) were really replayed, equally often on all ranks
