@@ -16,7 +16,7 @@ from tests.integration.features import Start, foreseen, starts
 COVERING = (
     "lora-FULL_AND_PIECEWISE-TP-2",
     "draft-FULL-TP-1",
-    "encoder-FULL-TP-1",
+    "score-FULL-TP-1",
 )
 MORE = (
     "requests-FULL_AND_PIECEWISE-TP-2",
@@ -25,7 +25,7 @@ MORE = (
     "draft-FULL_AND_PIECEWISE-TP-2",
     "ngram-FULL_DECODE_ONLY-TP-2",
     "embeddings-PIECEWISE-TP-2",
-    "score-FULL-TP-1",
+    "encoder-FULL-TP-1",
 )
 
 
