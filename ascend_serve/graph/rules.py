@@ -63,13 +63,6 @@ _ENGINE: tuple[Rule[Situation], ...] = (
         "tensor_parallel_size {s.tensor_parallel_size}, and neither is a multiple of the other.",
         remedy="Change vllm.speculative_config.num_speculative_tokens, or turn sequence parallelism off.",
     ),
-    Rule(
-        "sleep-on-emulated-npu",
-        "vLLM 0.32.0, ModelConfig: the platform has no sleep mode",
-        when=lambda s: s.emulated and s.sleep_mode,
-        reason="The emulated NPU has no memory of its own that sleep mode could give back.",
-        remedy="Leave out vllm.enable_sleep_mode, or set it for NPUs alone.",
-    ),
 )
 
 _RUNTIME = tuple(runtime_rules())

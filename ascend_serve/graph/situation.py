@@ -30,7 +30,6 @@ class Situation:
         encoder_decoder: Whether the model has an encoder of its own.
         pooling: Whether the model pools prompts, to embeddings or scores, and generates nothing.
         lora: Whether requests may bring LoRA adapters.
-        sleep_mode: Whether the engine may give the device's memory back for a while.
         soc: Kind of NPU.
         release: The row of the release matrix that the deployment runs on; the emulated NPU is like `DEFAULT`.
         emulated: Whether the NPU is emulated.
@@ -61,7 +60,6 @@ class Situation:
     encoder_decoder: bool = False
     pooling: bool = False
     lora: bool = False
-    sleep_mode: bool = False
     soc: Soc = Soc.ATLAS_A2
     release: Release = DEFAULT
     emulated: bool = False

@@ -92,7 +92,6 @@ class EngineSettings(_Read):
     compilation_config: CompilationSettings = CompilationSettings()
     additional_config: AscendSettings = AscendSettings()
     enable_lora: bool = False
-    enable_sleep_mode: bool = False
     max_loras: int = Field(1, ge=1)
     specialize_active_lora: bool = False
 

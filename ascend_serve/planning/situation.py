@@ -56,7 +56,6 @@ def situation_of(
         encoder_decoder=architecture.is_encoder_decoder,
         pooling=is_pooling(architecture, settings, config.model.path),
         lora=settings.enable_lora,
-        sleep_mode=settings.enable_sleep_mode,
         soc=config.hardware.soc,
         release=DEFAULT if config.emulated.npus else nearest(installed_version()),
         emulated=config.emulated.npus > 0,

@@ -18,7 +18,7 @@ from pathlib import Path
 from ascend_serve.cluster.placement import NodeOffer
 from ascend_serve.config import load
 from ascend_serve.config.schema import AscendServeConfig
-from ascend_serve.errors import PlanError
+from ascend_serve.errors import ConfigError, PlanError
 from ascend_serve.graph.modes import GraphMode
 from ascend_serve.planning import DeploymentPlan, plan_deployment
 from tests.integration.feature_models import RANK, Models, make_models
@@ -125,6 +125,7 @@ class Start:
         """What is planned on a node with as many NPUs.
 
         Raises:
+            ConfigError: The configuration refuses it.
             PlanError: A rule refuses it.
         """
         return plan_deployment(self.config(models), nodes=[NodeOffer("node", "node", self.ranks)])
@@ -142,8 +143,8 @@ def foreseen(start: Start) -> str:
     """What the plan says of the cell of ``start``: as asked for, narrowed or refused, by which rule."""
     try:
         plan = start.plan(Models())
-    except PlanError as error:
-        return f"refused: `{str(error).rpartition('[')[2].partition(']')[0]}`"
+    except (ConfigError, PlanError) as error:
+        return f"refused: {error.problem}"
     rules = [change for change in plan.adjustments if change.rule not in ("nothing-to-replay", "reachable-sizes")]
     if start.mode == GraphMode.NONE.value:
         return "eager"

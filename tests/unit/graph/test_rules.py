@@ -156,7 +156,6 @@ def test_what_is_narrowed(fields: dict[str, Any], mode: GraphMode, runtime: Runt
         pytest.param({"launch_blocking": True}, "launch-blocking", id="ASCEND_LAUNCH_BLOCKING"),
         pytest.param({"v1_engine": False}, "v1-engine-only", id="V0 engine"),
         pytest.param({"v2_model_runner": True}, "first-model-runner-only", id="Model Runner V2"),
-        pytest.param({"sleep_mode": True, "emulated": True}, "sleep-on-emulated-npu", id="sleep without an NPU"),
         pytest.param(
             {"mode": PIECEWISE, "soft_partitioned": True}, "piecewise-on-soft-partition", id="vNPU, PIECEWISE"
         ),
