@@ -5,79 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
 
 from ascend_serve.capture.messages import Phase
 from ascend_serve.capture.outcome import OutcomeKind
-from ascend_serve.capture.roster import Member
 from ascend_serve.events import Event, EventKind
 from ascend_serve.graph.plan import Adjustment
 from ascend_serve.graph.sizes import padding_waste
+from ascend_serve.telemetry.rank_matrix import RankMatrix, rank_matrix
 from ascend_serve.telemetry.report import Outcome
 from ascend_serve.telemetry.step_meter import Replay, StepKind, classify
 from ascend_serve.telemetry.story import Story
-
-
-@dataclass(frozen=True, slots=True)
-class CellState:
-    """What a graph is on a rank.
-
-    Attributes:
-        name: For the style.
-        sign: One character.
-        text: In words.
-    """
-
-    name: str
-    sign: str
-    text: str
-
-
-HELD = CellState("held", "✓", "held by all ranks")
-CAPTURED = CellState("captured", "●", "captured here")
-CAPTURING = CellState("capturing", "…", "warming up or capturing")
-FAILED = CellState("failed", "✗", "failed here")
-PLANNED = CellState("planned", "·", "planned")
-DROPPED = CellState("dropped", "-", "given up")
-CELL_STATES = (HELD, CAPTURED, CAPTURING, FAILED, PLANNED, DROPPED)
-
-
-@dataclass(frozen=True, slots=True)
-class MatrixRow:
-    """Neighbouring ranks of which the same holds.
-
-    Attributes:
-        ranks: Their numbers.
-        node: Their node.
-        state: What they did last.
-        cells: What each graph is on them.
-    """
-
-    ranks: str
-    node: str
-    state: str
-    cells: tuple[CellState, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class RankMatrix:
-    """Ranks by graphs.
-
-    Attributes:
-        columns: Labels of the graphs.
-        rows: The ranks.
-        nothing: What to say where there are no graphs.
-    """
-
-    columns: tuple[str, ...]
-    rows: tuple[MatrixRow, ...]
-    nothing: str
-
-    @property
-    def legend(self) -> tuple[CellState, ...]:
-        """The states that occur."""
-        used = {cell for row in self.rows for cell in row.cells}
-        return tuple(state for state in CELL_STATES if state in used)
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +159,7 @@ def page_view(
         account=account,
         advice="" if blame is None else getattr(blame, "advice", ""),
         tiles=() if numbers is None else numbers.tiles,
-        matrix=_matrix(story),
+        matrix=rank_matrix(story),
         batches=_batches(story, numbers),
         timeline=spans,
         timeline_text=text,
@@ -274,46 +211,6 @@ def _blame(story: Story) -> Event | None:
         return story.given_up
     kinds = (EventKind.ENGINE_DIED, EventKind.ENGINE_STALLED) if story.is_away else (EventKind.FAILED,)
     return next((step for step in reversed(story.steps) if step.kind in kinds), None)
-
-
-def _matrix(story: Story) -> RankMatrix:
-    plan = story.group.plan
-    planned = frozenset[str]() if plan is None else frozenset(key.label for key in plan.keys)
-    labels = tuple(sorted(story.wanted, key=lambda label: (label.partition("/")[0], story.wanted[label])))
-    members = sorted(story.group.roster.members.items())
-    told = [(rank, _told(story, member, labels, planned)) for rank, member in members]
-    rows = []
-    for same, ranks in groupby(told, key=lambda pair: pair[1]):
-        numbers = [rank for rank, _ in ranks]
-        name = str(numbers[0]) if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]}"
-        rows.append(MatrixRow(name, *same))
-    return RankMatrix(labels, tuple(rows), _without_graphs(story))
-
-
-def _without_graphs(story: Story) -> str:
-    if story.group.plan is None:
-        return "No plan was agreed on yet."
-    return f"There are no graphs to capture: the ranks run {story.group.plan.runtime}."
-
-
-def _told(
-    story: Story, member: Member, labels: Sequence[str], planned: frozenset[str]
-) -> tuple[str, str, tuple[CellState, ...]]:
-    cells = tuple(_cell(story, member, label, planned) for label in labels)
-    return member.node, str(member.state).replace("_", " "), cells
-
-
-def _cell(story: Story, member: Member, label: str, planned: frozenset[str]) -> CellState:
-    here = label in member.graphs
-    if label in story.group.held and here:
-        return HELD
-    if label in member.failed:
-        return FAILED
-    if planned and label not in planned:
-        return DROPPED
-    if here:
-        return CAPTURED
-    return CAPTURING if label == story.group.at else PLANNED
 
 
 def _batches(story: Story, numbers: LiveNumbers | None) -> BatchView:

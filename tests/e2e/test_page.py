@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from ascend_serve.telemetry.page_view import CAPTURED, CAPTURING, PLANNED
+from ascend_serve.telemetry.rank_matrix import CAPTURED, CAPTURING, PLANNED
 from tests.e2e.browser import CHROMIUM, Page, page
 from tests.e2e.command import Command
 from tests.e2e.conftest import COMMAND
