@@ -16,6 +16,7 @@ from vllm.v1.worker.cpu_model_runner import CPUModelRunner
 from ascend_serve.emulated.acl_graph import ACLGraphWrapper
 from ascend_serve.emulated.clock import DeviceEvent, Stream
 from ascend_serve.emulated.device import current_device
+from ascend_serve.emulated.generator import remember_draws
 from ascend_serve.emulated.launches import LaunchCount
 from ascend_serve.emulated.npugraph_ex import graph_launches
 from ascend_serve.emulated.xlite import OPTIONS, XliteWrapper
@@ -52,6 +53,11 @@ class EmulatedNPUModelRunner(CPUModelRunner):
         super().initialize_kv_cache(*args, **kwargs)
         if self.xlite_model is not None:
             self.xlite_model.register_kv_caches(self.kv_caches)
+
+    def _sample(self, *args: Any, **kwargs: Any) -> Any:
+        """Sample; of prompts that are not whole yet vLLM takes the draw back, by the offset of a device's generator."""
+        remember_draws(self.input_batch, self.requests)
+        return super()._sample(*args, **kwargs)
 
     def _model_forward(self, *args: Any, **kwargs: Any) -> Any:
         """Run the forward pass as work of the device; as long as none takes time, there is nothing to add."""

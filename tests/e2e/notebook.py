@@ -22,8 +22,11 @@ ONE_NPU = {
     "graph.mode": "FULL_DECODE_ONLY",
     "graph.capture_sizes": [1, 2],
     "emulated.npus": 2,
+    "vllm.dtype": "float32",
 }
 REQUEST = {"prompt": "Hello", "max_tokens": 4, "temperature": 0}
+SEEDED = {"prompt": "Once upon a time, in several steps", "max_tokens": 4, "temperature": 1, "seed": 7}
+"""Longer than a batch of the first engine, which takes it in several steps."""
 
 
 def refusal(attempt: Callable[[], Any]) -> dict[str, Any]:
@@ -37,11 +40,16 @@ def refusal(attempt: Callable[[], Any]) -> dict[str, Any]:
 
 async def cells(path: str) -> dict[str, Any]:
     seen: dict[str, Any] = {}
-    first, second, third = (Engine.from_config(path, ONE_NPU | {"model.served_name": name}) for name in "abc")
+    batches = {"a": 16, "b": 64, "c": 64}
+    first, second, third = (
+        Engine.from_config(path, ONE_NPU | {"model.served_name": name, "vllm.max_num_batched_tokens": tokens})
+        for name, tokens in batches.items()
+    )
     seen["before"] = refusal(lambda: first.generate("Hello"))
     first.start()
     seen["one text"] = [answer.error for answer in first.generate("Hello")]
     seen["first"] = [answer.text for answer in first.generate(REQUEST)]
+    seen["seeded, in steps"] = [answer.text or answer.error for answer in first.generate(SEEDED)]
     seen["twice"] = refusal(first.start)
     second.start()
     seen["third"] = refusal(third.start)
@@ -53,6 +61,7 @@ async def cells(path: str) -> dict[str, Any]:
     first.close()
     first.close()
     seen["second, once the first is closed"] = [answer.text for answer in second.generate([REQUEST])]
+    seen["seeded"] = [answer.text or answer.error for answer in second.generate(SEEDED)]
     second.close()
     seen["cluster left"] = ray.is_initialized()
     return seen

@@ -34,6 +34,11 @@ def test_two_engines_of_one_process_answer_alike(seen: dict[str, Any]) -> None:
     assert seen["first"] == seen["second"] == seen["second, once the first is closed"]
 
 
+def test_a_seed_draws_alike_however_many_steps_the_prompt_takes(seen: dict[str, Any]) -> None:
+    assert len(seen["seeded"][0]) == 4
+    assert seen["seeded, in steps"] == seen["seeded"]
+
+
 def test_the_loop_goes_on_while_a_thread_waits(seen: dict[str, Any]) -> None:
     assert seen["ticks"] > 1
 
