@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
 
 import torch
 
@@ -20,13 +21,17 @@ class DecoderHost:
     """Graphs of one rank's decoder. Implements ``GraphHost`` and what the session asks of the runner."""
 
     def __init__(self, decoder: Decoder) -> None:
-        self.runner = None
+        # As far as a runtime asks which one the model was loaded for: for none.
+        self.runner = SimpleNamespace(vllm_config=SimpleNamespace(additional_config={}))
         self._decoder = decoder
         self._graphs: dict[GraphKey, tuple[torch.npu.NPUGraph, torch.Tensor]] = {}
         self._dispatched: tuple[GraphKey, ...] = ()
         self._capture: Capture | None = None
         self._watch = CaptureWatch()
         self._pool = torch.npu.graph_pool_handle()
+
+    def check(self) -> None:
+        """There is no vLLM whose names could be others."""
 
     def dispatch(self, mode: GraphMode, capture_sizes: tuple[int, ...]) -> None:
         self._dispatched = capture_keys(mode, capture_sizes, max_num_seqs=MAX_REQUESTS)
