@@ -179,15 +179,21 @@ def test_steps_tokens_and_padding_are_counted_exactly(http: httpx.Client) -> Non
         ("step_tokens", "decode", "exact", "1"): 19,
     }
     before = steps(http)
-    assert http.post("/v1/completions", json={**body, "prompt": ["a b"] * 3}).status_code == 200
+    together = {**body, "prompt": ["a b"] * 3, "max_tokens": 200}
+    assert http.post("/v1/completions", json=together).status_code == 200
     three = Counter(steps(http)) - Counter(before)
+    # Which of the three come into a step with the prompt of another is a matter of time; what they add up to is not.
     decoded = {size: count for (name, kind, _, size), count in three.items() if (name, kind) == ("steps", "decode")}
     assert set(decoded) <= {"1", "2", "4"}
-    assert decoded["4"] >= 15
-    tokens = sum(count for (name, kind, *_), count in three.items() if (name, kind) == ("step_tokens", "decode"))
-    padding = sum(count for (name, *_), count in three.items() if name == "padding_tokens")
-    assert tokens == 3 * 19
-    assert tokens + padding == sum(int(size) * count for size, count in decoded.items())
+    assert decoded["4"] > 0
+    tokens = {kind: _sum(three, "step_tokens", kind) for kind in ("mixed", "decode")}
+    assert sum(tokens.values()) == 3 * (usage["prompt_tokens"] + 199)
+    padding = _sum(three, "padding_tokens", "decode")
+    assert tokens["decode"] + padding == sum(int(size) * count for size, count in decoded.items())
+
+
+def _sum(counted: Counter[tuple[str, ...]], metric: str, kind: str) -> float:
+    return sum(count for (name, of, *_), count in counted.items() if (name, of) == (metric, kind))
 
 
 def steps(http: httpx.Client) -> dict[tuple[str, ...], float]:
