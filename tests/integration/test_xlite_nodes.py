@@ -32,7 +32,8 @@ group = ray.util.placement_group([{"NPU": 1}] * 2)
 ray.get(group.ready())
 config = SimpleNamespace(
     additional_config={"xlite_graph_config": {"enabled": True}},
-    model_config=SimpleNamespace(architectures=["Qwen3ForCausalLM"]),
+    model_config=SimpleNamespace(architectures=["Qwen3ForCausalLM"], runner_type="generate"),
+    lora_config=None,
     speculative_config=None,
     parallel_config=ParallelConfig(tensor_parallel_size=2, distributed_executor_backend="ray", placement_group=group),
 )
