@@ -8,8 +8,10 @@ import re
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import psutil
 import pytest
@@ -44,6 +46,13 @@ class Command:
                 break
             time.sleep(0.1)
         pytest.fail(f"no {pattern!r}, exit code {self.process.poll()}, in:\n{self.text()}")
+
+    def serving(self) -> Iterator[Self]:
+        """For a fixture: wait until it serves, and after the tests make sure that Ctrl-C ends it and leaves nothing."""
+        self.wait_for("curl ")
+        yield self
+        assert self.end(signal.SIGINT) == 130
+        assert self.left_behind() == []
 
     def look(self) -> None:
         """Note the processes that there are now, and their shared memory."""

@@ -41,11 +41,7 @@ def server(start: Callable[..., Command], tmp_path_factory: pytest.TempPathFacto
     keys.write_text(KEY)
     # No plan that an earlier start remembered.
     env = {"XDG_CACHE_HOME": str(tmp_path_factory.mktemp("cache"))}
-    command = start(f"serving.api_key_file={keys}", QUOTA, env=env)
-    command.wait_for("curl ")
-    yield command
-    assert command.end(signal.SIGINT) == 130
-    assert command.left_behind() == []
+    yield from start(f"serving.api_key_file={keys}", QUOTA, env=env).serving()
 
 
 @pytest.fixture(scope="module")

@@ -53,11 +53,7 @@ OVERRIDES = (
 
 @pytest.fixture(scope="module")
 def server(start: Callable[..., Command]) -> Iterator[Command]:
-    command = start(*OVERRIDES)
-    command.wait_for("curl ")
-    yield command
-    assert command.end(signal.SIGINT) == 130
-    assert command.left_behind() == []
+    yield from start(*OVERRIDES).serving()
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import time
 from collections.abc import Callable, Iterator
 
@@ -28,11 +27,7 @@ CLIENTS = 4
 
 @pytest.fixture(scope="module")
 def server(start: Callable[..., Command]) -> Iterator[Command]:
-    command = start(*OVERRIDES)
-    command.wait_for("curl ")
-    yield command
-    assert command.end(signal.SIGINT) == 130
-    assert command.left_behind() == []
+    yield from start(*OVERRIDES).serving()
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,6 @@ import gzip
 import json
 import os
 import re
-import signal
 import socket
 import subprocess
 import threading
@@ -50,11 +49,7 @@ def server(start: Callable[..., Command], traces: Path, tmp_path_factory: pytest
     keys = tmp_path_factory.mktemp("keys") / "keys"
     keys.write_text(f"another-key\n{KEY}\n")
     profiler = f"vllm.profiler_config={{profiler: torch, torch_profiler_dir: {traces}}}"
-    command = start(f"serving.api_key_file={keys}", profiler)
-    command.wait_for("curl ")
-    yield command
-    assert command.end(signal.SIGINT) == 130
-    assert command.left_behind() == []
+    yield from start(f"serving.api_key_file={keys}", profiler).serving()
 
 
 @pytest.fixture(scope="module")
