@@ -79,8 +79,9 @@ def generate(
         with StartupProgress(console) as progress:
             progress.enter("cluster")
             engine = stack.enter_context(Engine(loaded, engines=engines, verbose=verbose, follow=progress.follow))
-        print_summary(console, engine.report())
-        _warn_of_others(engine.reports())
+        reports = engine.reports()
+        print_summary(console, reports[0])
+        _warn_of_others(reports)
         failed = _answer(engine, islice(read_lines(requests), file.done, None), file, total)
     console.print(f"{total} answers in {'standard output' if output == STREAM else output}", markup=False)
     if failed:

@@ -228,11 +228,13 @@ class Engine:
 
     def report(self) -> GraphReport:
         """What was asked of graph mode, what holds, and why they differ; of the first of several engines."""
-        return self.reports()[0]
+        report: GraphReport = _result(self._running()[0].report.remote())
+        return report
 
     def reports(self) -> list[GraphReport]:
         """The report of each engine."""
-        return [_result(replica.report.remote()) for replica in self._running()]
+        asked = [replica.report.remote() for replica in self._running()]
+        return [_result(reference) for reference in asked]
 
     def _running(self) -> tuple[ActorHandle, ...]:
         if not self._replicas:
