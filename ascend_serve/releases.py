@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from importlib import metadata
 from types import MappingProxyType
@@ -152,23 +152,18 @@ _FIRST_XLITE_FAMILIES = frozenset(
 _LATER_XLITE_FAMILIES = frozenset({"DeepseekV3ForCausalLM", "DeepseekV32ForCausalLM", "GlmMoeDsaForCausalLM"})
 """Since 0.27.1rc1."""
 
+_OF_0_23 = Release(
+    vllm_ascend="0.23.0",
+    vllm="0.23.0",
+    transformers="5.5.4",
+    xlite="0.1.0rc11.dev210",
+    runners=(ModelRunner.V1,),
+    xlite_families=_FIRST_XLITE_FAMILIES,
+)
+
 RELEASES = (
-    Release(
-        vllm_ascend="0.23.0",
-        vllm="0.23.0",
-        transformers="5.5.4",
-        xlite="0.1.0rc11.dev210",
-        runners=(ModelRunner.V1,),
-        xlite_families=_FIRST_XLITE_FAMILIES,
-    ),
-    Release(
-        vllm_ascend="0.23.0.post1",
-        vllm="0.23.0",
-        transformers="5.5.4",
-        xlite="0.1.0rc11.dev210",
-        runners=(ModelRunner.V1,),
-        xlite_families=_FIRST_XLITE_FAMILIES,
-    ),
+    _OF_0_23,
+    replace(_OF_0_23, vllm_ascend="0.23.0.post1"),
     Release(
         vllm_ascend="0.26.0rc1",
         vllm="0.26.0",
