@@ -19,28 +19,71 @@ _SIGNALLED = 128
 """What shells add to the number of the signal that ended a command."""
 
 
+class Ending:
+    """Ends this process for the first signal that asks for it; those that follow do not cut the cleaning up short."""
+
+    def __init__(self) -> None:
+        self._number: int | None = None
+        self._armed = True
+
+    @property
+    def exit_code(self) -> int | None:
+        """What the process ends with, whatever comes of the cleaning up; ``None`` before a signal came."""
+        return None if self._number is None else _SIGNALLED + self._number
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        """Handle a signal."""
+        # The shell sends it as well as the kernel; the second one is no request to hurry.
+        hung_up_before = self._number == number == signal.SIGHUP
+        self._number = self._number or number
+        if self._armed and not hung_up_before:
+            self._armed = False
+            sys.exit(self.exit_code)
+
+    @contextlib.contextmanager
+    def hurried(self) -> Iterator[None]:
+        """Let one more signal end the block."""
+        self._armed = True
+        try:
+            yield
+        finally:
+            self._armed = self._number is None
+
+
 @contextlib.contextmanager
-def owned_processes() -> Iterator[None]:
-    """End all processes below this one at the end of the block; SIGTERM and SIGHUP end the block as Ctrl-C does.
+def owned_processes() -> Iterator[Ending]:
+    """End all processes below this one at the end of the block; Ctrl-C, SIGTERM and SIGHUP end the block.
 
     What is printed in the block goes nowhere once its terminal or its reader is gone.
     """
     adopt_orphans()
-    signal.signal(signal.SIGTERM, _end)
+    ending = Ending()
+    signal.signal(signal.SIGTERM, ending)
     # A shell that starts us in the background has us ignore Ctrl-C; whoever sends it means it.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGINT, ending)
     # Under nohup the terminal may go.
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
-        signal.signal(signal.SIGHUP, _end)
+        signal.signal(signal.SIGHUP, ending)
     with surviving_output():
         try:
-            yield
-        except SystemExit as end:
+            with _none_left():
+                yield ending
+        except BaseException as error:
+            if ending.exit_code is not None:
+                sys.exit(ending.exit_code)
             # While it starts, Ray has a handler of its own that exits with the bare number.
-            sys.exit(_SIGNALLED + signal.SIGTERM if end.code == signal.SIGTERM else end.code)
-        finally:
-            with shielded_from_signals():
-                end_descendants()
+            if isinstance(error, SystemExit) and error.code == signal.SIGTERM:
+                sys.exit(_SIGNALLED + signal.SIGTERM)
+            raise
+
+
+@contextlib.contextmanager
+def _none_left() -> Iterator[None]:
+    try:
+        yield
+    finally:
+        with shielded_from_signals():
+            end_descendants()
 
 
 def end_at_once(error: AscendServeError) -> NoReturn:
@@ -49,10 +92,3 @@ def end_at_once(error: AscendServeError) -> NoReturn:
     end_descendants()
     sys.stderr.flush()
     os._exit(error.exit_code)
-
-
-def _end(number: int, frame: FrameType | None) -> None:
-    if number == signal.SIGHUP:
-        # The shell sends it as well as the kernel; the second one is no request to hurry.
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    sys.exit(_SIGNALLED + number)

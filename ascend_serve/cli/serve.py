@@ -13,7 +13,7 @@ from pydantic import SecretStr
 
 from ascend_serve.api.api_keys import api_keys
 from ascend_serve.cli.arguments import ConfigPath, Dashboard, ModelsAndOverrides, Verbose, load_models
-from ascend_serve.cli.lifetime import end_at_once, owned_processes
+from ascend_serve.cli.lifetime import Ending, end_at_once, owned_processes
 from ascend_serve.cli.output import print_warning, stdout
 from ascend_serve.cli.output import stderr as console
 from ascend_serve.cli.startup import StartupProgress
@@ -67,11 +67,11 @@ def serve(
     served = [_Model.of(fetched(each)) for each in configs]
     if not _given():
         check_vllm()
-    with owned_processes(), ExitStack() as stack:
+    with owned_processes() as ending, ExitStack() as stack:
         with StartupProgress(console) as progress:
             progress.enter("cluster")
             cluster = stack.enter_context(_cluster(configs, verbose=verbose, dashboard=dashboard))
-        deployments = [stack.enter_context(_deployment(model, cluster, started)) for model in served]
+        deployments = [stack.enter_context(_deployment(model, cluster, started, ending)) for model in served]
         for deployment in deployments:
             deployment.deploy()
         for model, deployment in zip(served, deployments, strict=True):
@@ -98,7 +98,7 @@ def _cluster(configs: Sequence[AscendServeConfig], *, verbose: bool, dashboard: 
 
 
 @contextmanager
-def _deployment(model: _Model, cluster: Cluster, started: float) -> Iterator[ServeDeployment]:
+def _deployment(model: _Model, cluster: Cluster, started: float, ending: Ending) -> Iterator[ServeDeployment]:
     from ascend_serve.cluster.connect import node_offers
     from ascend_serve.serving.serve_deployment import ServeDeployment
 
@@ -109,7 +109,8 @@ def _deployment(model: _Model, cluster: Cluster, started: float) -> Iterator[Ser
     finally:
         # A cluster of our own goes with all that is in it; requests in flight are worth waiting for.
         if deployment.answered or not cluster.local:
-            deployment.stop()
+            with ending.hurried():
+                deployment.stop()
 
 
 def _bring_up(deployment: ServeDeployment) -> None:

@@ -76,13 +76,18 @@ class Command:
         return lines
 
     def end(self, *signals: signal.Signals) -> int:
-        """Send Ctrl-C to the whole group, as a terminal does, and others as `kill` does; return the exit code."""
+        """Send Ctrl-C to the whole group, as a terminal does, and others as `kill` does; return the exit code.
+
+        Its output is printed, which pytest shows when the code is not the one that is asked for.
+        """
         self.look()
         for number in signals:
             send = os.killpg if number == signal.SIGINT else os.kill
             send(self.process.pid, number)
             time.sleep(0.5)
-        return self.process.wait(PATIENCE_SECONDS)
+        code = self.process.wait(PATIENCE_SECONDS)
+        print(self.text())
+        return code
 
     def left_behind(self) -> list[str]:
         """Processes of it that still run, and its shared memory and temporary files that are still there."""

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 
 import pytest
 
@@ -35,6 +36,35 @@ with owned_processes():
         Path(sys.argv[1]).write_text("cleaned up")
 """
 
+SLOW_CLEANER = """
+import sys, time
+from pathlib import Path
+from ascend_serve.cli.lifetime import owned_processes
+with owned_processes():
+    try:
+        print("begun", flush=True)
+        time.sleep(600)
+    finally:
+        print("cleaning up", flush=True)
+        time.sleep(1)
+        Path(sys.argv[1]).write_text("cleaned up")
+        if sys.argv[2]:
+            raise RuntimeError("the other side is gone")
+"""
+
+PATIENT = """
+import time
+from ascend_serve.cli.lifetime import owned_processes
+with owned_processes() as ending:
+    try:
+        print("begun", flush=True)
+        time.sleep(600)
+    finally:
+        with ending.hurried():
+            print("waiting", flush=True)
+            time.sleep(600)
+"""
+
 
 def is_running(pid: int) -> bool:
     try:
@@ -46,7 +76,7 @@ def is_running(pid: int) -> bool:
 
 @pytest.mark.parametrize(
     ("number", "code"),
-    [(signal.SIGINT, -2), (signal.SIGTERM, 143), (signal.SIGHUP, 129)],
+    [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)],
     ids=lambda value: getattr(value, "name", ""),
 )
 def test_a_signal_ends_it_with_all_its_processes(number: signal.Signals, code: int) -> None:
@@ -56,6 +86,39 @@ def test_a_signal_ends_it_with_all_its_processes(number: signal.Signals, code: i
         process.send_signal(number)
         assert process.wait(PATIENCE_SECONDS) == code
     assert not is_running(child)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "code"),
+    [
+        pytest.param((signal.SIGINT, signal.SIGINT), 130, id="Ctrl-C twice"),
+        pytest.param((signal.SIGHUP, signal.SIGHUP), 129, id="a terminal that is closed"),
+        pytest.param((signal.SIGTERM, signal.SIGINT), 143, id="SIGTERM, then Ctrl-C"),
+    ],
+)
+@pytest.mark.parametrize("fails", [False, True], ids=["", "which fails"])
+def test_no_signal_cuts_the_cleaning_up_short(
+    tmp_path: os.PathLike[str], numbers: Sequence[signal.Signals], code: int, fails: bool
+) -> None:
+    note = os.path.join(tmp_path, "note")
+    words = [sys.executable, "-c", SLOW_CLEANER, note, "fails" if fails else ""]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for number in numbers:
+            process.stdout.readline()
+            process.send_signal(number)
+        assert process.wait(PATIENCE_SECONDS) == code
+    with open(note) as file:
+        assert file.read() == "cleaned up"
+
+
+def test_another_signal_ends_what_may_be_hurried() -> None:
+    with subprocess.Popen([sys.executable, "-c", PATIENT], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for number in (signal.SIGTERM, signal.SIGINT):
+            process.stdout.readline()
+            process.send_signal(number)
+        assert process.wait(PATIENCE_SECONDS) == 143
 
 
 def test_under_nohup_the_terminal_may_go() -> None:
