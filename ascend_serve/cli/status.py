@@ -68,7 +68,7 @@ def status_table(told: ClusterStatus, now: float) -> RenderableType:
         for replica in deployment.replicas or (None,):
             table.add_row(*(_nothing(deployment) if replica is None else _row(deployment, replica, now)))
         if deployment.message:
-            messages.append(Text(f"{deployment.name}: {deployment.state}: {deployment.message.strip()}"))
+            messages.append(Text(f"{deployment.name}: {deployment.state}: {deployment.message}"))
     return Group(table, *messages)
 
 

@@ -10,6 +10,7 @@ from ascend_serve import errors
 from ascend_serve.errors import AscendServeError, EngineError
 
 _MARK = "ascend_serve_error:"
+_TRACEBACK = "Traceback (most recent call last)"
 _MARKED = re.compile(re.escape(_MARK) + r"([\w=-]+)")
 
 
@@ -28,3 +29,14 @@ def unmarked(text: str) -> AscendServeError:
         return EngineError(f"The replica did not start: {lines[-1] if lines else 'no reason was given'}")
     fields = json.loads(base64.urlsafe_b64decode(found.group(1)))
     return getattr(errors, fields["type"])(fields["problem"], fields["remedy"])
+
+
+def said(text: str) -> str:
+    """What a person reads of a message of Ray Serve's: without the frames of a traceback, ours as we word it."""
+    if _MARKED.search(text):
+        return str(unmarked(text))
+    if _TRACEBACK not in text:
+        return text.strip()
+    lines = text.rstrip().splitlines()
+    frames = [number for number, line in enumerate(lines) if line.startswith((" ", _TRACEBACK))]
+    return "\n".join(lines[frames[-1] + 1 :]) or lines[-1].strip()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -11,13 +12,14 @@ import ray
 from ray import serve
 from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
-from ray.serve.schema import ApplicationStatusOverview
+from ray.serve.schema import ApplicationStatusOverview, DeploymentStatusOverview
 
 from ascend_serve.capture.client import glances
 from ascend_serve.capture.outcome import OutcomeKind
 from ascend_serve.capture.snapshot import Snapshot
 from ascend_serve.config.serve_options import DEPLOYMENT
 from ascend_serve.errors import ClusterError
+from ascend_serve.replica.start_failure import said
 from ascend_serve.telemetry.replica_status import ClusterStatus, DeploymentStatus, ReplicaStatus
 
 logging.getLogger("ray.serve").setLevel(logging.WARNING)
@@ -27,43 +29,66 @@ _RUNNING: Any = "RUNNING"
 """Serve's state of a replica that answers; a text as well as a member of an enumeration."""
 _REPLICA_PREFIX = "SERVE_REPLICA::"
 """How Ray Serve (2.60.0) names the actor of a replica: this, application, deployment and id, with ``#`` between."""
+_OURS = re.compile(rf"{DEPLOYMENT}(_\d+)?")
+"""Our deployments: Ray Serve (2.60.0) numbers those of one name in an application, all but the first."""
 
 
 def cluster_status() -> ClusterStatus:
-    """All deployments of the cluster that this process is connected to."""
+    """All deployments of the cluster that this process is connected to.
+
+    An application that Ray Serve builds, or could not build, has no deployments yet: it may become one of ours.
+    """
     groups = dict(glances())
     starting = _replica_ids()
     found = []
-    for name, application in sorted(serve.status().applications.items()):
-        if DEPLOYMENT in application.deployments:
-            found.append(_deployment(name, application, starting.get(name, ()), groups))
+    for application, status in sorted(serve.status().applications.items()):
+        for deployment in _engines(status):
+            ids = starting.get((application, deployment), ())
+            found.append(_deployment(application, deployment, status, ids, groups))
+        if not status.deployments:
+            found.append(DeploymentStatus(name=application, state=status.status.value, message=said(status.message)))
     offline = [_offline(group, snapshot) for group, snapshot in groups.items()]
     return ClusterStatus(deployments=(*found, *offline))
 
 
 def replica_answers(method: str, name: str) -> list[Any]:
-    """What each replica of an application answers; nothing while none does.
+    """What each replica of a deployment answers; nothing while none does.
 
     Args:
         method: Of `EngineReplica`.
-        name: Name of the application.
+        name: As `cluster_status` names it.
 
     Raises:
-        ClusterError: There is no such application.
+        ClusterError: There is no such deployment.
     """
-    application = serve.status().applications.get(name)
-    if application is None or DEPLOYMENT not in application.deployments:
-        raise ClusterError(
-            f"The Ray cluster has no deployment {name}",
-            "`ascend-serve status` lists those that there are.",
-        )
-    return _asked(method, name, application)
+    for application, status in serve.status().applications.items():
+        for deployment, overview in _engines(status).items():
+            if _shown(application, deployment) == name:
+                return _asked(method, application, deployment, overview)
+    raise ClusterError(
+        f"The Ray cluster has no deployment {name}",
+        "`ascend-serve status` lists those that there are.",
+    )
+
+
+def _engines(application: ApplicationStatusOverview) -> dict[str, DeploymentStatusOverview]:
+    """Our deployments in an application, which may have others too."""
+    return {name: status for name, status in sorted(application.deployments.items()) if _OURS.fullmatch(name)}
+
+
+def _shown(application: str, deployment: str) -> str:
+    return application if deployment == DEPLOYMENT else f"{application}/{deployment}"
 
 
 def _deployment(
-    name: str, application: ApplicationStatusOverview, ids: Sequence[str], groups: dict[str, Snapshot]
+    application: str,
+    deployment: str,
+    status: ApplicationStatusOverview,
+    ids: Sequence[str],
+    groups: dict[str, Snapshot],
 ) -> DeploymentStatus:
-    replicas: list[ReplicaStatus] = _asked("status", name, application)
+    overview = status.deployments[deployment]
+    replicas: list[ReplicaStatus] = _asked("status", application, deployment, overview)
     told = {replica.replica for replica in replicas}
     for replica in ids:
         # Groups of replicas are named after these; those that are left belong to no application.
@@ -72,20 +97,20 @@ def _deployment(
         if replica not in told:
             replicas.append(_starting(replica, snapshots[-1] if snapshots else None))
     return DeploymentStatus(
-        name=name,
-        state=application.status.value,
-        message=application.message or application.deployments[DEPLOYMENT].message,
+        name=_shown(application, deployment),
+        state=status.status.value,
+        message=said(status.message or overview.message),
         replicas=tuple(replicas),
     )
 
 
-def _asked(method: str, name: str, application: ApplicationStatusOverview) -> list[Any]:
+def _asked(method: str, application: str, deployment: str, overview: DeploymentStatusOverview) -> list[Any]:
     """What every replica that runs answers; nothing where one of them goes meanwhile."""
-    if not application.deployments[DEPLOYMENT].replica_states.get(_RUNNING):
+    if not overview.replica_states.get(_RUNNING):
         return []
     with contextlib.suppress(RayError, RayServeException, TimeoutError):
         answers: list[Any] = (
-            serve.get_deployment_handle(DEPLOYMENT, name).broadcast(method).results(timeout_s=_ANSWER_SECONDS)
+            serve.get_deployment_handle(deployment, application).broadcast(method).results(timeout_s=_ANSWER_SECONDS)
         )
         return answers
     return []
@@ -110,17 +135,17 @@ def progress_of(snapshot: Snapshot | None) -> str:
     return f"{snapshot.phase}, {done} of {graphs} graphs on {len(snapshot.ranks)} ranks"
 
 
-def _replica_ids() -> dict[str, list[str]]:
-    """Ids of the replicas by application, also of those that start."""
-    found: dict[str, list[str]] = {}
-    for application, replica in _named_replicas():
-        found.setdefault(application, []).append(replica)
+def _replica_ids() -> dict[tuple[str, str], list[str]]:
+    """Ids of the replicas by application and deployment, also of those that start."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for application, deployment, replica in _named_replicas():
+        found.setdefault((application, deployment), []).append(replica)
     return found
 
 
-def _named_replicas() -> Iterator[tuple[str, str]]:
+def _named_replicas() -> Iterator[tuple[str, str, str]]:
     for actor in ray.util.list_named_actors(all_namespaces=True):
         application, _, rest = actor["name"].removeprefix(_REPLICA_PREFIX).partition("#")
         deployment, _, replica = rest.partition("#")
-        if actor["name"].startswith(_REPLICA_PREFIX) and deployment == DEPLOYMENT:
-            yield application, replica
+        if actor["name"].startswith(_REPLICA_PREFIX) and _OURS.fullmatch(deployment):
+            yield application, deployment, replica

@@ -61,9 +61,10 @@ class DeploymentStatus(_Part):
     """One deployment.
 
     Attributes:
-        name: Name of the application; of the capture group where it is no application of Ray Serve.
+        name: Name of the application, with that of the deployment behind a slash for the second of an application and
+            further ones; of the capture group where it is no application of Ray Serve.
         state: What Ray Serve says of the application; ``OFFLINE`` where it is none.
-        message: What Ray Serve says besides; empty when all is well.
+        message: What Ray Serve says besides, without tracebacks; empty when all is well.
         replicas: Its replicas.
     """
 

@@ -212,6 +212,11 @@ def test_a_wrong_argument_is_named(service: Service, application: Callable[..., 
 
     assert wait_until(lambda: bool(message()))
     assert "Did you mean graph.mode?" in message()
+    env = service.head.env | {"RAY_ADDRESS": service.head.address}
+    told = subprocess.run([str(BIN / "ascend-serve"), "status", "--json"], env=env, capture_output=True, check=True)
+    deployments = {each["name"]: each for each in json.loads(told.stdout)["deployments"]}
+    assert deployments["three"]["state"] == "DEPLOY_FAILED"
+    assert deployments["three"]["message"].startswith("ascend_serve.errors.ConfigError: graph.mdoe: unknown key")
 
 
 @contextmanager

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -31,6 +33,36 @@ def assert_nothing_is_left(head: RayHead) -> None:
     assert head.survey().free_npus == 2
     assert head.survey().actors == []
     assert head.processes() == []
+
+
+def deployments(head: RayHead) -> list[dict[str, Any]]:
+    """What `ascend-serve status` tells."""
+    env = head.env | {"RAY_ADDRESS": head.address}
+    done = subprocess.run([*COMMAND, "status", "--json"], env=env, capture_output=True, text=True, check=True)
+    told: list[dict[str, Any]] = json.loads(done.stdout)["deployments"]
+    return told
+
+
+def test_status_shows_the_engine_of_a_job_that_generates(
+    head: RayHead, config: Callable[[int], Path], tmp_path: Path
+) -> None:
+    line = '{"prompt": "Hello", "max_tokens": 200, "ignore_eos": true}\n'
+    (tmp_path / "in.jsonl").write_text(line * 2000)
+    files = ("--input", str(tmp_path / "in.jsonl"), "--output", str(tmp_path / "out.jsonl"))
+    entry = ("python", "launch/generate.py", str(config(8000)), *files)
+    submitted = head.ray(*SUBMIT, "--no-wait", "--submission-id", "generate", "--", *entry)
+    assert submitted.returncode == 0, submitted.stdout
+
+    def serves() -> bool:
+        return any(told["replicas"][0]["state"] == "serving" for told in deployments(head) if told["replicas"])
+
+    try:
+        assert wait_until(serves), head.ray("job", "logs", "generate").stdout
+        (told,) = deployments(head)
+        assert (told["state"], told["replicas"][0]["detail"]) == ("OFFLINE", "serve, 3 of 3 graphs on 2 ranks")
+    finally:
+        head.ray("job", "stop", "generate")
+    assert_nothing_is_left(head)
 
 
 def test_generate_from_another_directory(head: RayHead, config: Callable[[int], Path], tmp_path: Path) -> None:
@@ -96,6 +128,7 @@ def test_the_demo_without_waiting_until_it_is_stopped(head: RayHead) -> None:
     body = {"model": "demo", "prompt": "Hello", "max_tokens": 4}
     answer = httpx.post(f"http://127.0.0.1:{port}/v1/completions", json=body, timeout=PATIENCE_SECONDS)
     assert answer.json()["usage"]["completion_tokens"] == 4
+    assert [(told["state"], told["replicas"][0]["state"]) for told in deployments(head)] == [("RUNNING", "serving")]
 
     stopped = head.ray("job", "stop", "server")
     assert stopped.returncode == 0, stopped.stdout

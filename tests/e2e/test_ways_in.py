@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -43,6 +44,13 @@ class Ways:
         line = [str(BIN / "serve"), *words]
         return subprocess.run(line, cwd=ROOT, env=self.env, capture_output=True, text=True, check=False)
 
+    def deployments(self) -> dict[str, dict[str, Any]]:
+        """What `ascend-serve status` tells from another process, by name."""
+        line = [str(BIN / "ascend-serve"), "status", "--json"]
+        done = subprocess.run(line, cwd=ROOT, env=self.env, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return {deployment["name"]: deployment for deployment in json.loads(done.stdout)["deployments"]}
+
     def client(self, name: str) -> httpx.Client:
         return httpx.Client(base_url=f"{self.url}/{name}", timeout=PATIENCE_SECONDS)
 
@@ -64,7 +72,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def ways(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ways]:
     logs = tmp_path_factory.mktemp("logs")
-    with ray_head(npus=4) as head, ExitStack() as running:
+    with ray_head(npus=6) as head, ExitStack() as running:
         port = free_port()
         ways = Ways(head, port)
         begun = ways.serve("start", "--http-host", "127.0.0.1", "--http-port", str(port))
@@ -95,6 +103,16 @@ def test_an_application_of_ones_own_asks_over_the_handle(ways: Ways) -> None:
             parts = list(told.iter_text())
         assert "".join(parts) == answer.json()
         assert client.get("/report").json()["effective_mode"] == "FULL_DECODE_ONLY"
+
+
+def test_status_shows_what_serve_run_started_and_applications_of_others(ways: Ways) -> None:
+    told = ways.deployments()
+    assert [(name, told[name]["state"]) for name in sorted(told)] == [("composed", "RUNNING"), ("plain", "RUNNING")]
+    for deployment in told.values():
+        (replica,) = deployment["replicas"]
+        assert replica["state"] == "serving"
+        assert replica["load"]["running"] == 0
+        assert replica["report"]["effective_mode"] == "FULL_DECODE_ONLY"
 
 
 def test_an_error_of_the_engine_is_one_of_the_applications(ways: Ways) -> None:
@@ -158,3 +176,39 @@ def test_while_the_engine_restarts_a_handle_gets_503_as_clients_do(ways: Ways) -
     assert wait_until(refused)
     assert "being replaced" in answers[-1].json()["error"]["message"]
     assert wait_until(lambda: ask().status_code == 200)
+
+
+TWO_ENGINES = """
+import ascend_serve
+from ray import serve
+
+
+@serve.deployment
+class Both:
+    def __init__(self, *models):
+        self.models = models
+
+
+def build(args):
+    engine = ["parallel.tensor_parallel_size=1"]
+    return Both.bind(*(ascend_serve.build_deployment(args["config"], engine) for _ in range(2)))
+"""
+
+
+@pytest.mark.slow
+def test_status_shows_each_engine_of_an_application_that_has_two(ways: Ways, tmp_path: Path) -> None:
+    (tmp_path / "two_engines.py").write_text(TWO_ENGINES)
+    application = ("--name", "two", "--route-prefix", "/two", "--app-dir", tmp_path, "--working-dir", tmp_path)
+    words = [BIN / "serve", "run", "two_engines:build", f"config={ROOT / 'configs' / 'demo.yaml'}", *application]
+    # Its end is that of Serve, so this test is the last.
+    with started(words, ways.env, (tmp_path / "log").open("w"), cwd=ROOT):
+        two = ("two", "two/OpenAIReplica_1")
+
+        def serve() -> bool:
+            replicas = [ways.deployments().get(name, {}).get("replicas") for name in two]
+            return all(each and each[0]["state"] == "serving" for each in replicas)
+
+        assert wait_until(serve), (tmp_path / "log").read_text()
+        for name in two:
+            line = [str(BIN / "ascend-serve"), "logs", name, "--rank", "0", "--lines", "1"]
+            assert subprocess.run(line, env=ways.env, capture_output=True, check=False).returncode == 0

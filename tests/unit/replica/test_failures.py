@@ -7,7 +7,7 @@ import pytest
 from ascend_serve import errors
 from ascend_serve.errors import AscendServeError
 from ascend_serve.replica.root_cause import core_death, last_error, start_error
-from ascend_serve.replica.start_failure import marked, unmarked
+from ascend_serve.replica.start_failure import marked, said, unmarked
 
 VLLM_LOG = """\
 (VllmWorker pid=7) ERROR 11-22 16:09:55 [worker.py:953] Traceback (most recent call last):
@@ -109,3 +109,40 @@ def test_text_of_others_becomes_an_engine_error(text: str, problem: str) -> None
     found = unmarked(text)
     assert type(found) is errors.EngineError
     assert problem in found.problem
+
+
+RAY_TASK = """\
+Deploying app 'bad' failed with exception:
+Traceback (most recent call last):
+  File "worker.py", line 1053, in get_objects
+    raise value.as_instanceof_cause()
+ray.exceptions.RayTaskError(RuntimeError): ray::build_serve_application() (pid=9, ip=10.0.0.1)
+RuntimeError: Traceback (most recent call last):
+  File "load.py", line 72, in _validate
+    raise ConfigError.of(written.name, refusals(error, written)) from None
+ascend_serve.errors.ConfigError: graph.mdoe: unknown key (override 'graph.mdoe=FULL')
+Did you mean graph.mode?
+"""
+
+
+@pytest.mark.parametrize(
+    ("message", "text"),
+    [
+        pytest.param("", "", id="nothing"),
+        pytest.param(" 1 replica waits\nfor 2 NPUs\n", "1 replica waits\nfor 2 NPUs", id="no traceback"),
+        pytest.param(
+            RAY_TASK,
+            "ascend_serve.errors.ConfigError: graph.mdoe: unknown key (override 'graph.mdoe=FULL')\n"
+            "Did you mean graph.mode?",
+            id="an application that Serve could not build",
+        ),
+        pytest.param(
+            f"{RAY_TASK}{marked(errors.PlanError('It needs 8 NPUs', 'Take more.'))}\n",
+            str(errors.PlanError("It needs 8 NPUs", "Take more.")),
+            id="ours, from a replica",
+        ),
+        pytest.param("Traceback (most recent call last):\n  File 'x'\n    y()", "y()", id="a traceback that is cut"),
+    ],
+)
+def test_a_message_of_serves_is_told_without_frames(message: str, text: str) -> None:
+    assert said(message) == text
