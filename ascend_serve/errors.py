@@ -138,6 +138,12 @@ class EventFileError(AscendServeError):
     exit_code = 2
 
 
+class OutputFileError(AscendServeError):
+    """A file that a command cannot write."""
+
+    exit_code = 2
+
+
 class ProfileError(AscendServeError):
     """A profiler file that is missing or cannot be read."""
 

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from rich.prompt import Confirm, IntPrompt
 
-from ascend_serve.cli.output import stderr, stdout
+from ascend_serve.cli.output import stderr, stdout, write_file
 from ascend_serve.config import load
 from ascend_serve.config.shipped import shipped
 from ascend_serve.errors import AscendServeError, ConfigError, PlanError
@@ -100,7 +100,7 @@ def _write(file: Path, plan: DeploymentPlan, port: int) -> None:
     """Write the configuration.
 
     Raises:
-        ConfigError: The file cannot be written.
+        OutputFileError: The file cannot be written.
     """
     text = _TEXT.format(
         name=Path(plan.model.path).name,
@@ -111,11 +111,7 @@ def _write(file: Path, plan: DeploymentPlan, port: int) -> None:
         mode=plan.mode,
         port=port,
     )
-    try:
-        file.write_text(text, encoding="utf-8")
-    except OSError as error:
-        problem = f"{file}: {error.strerror or error}"
-        raise ConfigError(problem, "Name a file that can be written with --output.") from error
+    write_file(file, text, "--output")
 
 
 def _room(plan: DeploymentPlan) -> str:

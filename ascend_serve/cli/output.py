@@ -7,12 +7,13 @@ import logging
 import os
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, TextIO
 
 from rich.console import Console
 from rich.markup import escape
 
-from ascend_serve.errors import AscendServeError
+from ascend_serve.errors import AscendServeError, OutputFileError
 
 stdout = Console(soft_wrap=True, highlight=False)
 """Results. Long lines are not broken, so that they can be pasted and piped."""
@@ -31,6 +32,19 @@ def print_error(error: AscendServeError) -> None:
 def print_warning(text: str) -> None:
     """Print a warning to the standard error stream."""
     stderr.print(f"[bold yellow]warning:[/] {escape(text)}")
+
+
+def write_file(file: Path, text: str, option: str) -> None:
+    """Write a file that ``option`` of a command names.
+
+    Raises:
+        OutputFileError: It cannot be written.
+    """
+    try:
+        file.write_text(text, encoding="utf-8")
+    except OSError as error:
+        problem = f"{option}: {file}: {error.strerror or error}"
+        raise OutputFileError(problem, "Give a file that can be written.") from error
 
 
 class WarningHandler(logging.Handler):

@@ -11,7 +11,7 @@ import typer
 from ascend_serve.capture.plan_store import PlanStore, default_directory
 from ascend_serve.cli.arguments import ConfigPath, OverrideArguments, described
 from ascend_serve.cli.before_start import check_before_start
-from ascend_serve.cli.output import stdout
+from ascend_serve.cli.output import stdout, write_file
 from ascend_serve.planning import plan_deployment
 from ascend_serve.planning.comparison import compare as compare_lists
 
@@ -35,6 +35,10 @@ def plan(
     stream_budget: Annotated[
         int | None, typer.Option(min=0, help="Streams left for graphs, as measured by a start on this hardware.")
     ] = None,
+    html: Annotated[
+        Path | None,
+        typer.Option("--html", metavar="FILE", help="Write the plan there, with plots, for a browser; no tables here."),
+    ] = None,
     forget: Annotated[
         bool,
         typer.Option(
@@ -50,10 +54,17 @@ def plan(
     loaded = described(config, [*(overrides or ()), *_workload_overrides(workload)]).load_with_sources()
     check_before_start(loaded.config)
     planned = plan_deployment(loaded.config, measured_budget=stream_budget)
-    lists = compare_lists(planned) if compare else ()
+    lists = compare_lists(planned) if compare or html else ()
+    if html is not None:
+        from ascend_serve.cli.plan_page import plan_page
+
+        write_file(html, plan_page(planned, lists), "--html")
     if as_json:
         comparison = {"comparison": [entry.model_dump(mode="json") for entry in lists]} if compare else {}
         typer.echo(json.dumps(planned.model_dump(mode="json") | comparison, indent=2))
+        return
+    if html is not None:
+        stdout.print(f"{html} has the plan", markup=False)
         return
     from ascend_serve.cli.plan_tables import arguments_text, comparison_tables, plan_tables
 

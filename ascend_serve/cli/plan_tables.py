@@ -26,10 +26,10 @@ _BAR = 16
 def plan_tables(plan: DeploymentPlan) -> RenderableType:
     """All of the plan, the effective mode first."""
     return Group(
-        _pairs("Deployment", _summary(plan)),
+        _pairs("Deployment", summary_rows(plan)),
         *_adjustments(plan),
-        _pairs("Capture, per rank", _capture(plan)),
-        _pairs("Memory, per NPU", _memory(plan.memory)),
+        _pairs("Capture, per rank", capture_rows(plan)),
+        _pairs("Memory, per NPU", memory_rows(plan.memory)),
         _ranks(plan),
         *_environment(plan),
         *_list("Steps down if capture fails", (f"{step.text}" for step in plan.ladder)),
@@ -82,7 +82,8 @@ def _pairs(title: str, rows: Iterable[tuple[str, str]]) -> Table:
     return table
 
 
-def _summary(plan: DeploymentPlan) -> Iterator[tuple[str, str]]:
+def summary_rows(plan: DeploymentPlan) -> Iterator[tuple[str, str]]:
+    """What will run, the mode and the options that hold."""
     model = plan.model
     size = f", {model.parameters / 1e9:.3g} B parameters" if model.parameters else ""
     yield "model", f"{model.path} ({model.architecture}, {model.num_hidden_layers} layers{size}; from {model.source})"
@@ -117,7 +118,8 @@ def _adjustments(plan: DeploymentPlan) -> Iterator[Text]:
         yield Text(f"    source: {plan.rule_sources[adjustment.rule]}", style="dim")
 
 
-def _capture(plan: DeploymentPlan) -> Iterator[tuple[str, str]]:
+def capture_rows(plan: DeploymentPlan) -> Iterator[tuple[str, str]]:
+    """What each rank captures, and what that takes."""
     capture = plan.capture
     yield "sizes", ", ".join(map(str, capture.sizes)) or "none"
     if not capture.sizes:
@@ -133,7 +135,8 @@ def _capture(plan: DeploymentPlan) -> Iterator[tuple[str, str]]:
         yield "capture memory", _range(capture.memory_gib, "GiB")
 
 
-def _memory(memory: MemoryFigures) -> Iterator[tuple[str, str]]:
+def memory_rows(memory: MemoryFigures) -> Iterator[tuple[str, str]]:
+    """What each NPU has room for."""
     yield "device", _gib(memory.device_gib, "that of its host, which emulated NPUs share")
     yield "weights", _gib(memory.weights_gib, "not known: neither their files nor a card says")
     cache = None if memory.kv_cache_gib is None else max(0.0, memory.kv_cache_gib)
@@ -164,16 +167,28 @@ def _range(estimate: Range | None, unit: str) -> str:
 
 
 def _ranks(plan: DeploymentPlan) -> Table:
-    placement = plan.placement
-    title = (
-        f"Placement: {counted(placement.npus, 'NPU')} on {counted(len(placement.nodes), 'node')}, {placement.strategy}"
-    )
-    table = _table(title, "nodes", "ranks of each", "bundles of each")
-    for nodes in _alike(plan):
-        ranks = [rank for rank in placement.ranks if rank.node == nodes[0]]
-        bundle = placement.bundles[ranks[0].rank]
-        table.add_row(_name(nodes), _span(ranks, len(nodes)), f"{len(ranks)} x {escape(json.dumps(bundle))}")
+    table = _table(placement_title(plan), *PLACEMENT_HEADINGS)
+    for row in placement_rows(plan):
+        table.add_row(*map(escape, row))
     return table
+
+
+PLACEMENT_HEADINGS = ("nodes", "ranks of each", "bundles of each")
+
+
+def placement_title(plan: DeploymentPlan) -> str:
+    """How many NPUs one replica takes, and where."""
+    placement = plan.placement
+    where = f"{counted(placement.npus, 'NPU')} on {counted(len(placement.nodes), 'node')}"
+    return f"Placement: {where}, {placement.strategy}"
+
+
+def placement_rows(plan: DeploymentPlan) -> Iterator[tuple[str, str, str]]:
+    """The nodes, those that are alike together."""
+    for nodes in _alike(plan):
+        ranks = [rank for rank in plan.placement.ranks if rank.node == nodes[0]]
+        bundle = plan.placement.bundles[ranks[0].rank]
+        yield _name(nodes), _span(ranks, len(nodes)), f"{len(ranks)} x {json.dumps(bundle)}"
 
 
 def _alike(plan: DeploymentPlan) -> list[list[str]]:
@@ -208,12 +223,22 @@ def _from_to(first: int, last: int) -> str:
     return str(first) if first == last else f"{first} to {last}"
 
 
-def _environment(plan: DeploymentPlan) -> Iterator[Table]:
-    """That of one node: others have their own addresses and interfaces in it."""
+def environment_title(plan: DeploymentPlan) -> str:
+    """Whose environment it is; empty where nothing has to be set."""
     node, variables = next(iter(plan.placement.environment.items()), ("", {}))
-    if variables:
-        others = " and likewise of the others" if len(plan.placement.nodes) > 1 else ""
-        yield _pairs(f"Environment of {node}{others}, before ray start", variables.items())
+    others = " and likewise of the others" if len(plan.placement.nodes) > 1 else ""
+    return f"Environment of {node}{others}, before ray start" if variables else ""
+
+
+def environment_rows(plan: DeploymentPlan) -> Iterator[tuple[str, str]]:
+    """That of one node: others have their own addresses and interfaces in it."""
+    for variables in list(plan.placement.environment.values())[:1]:
+        yield from variables.items()
+
+
+def _environment(plan: DeploymentPlan) -> Iterator[Table]:
+    if title := environment_title(plan):
+        yield _pairs(title, environment_rows(plan))
 
 
 def _list(title: str, lines: Iterable[str]) -> Iterator[Text]:

@@ -12,7 +12,7 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from ascend_serve.cli.output import print_warning, stdout
+from ascend_serve.cli.output import print_warning, stdout, write_file
 from ascend_serve.cli.summary import print_summary
 from ascend_serve.cluster.token import prefer_token_authentication
 from ascend_serve.errors import ClusterError, EventFileError
@@ -79,7 +79,7 @@ def _write_page(file: Path, source: str | None) -> None:
     """Write the page of a replica that answers, or of the events that are kept.
 
     Raises:
-        EventFileError: The file cannot be written.
+        OutputFileError: The file cannot be written.
     """
     from ascend_serve.telemetry.page import GraphPage
     from ascend_serve.telemetry.page_view import page_view
@@ -90,11 +90,7 @@ def _write_page(file: Path, source: str | None) -> None:
     if not pages:
         (events,) = _sources(source)
         pages = [GraphPage().whole(page_view(Story.of(events), now=events[-1].time))]
-    try:
-        file.write_text(pages[0], encoding="utf-8")
-    except OSError as error:
-        problem = f"--html: {file}: {error.strerror or error}"
-        raise EventFileError(problem, "Give a file that can be written.") from error
+    write_file(file, pages[0], "--html")
     stdout.print(f"{file} has the page", markup=False)
 
 

@@ -34,8 +34,7 @@ class GraphPage:
     """Renders the page; everything that it shows is escaped."""
 
     def __init__(self) -> None:
-        environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-        self._template: Template = environment.from_string(_text("graph.html"))
+        self._template = _template("graph.html")
         self._style, self._script = _text("graph.css"), _text("graph.js")
 
     @property
@@ -62,6 +61,23 @@ class GraphPage:
         """What stands in each place of the document."""
         context = self._template.new_context({"view": view})
         return {part: "".join(self._template.blocks[part](context)) for part in PARTS}
+
+
+def still_page(template: str, view: object) -> str:
+    """A document in the style of the page that has no script and never changes; all that it shows is escaped.
+
+    Args:
+        template: Name of its template.
+        view: What that shows.
+    """
+    style = _text("graph.css")
+    policy = f"default-src 'none'; style-src {_digest(style)}; base-uri 'none'; form-action 'none'"
+    return _template(template).render(view=view, style=Markup(style), policy=policy)
+
+
+def _template(name: str) -> Template:
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    return environment.from_string(_text(name))
 
 
 def _text(name: str) -> str:

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from ascend_serve.cli.main import app
 from ascend_serve.config import load
-from ascend_serve.errors import AscendServeError, ConfigError, PlanError
+from ascend_serve.errors import AscendServeError, ConfigError, OutputFileError, PlanError
 from ascend_serve.planning import plan_deployment
 
 MODELS = Path(__file__).parents[2] / "cases" / "models"
@@ -82,7 +82,7 @@ def test_the_name_of_the_file_is_the_models(tmp_path: Path, monkeypatch: pytest.
         pytest.param(["qwen3-32b", "--yes"], ConfigError, "is a configuration", id="a configuration"),
         pytest.param(["nothing-there", "--yes"], ConfigError, "nothing-there", id="no such model"),
         pytest.param(
-            [GLM, "--yes", "--output", "/no/such/folder/f.yaml"], ConfigError, "folder/f", id="no such folder"
+            [GLM, "--yes", "--output", "/no/such/folder/f.yaml"], OutputFileError, "folder/f", id="no such folder"
         ),
     ],
 )

@@ -10,7 +10,11 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from ascend_serve.cli.main import app
-from ascend_serve.errors import AscendServeError
+from ascend_serve.cli.plan_page import plan_view
+from ascend_serve.config import load
+from ascend_serve.errors import AscendServeError, OutputFileError
+from ascend_serve.planning import plan_deployment
+from tests.unit.telemetry.test_page import Document
 
 CONFIGS = Path(__file__).parents[3] / "configs"
 SHIPPED = sorted(path.stem for path in CONFIGS.glob("*.yaml"))
@@ -125,3 +129,63 @@ def test_no_engine_is_imported(arguments: list[str]) -> None:
     )
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
+
+
+def page_of(name: str, folder: Path, *arguments: str) -> str:
+    """The page that the command writes."""
+    file = folder / "plan.html"
+    result = run(name, *arguments, "--html", str(file))
+    assert result.exit_code == 0, result.output
+    assert result.stdout == f"{file} has the plan\n"
+    return file.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_the_page_has_what_the_tables_have_and_needs_nothing(name: str, tmp_path: Path) -> None:
+    text = page_of(name, tmp_path)
+    document = Document(text)
+    words = " ".join(" ".join(document.words).split())
+    plan = as_json(name)
+    for part in (plan["mode"], plan["runtime"], plan["model"]["architecture"], "Placement", "cudagraph_mode"):
+        assert part in words
+    for adjustment in plan["adjustments"]:
+        assert adjustment["reason"] in words
+    assert not {tag for tag, _ in document.tags} & {"script", "link", "img", "iframe", "object"}
+    assert "http:" not in text
+    assert "https:" not in text
+
+
+def test_the_plots_show_each_batch_and_each_captured_size(tmp_path: Path) -> None:
+    arguments = ("graph.capture_sizes=[8, 16]", "vllm.max_num_seqs=20", "graph.mode=FULL")
+    view = plan_view(plan_deployment(load(CONFIGS / "qwen3-32b.yaml", arguments)), ())
+    assert view.batches is not None
+    styles = [bar.style for bar in view.batches.shares]
+    assert styles == [*["padded"] * 7, "exact", *["padded"] * 7, "exact", *["eager"] * 4]
+    assert [(bar.x, bar.height) for bar in view.batches.padding][:2] == [(0.0, 100.0), (5.0, 42.857)]
+    assert [row.cells[:2] for row in view.batches.rows] == [("8", "1 to 8"), ("16", "9 to 16")]
+    assert view.batches.marks == (37.5, 77.5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "outcome"),
+    [
+        pytest.param(("graph.mode=FULL",), "graph", id="all that was asked for"),
+        pytest.param((), "degraded", id="narrowed"),
+        pytest.param(("graph.runtime=eager",), "eager", id="eager"),
+    ],
+)
+def test_the_page_begins_with_the_outcome(arguments: tuple[str, ...], outcome: str) -> None:
+    assert plan_view(plan_deployment(load(CONFIGS / "qwen3-32b.yaml", arguments)), ()).outcome == outcome
+
+
+def test_the_page_escapes_what_it_shows(tmp_path: Path) -> None:
+    served = "<script>alert(1)</script>"
+    text = page_of("qwen3-32b", tmp_path, f"model.served_name='{served}'")
+    assert served not in text
+    assert "&lt;script&gt;" in text
+
+
+def test_a_page_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
+    result = run("demo", "--html", str(tmp_path / "no" / "plan.html"))
+    assert isinstance(result.exception, OutputFileError)
+    assert "--html" in result.exception.problem

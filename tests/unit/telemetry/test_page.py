@@ -31,7 +31,7 @@ from tests.unit.capture.simulated import Fault
 from tests.unit.cli.test_status import whole_start
 from tests.unit.telemetry.test_event_log import STARTED, session
 
-VOID = frozenset({"meta", "br", "rect"})
+VOID = frozenset({"meta", "br", "rect", "line"})
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(1)>\"'&{{ 7 * 7 }}"
 
 

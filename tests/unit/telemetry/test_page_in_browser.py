@@ -9,12 +9,17 @@ from pathlib import Path
 
 import pytest
 
+from ascend_serve.cli.plan_page import plan_page
+from ascend_serve.config import load
 from ascend_serve.events import EngineDied, Ready, Warming
+from ascend_serve.planning import plan_deployment
+from ascend_serve.planning.comparison import compare
 from ascend_serve.telemetry.event_log import EventLog
 from ascend_serve.telemetry.page import GraphPage
 from ascend_serve.telemetry.page_server import PageServer
 from ascend_serve.telemetry.page_view import LiveNumbers, NamedText, page_view
 from ascend_serve.telemetry.story import Story
+from tests.documents import ROOT
 from tests.e2e.browser import CHROMIUM, Page, page
 from tests.patience import wait_until
 from tests.unit.cli.test_status import whole_start
@@ -102,11 +107,22 @@ def test_cells_change_without_a_reload_while_a_start_goes_on(browser: Page, tmp_
         browser.open("about:blank")
 
 
+@pytest.fixture(scope="module")
+def planned(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The address of the page of a plan with something in every part."""
+    overrides = ["graph.capture_sizes=[8, 16, 900]", "vllm.max_num_seqs=20"]
+    plan = plan_deployment(load(ROOT / "configs" / "qwen3-32b.yaml", overrides))
+    file = tmp_path_factory.mktemp("plan") / "plan.html"
+    file.write_text(plan_page(plan, compare(plan)), encoding="utf-8")
+    return file.as_uri()
+
+
+@pytest.mark.parametrize("shown", ["stored", "planned"])
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize("width", [360, 1000], ids=["phone", "desk"])
-def test_it_can_be_read(browser: Page, stored: str, width: int, dark: bool) -> None:
+def test_it_can_be_read(browser: Page, shown: str, request: pytest.FixtureRequest, width: int, dark: bool) -> None:
     browser.look(width=width, dark=dark)
-    browser.open(stored)
+    browser.open(request.getfixturevalue(shown))
     assert browser.run("document.documentElement.scrollWidth") <= width
     assert browser.run(CONTRASTS) == []
     assert browser.complaints == []
