@@ -13,6 +13,7 @@
 #   make bench   set-up, then this and other ways to serve the same model, compared: results in .cache/bench
 #   make bench-peers  set-up, and the environment of what `make bench` compares with: Ray Serve LLM
 #   make lint    set-up, then ruff and mypy
+#   make docs    the documentation site, into .cache/site; every link has to lead somewhere
 #   make lock    pins the requirements anew
 
 # The first of these that is a Python of a supported version.
@@ -38,7 +39,7 @@ CANN := .cache/cann
 CANN_PYTHON := $(CANN)/venv/bin/python
 COMPILE = .cache/lock/bin/uv pip compile --quiet --no-header --no-annotate --python-version
 
-.PHONY: setup setup-npu serve test test-all environments test-cann test-npu test-planner faults features bench bench-peers lint lock
+.PHONY: setup setup-npu serve test test-all environments test-cann test-npu test-planner faults features bench bench-peers lint docs lock
 .DEFAULT_GOAL := serve
 .DELETE_ON_ERROR:
 
@@ -113,6 +114,17 @@ lint: $(DEVELOPMENT)
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/mypy
 
+docs: .cache/docs/.installed
+	@NO_MKDOCS_2_WARNING=1 .cache/docs/bin/mkdocs build --strict > .cache/docs/log 2>&1 || { cat .cache/docs/log; exit 1; }
+	@echo "docs: .cache/site/index.html"
+
+.cache/docs/.installed: requirements/docs.lock
+	@test -n "$(PYTHON)" || { echo "error: no Python 3.11, 3.12 or 3.13 found; give one as PYTHON=..."; exit 1; }
+	@echo "install: what builds the documentation site"
+	@$(PYTHON) -m venv .cache/docs
+	@.cache/docs/bin/python -m pip install -qq --disable-pip-version-check --no-deps -r requirements/docs.lock
+	@touch $@
+
 $(BIN)/python:
 	@$(PYTHON) -c "import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))" 2>/dev/null || \
 		{ echo "error: '$(PYTHON)' is not Python 3.11, 3.12 or 3.13; install one, or give it as PYTHON=..."; exit 1; }
@@ -154,9 +166,11 @@ lock:
 	@.cache/lock/bin/python -m pip install -qq --disable-pip-version-check uv
 	$(COMPILE) 3.11 --overrides requirements/left-out.txt requirements/cpu.in --output-file requirements/cpu.lock
 	$(COMPILE) 3.11 --constraints requirements/cpu.lock requirements/dev.in --output-file requirements/dev.lock
+	$(COMPILE) 3.11 --constraints requirements/cpu.lock requirements/docs.in --output-file requirements/docs.lock
 	@for version in 3.12 3.13; do \
 		cp requirements/*.lock .cache/lock && \
 		$(COMPILE) $$version --overrides requirements/left-out.txt requirements/cpu.in --output-file .cache/lock/cpu.lock && \
-		$(COMPILE) $$version --constraints requirements/cpu.lock requirements/dev.in --output-file .cache/lock/dev.lock && \
-		cmp requirements/cpu.lock .cache/lock/cpu.lock && cmp requirements/dev.lock .cache/lock/dev.lock || \
+		for name in dev docs; do $(COMPILE) $$version --constraints requirements/cpu.lock requirements/$$name.in \
+			--output-file .cache/lock/$$name.lock || exit 1; done && \
+		for name in cpu dev docs; do cmp requirements/$$name.lock .cache/lock/$$name.lock || exit 1; done || \
 		{ echo "error: Python $$version needs other packages than 3.11; split the lock"; exit 1; }; done

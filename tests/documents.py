@@ -22,12 +22,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 TABLE = ROOT / "tests" / "documented.txt"
 
-_FENCED_OR_HEADING = re.compile(r"^```(\w*)\n(.*?)^```$|^#+ ([^\n]+)$", re.DOTALL | re.MULTILINE)
+_FENCED_OR_HEADING = re.compile(r"^ *```(\w*)\n(.*?)^ *```$|^#+ ([^\n]+)$", re.DOTALL | re.MULTILINE)
 _CONTINUED = re.compile(r"\s*\\\n\s*")
-_PROMPT_OR_COMMENT = re.compile(r"^\w+\$ |(^|\s+)#.*")
+_PROMPT_OR_COMMENT = re.compile(r"^\s*\w+\$ |(^|\s+)#.*")
 
 
 @dataclass(frozen=True)

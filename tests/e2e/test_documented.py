@@ -126,6 +126,23 @@ def test_overrides(tree: Checkout, port: int, line: str, mode: str, sizes: list[
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("line", "runtime"),
+    [
+        pytest.param("ascend-serve serve configs/demo.yaml graph.runtime=xlite", "xlite", id="on all ranks"),
+        pytest.param(
+            "ascend-serve serve configs/demo.yaml graph.runtime=xlite 'emulated.xlite.missing_on=[1]'",
+            "aclgraph",
+            id="missing on one",
+        ),
+    ],
+)
+def test_xlite(tree: Checkout, port: int, line: str, runtime: str) -> None:
+    with serving(tree, port, line):
+        assert report(port)["runtime"] == runtime
+
+
+@pytest.mark.slow
 def test_an_npu_that_takes_time(tree: Checkout, port: int) -> None:
     card = tree.folder / "configs" / "demo-device-time.yaml"
     card.write_text(f"{card.read_text()}\nserving:\n  port: {port}\n")
