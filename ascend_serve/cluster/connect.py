@@ -93,14 +93,31 @@ def running_cluster() -> Iterator[Cluster]:
     Raises:
         ClusterError: There is none, or it does not let us in.
     """
-    address = os.environ.get("RAY_ADDRESS")
-    if address is None and not services.find_gcs_addresses():
+    with connected_cluster(os.environ.get("RAY_ADDRESS") or running_address()) as cluster:
+        yield cluster
+
+
+def running_address() -> str:
+    """The address of the cluster that runs on this machine; of several, of the one that Ray started last.
+
+    Ray's ``auto`` (2.60.0) takes what was started last for running where there are several, also when it was killed.
+
+    Raises:
+        ClusterError: None does, or there are several and none of them is the latest that Ray knows.
+    """
+    running = services.find_gcs_addresses()
+    if not running:
         raise ClusterError(
             "No Ray cluster runs on this machine, and RAY_ADDRESS names no other one",
             "Set RAY_ADDRESS to the cluster's, for example HEAD:6379.",
         )
-    with connected_cluster(address or "auto") as cluster:
-        yield cluster
+    latest = services.find_bootstrap_address(None)
+    if latest in running or len(running) == 1:
+        return str(latest if latest in running else next(iter(running)))
+    raise ClusterError(
+        f"Several Ray clusters run on this machine: {', '.join(sorted(running))}",
+        "Set RAY_ADDRESS to the address of the one that is meant.",
+    )
 
 
 def current_cluster() -> Cluster:

@@ -1,11 +1,12 @@
-"""Which clusters of this machine are on the loopback interface alone."""
+"""Which cluster of this machine a command means, and which are on the loopback interface alone."""
 
 from __future__ import annotations
 
 import pytest
 from ray._private import services
 
-from ascend_serve.cluster.connect import _is_on_loopback
+from ascend_serve.cluster.connect import _is_on_loopback, running_address
+from ascend_serve.errors import ClusterError
 
 OURS, STARTED = "127.0.0.1:40000", "192.0.2.2:6379"
 
@@ -27,3 +28,48 @@ def test_a_cluster_is_known_by_what_runs(
 ) -> None:
     monkeypatch.setattr(services, "find_gcs_addresses", lambda: frozenset(running))
     assert _is_on_loopback(address) is expected
+
+
+GONE = "192.0.2.2:6380"
+
+
+def found(monkeypatch: pytest.MonkeyPatch, running: set[str], latest: str | None) -> None:
+    """Have Ray find these clusters."""
+    monkeypatch.setattr(services, "find_gcs_addresses", lambda: frozenset(running))
+    monkeypatch.setattr(services, "find_bootstrap_address", lambda folder: latest)
+
+
+@pytest.mark.parametrize(
+    ("running", "latest", "meant"),
+    [
+        pytest.param({OURS}, None, OURS, id="the one that runs"),
+        pytest.param({OURS}, GONE, OURS, id="the one that runs, after another one was killed"),
+        pytest.param({OURS, STARTED}, STARTED, STARTED, id="the latest of two"),
+    ],
+)
+def test_the_cluster_that_is_meant(
+    monkeypatch: pytest.MonkeyPatch, running: set[str], latest: str | None, meant: str
+) -> None:
+    found(monkeypatch, running, latest)
+    assert running_address() == meant
+
+
+@pytest.mark.parametrize(
+    ("running", "latest", "text"),
+    [
+        pytest.param(set(), GONE, "No Ray cluster runs on this machine", id="none"),
+        pytest.param(
+            {OURS, STARTED},
+            GONE,
+            f"on this machine: {OURS}, {STARTED}",
+            id="two, the latest is gone",
+        ),
+        pytest.param({OURS, STARTED}, None, "Several Ray clusters", id="two of unknown age"),
+    ],
+)
+def test_where_none_is_meant_that_is_an_error(
+    monkeypatch: pytest.MonkeyPatch, running: set[str], latest: str | None, text: str
+) -> None:
+    found(monkeypatch, running, latest)
+    with pytest.raises(ClusterError, match=text):
+        running_address()
