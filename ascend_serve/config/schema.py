@@ -262,6 +262,11 @@ class RecoveryConfig(Section):
         LostRequests.CONTINUE,
         description="Requests under way `continue` where they were, on the engine that replaces theirs, or `fail`.",
     )
+    spares: bool = Field(
+        True,
+        description="Keep a process with vLLM imported for each rank, which takes host memory (about 0.5 GiB on "
+        "emulated NPUs), and no device before it takes the place of a lost one. No effect on data-parallel engines.",
+    )
 
 
 class LimitsConfig(Section):

@@ -117,6 +117,11 @@ class ServedLLM(AsyncLLM):
                 logger.is_counting = True
 
     @property
+    def worker_class(self) -> str:
+        """Qualified name of the platform's worker."""
+        return str(self.vllm_config.parallel_config.worker_cls)
+
+    @property
     def is_busy(self) -> bool:
         """Whether a request is under way."""
         return self.output_processor.has_unfinished_requests()

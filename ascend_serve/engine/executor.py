@@ -29,6 +29,7 @@ from ascend_serve.engine.node_worker import local_world_size, use_node_workers
 from ascend_serve.engine.plan_memory import PlanMemory
 from ascend_serve.engine.queue_wait import spare_cores
 from ascend_serve.engine.runtimes.loading import ask_ranks, settle_runtime
+from ascend_serve.engine.spare_worker import spares_first, worker_resources
 from ascend_serve.errors import CaptureError, EngineError
 from ascend_serve.graph.plan import CapturePlan
 
@@ -67,7 +68,12 @@ class LockstepRayExecutor(RayExecutorV2):
             remembered,
             incarnation=settings.incarnation,
         )
-        self._start_workers()
+        with spares_first(settings.group):
+            self._start_workers()
+
+    @staticmethod
+    def _get_actor_resource_kwargs() -> dict[str, Any]:
+        return {"num_gpus": 0, "resources": worker_resources()}
 
     def collective_rpc(
         self, method: Any, timeout: Any = None, args: Any = (), kwargs: Any = None, **options: Any

@@ -25,6 +25,7 @@ from ascend_serve.replica.process_environment import prepare_engine_process
 from ascend_serve.replica.replanner import Replanner
 from ascend_serve.replica.root_cause import OwnLog, start_error
 from ascend_serve.replica.session_follower import SessionFollower
+from ascend_serve.replica.spares import Spares
 from ascend_serve.replica.vllm_import import explained
 from ascend_serve.telemetry.event_log import EventLog
 
@@ -77,6 +78,7 @@ class EngineLauncher:
 
     Attributes:
         args: vLLM's arguments.
+        spares: Worker processes that wait for the next engine.
     """
 
     def __init__(
@@ -93,6 +95,7 @@ class EngineLauncher:
         self.args = args
         self._plan = plan
         self._placement_group = placement_group
+        self.spares = Spares(placement_group)
         self._replan_saving = replan_saving
         self._restarts = 0
         self._incarnation = 0
@@ -118,12 +121,22 @@ class EngineLauncher:
             CaptureError: Capture failed and the configuration does not allow to go on.
             EngineError: The engine did not start, for another reason.
         """
-        self._restarts += 1
+        self.spares.hand_over()
         await self._wait_for_npus()
-        self._group = f"{self._name}-{self._restarts}"
+        self._group = self._next_group
+        self._restarts += 1
         # A start that failed may have been too short for its driver to be asked.
         self._incarnation = max(self._incarnation, self._events.story.group.incarnation) + 1
         return await self._run(str(InstanceId(self._group, incarnation=self._incarnation)))
+
+    async def keep_spares(self) -> None:
+        """Have a spare for each rank of the engine that would take the place of this one, until cancelled."""
+        if self._llm is not None:
+            await self.spares.keep(self._next_group, self._llm.worker_class)
+
+    @property
+    def _next_group(self) -> str:
+        return f"{self._name}-{self._restarts + 1}"
 
     async def catch_up(self) -> None:
         """Have all events of the latest capture group in the log, as far as its driver tells them at once."""

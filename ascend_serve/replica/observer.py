@@ -82,6 +82,7 @@ class Observer:
             if scope["type"] == "http" and scope["path"].removeprefix(scope.get("root_path", "")) == _METRICS:
                 await self._count()
                 self._metrics.show(self._engine.events.story.report())
+                self._metrics.spares(self._engine.spares)
             await app(scope, receive, send)
 
         return fresh

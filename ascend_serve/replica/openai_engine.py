@@ -156,6 +156,15 @@ class OpenAIEngine:
             await self._warm_up()
         await self._follow_load()
 
+    async def keep_spares(self) -> None:
+        """Have a spare worker process for each rank, until cancelled."""
+        await self._launcher.keep_spares()
+
+    @property
+    def spares(self) -> int:
+        """Spare worker processes that there are."""
+        return self._launcher.spares.number
+
     async def report(self) -> GraphReport:
         """What was asked for, what holds, and why they differ."""
         await self._launcher.catch_up()
@@ -176,8 +185,9 @@ class OpenAIEngine:
         self.meter.take(*await self.run.steps(), self.events.story.group.plan)
 
     def shutdown(self) -> None:
-        """End the engine core and its workers."""
+        """End the engine core, its workers and their spares."""
         self.run.shutdown()
+        self._launcher.spares.end()
 
     async def _begin_to_serve(self) -> None:
         await self._launcher.catch_up()

@@ -23,6 +23,9 @@ logger = logging.getLogger(__name__)
 
 _POLL_SECONDS = 0.1
 
+_SPARES_AFTER_SECONDS = 20.0
+"""A service that has just begun needs its cores itself."""
+
 _ATTEMPTS = 3
 """Starts in a row that may fail before the replica gives up, and Serve replaces it."""
 
@@ -44,6 +47,7 @@ class Supervisor:
         self.streams = OpenStreams()
         self._engine = engine
         self._health = serving.health
+        self._wants_spares = serving.recovery.spares
         self._recovery = Recovery(engine.run.llm, serving.recovery.requests, metrics)
         self._metrics = metrics
         self._will = will
@@ -53,6 +57,7 @@ class Supervisor:
         self._gave_up: Exception | None = None
         self._recovering_since: float | None = None
         self._keeping_open: asyncio.Task[None] | None = None
+        self._keeping_spares: asyncio.Task[None] | None = None
         self._watching = asyncio.create_task(self._watch())
 
     @property
@@ -83,13 +88,17 @@ class Supervisor:
     def stop(self) -> None:
         """Watch no longer."""
         self._watching.cancel()
+        self._stop_keeping_spares()
         self._recovery.stop()
 
     async def _watch(self) -> None:
         while self._gave_up is None:
+            if self._wants_spares:
+                self._keeping_spares = asyncio.create_task(self._keep_spares())
             failure = await VitalSigns(self._engine.run, self._health, self._metrics).until_failure()
             self._down_since, self._seconds_before_start = time.monotonic(), 0.0
             self._recovering_since = time.time()
+            self._stop_keeping_spares()
             await self._recovery.lose()
             if self._keeping_open is None or self._keeping_open.done():
                 self._keeping_open = asyncio.create_task(self._keep_streams_open())
@@ -99,6 +108,14 @@ class Supervisor:
             text, _ = await asyncio.gather(self._with_will(failure.reason, report), self._end_engine())
             self._note(lost(time=moment, text=text))
             await self._bring_back(failure, self._down_since)
+
+    async def _keep_spares(self) -> None:
+        await asyncio.sleep(_SPARES_AFTER_SECONDS)
+        await self._engine.keep_spares()
+
+    def _stop_keeping_spares(self) -> None:
+        if self._keeping_spares is not None:
+            self._keeping_spares.cancel()
 
     async def _keep_streams_open(self) -> None:
         """Until all requests have got on that go on."""

@@ -82,6 +82,9 @@ class ReplicaMetrics:
             "Decode steps that a replica ran by itself on an idle engine; vLLM's metrics leave them out.",
             registry=registry,
         )
+        self._spares = Gauge(
+            "ascend_serve_spare_workers", "Spare worker processes that wait for the next engine.", registry=registry
+        )
         self._beat = Gauge(
             "ascend_serve_heartbeat_timestamp_seconds",
             "When all ranks last answered a heartbeat, in seconds since the epoch.",
@@ -103,6 +106,10 @@ class ReplicaMetrics:
     def beat(self) -> None:
         """Take note that all ranks answered a heartbeat."""
         self._beat.set_to_current_time()
+
+    def spares(self, number: int) -> None:
+        """Take note of how many spare worker processes wait."""
+        self._spares.set(number)
 
     def decoded(self) -> None:
         """Count a decode of the replica's own."""

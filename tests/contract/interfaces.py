@@ -125,6 +125,8 @@ VLLM: Table = {
     "vllm.platforms.interface": (
         "Platform.device_control_env_var",
         "Platform.device_name",
+        "Platform.ray_device_key",
+        "Platform.ray_noset_device_env_vars",
         "Platform.get_static_graph_wrapper_cls(cls)",
     ),
     "vllm.tokenizers": ("get_tokenizer",),
@@ -156,6 +158,7 @@ VLLM: Table = {
         "WorkerProc.rpc_broadcast_mq",
     ),
     "vllm.v1.executor.ray_executor_v2": (
+        "RayExecutorV2._get_actor_resource_kwargs()",
         "RayExecutorV2._init_executor(self)",
         "RayExecutorV2._monitor_thread",
         "RayExecutorV2.ray_worker_handles",

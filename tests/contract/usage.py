@@ -23,6 +23,8 @@ import httpx
 import torch
 from pydantic import SecretStr
 from ray.actor import ActorMethod
+from ray.util.placement_group import PlacementGroup
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from tests.contract.interfaces import Table
 from tests.contract.symbols import TEXT
@@ -256,6 +258,7 @@ def _names_of_others() -> frozenset[str]:
     ]
     kinds += [asyncio.Task, argparse.ArgumentParser, argparse.ArgumentError(None, "")]
     kinds += [fastapi.FastAPI(), SecretStr, httpx.AsyncClient, httpx.Response(200), re.Pattern]
+    kinds += [PlacementGroup, PlacementGroupSchedulingStrategy(PlacementGroup.empty())]
     return frozenset(name for kind in kinds for name in dir(kind))
 
 

@@ -6,6 +6,7 @@ platform is chosen when vLLM is imported, so the stock CPU backend and the emula
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import subprocess
@@ -15,7 +16,7 @@ import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter
 
@@ -24,6 +25,9 @@ from ascend_serve.cluster.placement import NodeOffer
 from ascend_serve.emulated.processor import allow_tiles
 from ascend_serve.graph.plan import CapturePlan
 from ascend_serve.planning import DeploymentPlan, plan_deployment
+
+if TYPE_CHECKING:
+    from ascend_serve.replica.spares import Spares
 
 ROOT = Path(__file__).parents[2]
 MARK = "RESULT "
@@ -39,6 +43,7 @@ class Scenario:
         batches: Numbers of requests that are decoded together.
         max_tokens: Tokens of each answer.
         stock: Whether to run stock vLLM on its plain CPU backend: the reference.
+        spares: Whether spare workers wait for it.
     """
 
     name: str
@@ -46,6 +51,7 @@ class Scenario:
     batches: tuple[int, ...] = (1, 3)
     max_tokens: int = 12
     stock: bool = False
+    spares: bool = False
 
 
 @dataclass(frozen=True)
@@ -58,6 +64,7 @@ class Result:
         replays: Replayed graphs on each rank.
         nodes: Ray's id of each rank's node.
         environments: What each rank has of the variables that differ per node.
+        spares: Process ids of the spare workers that waited for it.
         snapshot: What the capture driver knew at the end.
         error: Problem and remedy of the error that ended the start-up.
         seconds: From the start of the engine until it was ready.
@@ -68,6 +75,7 @@ class Result:
     replays: list[int] = field(default_factory=list)
     nodes: list[str] = field(default_factory=list)
     environments: list[dict[str, str]] = field(default_factory=list)
+    spares: list[int] = field(default_factory=list)
     snapshot: Snapshot | None = None
     error: str = ""
     seconds: float = 0.0
@@ -205,14 +213,17 @@ def _run_one(scenario: Scenario, group: str) -> Result:
 
     from ascend_serve.capture.client import DriverClient
     from ascend_serve.errors import AscendServeError
+    from ascend_serve.replica.spares import Spares
 
     config = configuration(scenario)
     placement_group = ray.util.placement_group([{"NPU": 1}] * config.parallel.world_size)
     ray.get(placement_group.ready())
     started = time.monotonic()
-    engine = None
+    engine, spares = None, Spares(placement_group)
     try:
-        engine = LLMEngine.from_vllm_config(_vllm_config(config, group, placement_group))
+        vllm_config = _vllm_config(config, group, placement_group)
+        waiting = _spare_processes(spares, group, vllm_config) if scenario.spares else []
+        engine = LLMEngine.from_vllm_config(vllm_config)
         seconds = time.monotonic() - started
         engine.collective_rpc(count_replays)
         tokens = {str(batch): _generate(engine, batch, scenario.max_tokens) for batch in scenario.batches}
@@ -222,6 +233,7 @@ def _run_one(scenario: Scenario, group: str) -> Result:
             replays=engine.collective_rpc(count_replays),
             nodes=engine.collective_rpc(node_id),
             environments=engine.collective_rpc(node_variables),
+            spares=waiting,
             snapshot=_snapshot(group),
             seconds=seconds,
         )
@@ -234,7 +246,22 @@ def _run_one(scenario: Scenario, group: str) -> Result:
             engine.engine_core.shutdown()
         if (driver := DriverClient.find(group)) is not None:
             ray.kill(driver.handle)
+        spares.end()
         ray.util.remove_placement_group(placement_group)
+
+
+def _spare_processes(spares: Spares, group: str, vllm_config: Any) -> list[int]:
+    """Have spare workers wait, and tell their process ids."""
+    import ray
+
+    async def keep() -> None:
+        keeping = asyncio.create_task(spares.keep(group, vllm_config.parallel_config.worker_cls))
+        while spares.number < vllm_config.parallel_config.world_size:
+            await asyncio.sleep(0.1)
+        keeping.cancel()
+
+    asyncio.run(keep())
+    return [ray.get(spare.__ray_call__.remote(lambda self: os.getpid())) for spare in spares.waiting]
 
 
 def _snapshot(group: str) -> Snapshot | None:

@@ -25,7 +25,7 @@ PIECES = LAYERS + 1
 COMPILED_MODE = "FULL_DECODE_ONLY+npugraph_ex"
 STARTS = [
     *(("bfloat16", mode) for mode in (*MODES, COMPILED_MODE)),
-    *(("float32", mode) for mode in ("FULL", "FULL_AND_PIECEWISE", COMPILED_MODE)),
+    *(("float32", mode) for mode in ("FULL_AND_PIECEWISE", COMPILED_MODE)),
 ]
 GRAPHS_PER_SIZE = {
     "NONE": 0,

@@ -14,11 +14,12 @@ from tests.integration.features import Start, foreseen, starts
 # What a mode may break in its own way, once: adapters where pieces are compiled, a draft model in whole graphs, a model
 # that pools.
 COVERING = (
-    "lora-FULL_AND_PIECEWISE-TP-2",
+    "lora-FULL_AND_PIECEWISE-TP-1",
     "draft-FULL-TP-1",
     "score-FULL-TP-1",
 )
 MORE = (
+    "lora-FULL_AND_PIECEWISE-TP-2",
     "requests-FULL_AND_PIECEWISE-TP-2",
     "requests-Xlite-TP-2",
     "lora-FULL-TP-1",

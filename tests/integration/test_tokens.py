@@ -11,6 +11,8 @@ BATCHES = (1, 2, 3, 4, 5, 8, 11, 16)
 """Each captured size, sizes between, and above the largest."""
 
 BASE = (f"graph.capture_sizes={list(SIZES)}",)
+ON_SPARES = "PIECEWISE"
+"""The mode in which the ranks run in processes that waited for them, as after the loss of an engine."""
 MODES = ("FULL_DECODE_ONLY", "FULL", "PIECEWISE", "FULL_AND_PIECEWISE", "NONE")
 
 
@@ -33,7 +35,7 @@ def stock(base: tuple[str, ...]) -> Result:
 
 @pytest.fixture(scope="module")
 def results(base: tuple[str, ...]) -> dict[str, Result]:
-    scenarios = [Scenario(mode, (*base, f"graph.mode={mode}"), BATCHES) for mode in MODES]
+    scenarios = [Scenario(mode, (*base, f"graph.mode={mode}"), BATCHES, spares=mode == ON_SPARES) for mode in MODES]
     return {result.name: result for result in run(scenarios)}
 
 
@@ -55,6 +57,11 @@ def test_nothing_was_narrowed(mode: str, results: dict[str, Result]) -> None:
     plan = results[mode].plan
     assert plan.mode == mode
     assert plan.adjustments == ()
+
+
+def test_ranks_take_the_processes_that_wait_for_them(results: dict[str, Result]) -> None:
+    waited = {name: result.spares for name, result in results.items() if result.spares}
+    assert waited == {ON_SPARES: [results[ON_SPARES].known.ranks[rank].pid for rank in (0, 1)]}
 
 
 @pytest.mark.slow  # Two starts; continuous integration has npugraph_ex on one NPU, and on two in the guide's examples.
