@@ -15,10 +15,17 @@ from ascend_serve.config.layers import Source
 from ascend_serve.config.shipped import is_model, shipped
 from ascend_serve.errors import ConfigError
 
+
+def _shipped_names(incomplete: str) -> list[str]:
+    """For the completion of shells; files are completed by the shell itself where no name fits."""
+    return [name for name in shipped() if name.startswith(incomplete)]
+
+
 ConfigPath = Annotated[
     Path,
     typer.Argument(
         metavar="CONFIG",
+        autocompletion=_shipped_names,
         help="YAML file, folder of a model, or name of a shipped configuration, for example demo; - is standard input.",
         show_default=False,
     ),

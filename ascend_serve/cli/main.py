@@ -73,9 +73,7 @@ class _LazyGroup(TyperGroup):
         self.commands: Any = _LazyCommands()
 
 
-app = typer.Typer(
-    cls=_LazyGroup, add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, epilog=_EPILOG
-)
+app = typer.Typer(cls=_LazyGroup, no_args_is_help=True, pretty_exceptions_enable=False, epilog=_EPILOG)
 
 
 def _print_version(wanted: bool) -> None:

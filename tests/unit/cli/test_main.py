@@ -53,6 +53,24 @@ def test_examples_of_the_help_load() -> None:
         assert run("config", words[0] if words else command, *keys).returncode == 0
 
 
+@pytest.mark.parametrize(
+    ("words", "completed"),
+    [
+        pytest.param("ascend-serve stat", ["static-kernels", "status"], id="a command"),
+        pytest.param("ascend-serve plan --ht", ["--html"], id="an option"),
+        pytest.param("ascend-serve plan qwen3-32", ["qwen3-32b", "qwen3-32b-xlite"], id="a shipped configuration"),
+        pytest.param("ascend-serve plan ./my", [], id="a file, which is the shell's"),
+    ],
+)
+def test_a_shell_completes(words: str, completed: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("_ASCEND_SERVE_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", words)
+    monkeypatch.setenv("COMP_CWORD", str(words.count(" ")))
+    command = str(Path(sys.executable).parent / "ascend-serve")
+    told = subprocess.run([command], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert sorted(told.stdout.split()) == completed
+
+
 def test_version_is_the_package_version() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert run("--version").stdout.startswith(f"{project['name']} ")
