@@ -122,7 +122,7 @@ docs: .cache/docs/.installed
 	@test -n "$(PYTHON)" || { echo "error: no Python 3.11, 3.12 or 3.13 found; give one as PYTHON=..."; exit 1; }
 	@echo "install: what builds the documentation site"
 	@$(PYTHON) -m venv .cache/docs
-	@.cache/docs/bin/python -m pip install -qq --disable-pip-version-check --no-deps -r requirements/docs.lock
+	@.cache/docs/bin/python -m pip install -qq --disable-pip-version-check --no-compile --no-deps -r requirements/docs.lock
 	@touch $@
 
 $(BIN)/python:

@@ -58,3 +58,10 @@ def test_modules_are_there(document: Path) -> None:
     known = {str(path.relative_to(ROOT / "ascend_serve")) for path in (ROOT / "ascend_serve").rglob("*.py")}
     names = known | {Path(path).name for path in known} | {f"{Path(path).parent}/" for path in known}
     assert {name for name in named if not (ROOT / name).exists()} <= names
+
+
+def test_the_benchmarks_that_there_are_have_a_row() -> None:
+    table = re.findall(r"^\| (`.*?) \|", (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8"), re.MULTILINE)
+    named = {name for cell in table for name in re.findall(r"`(\w+)`", cell)}
+    modules = {path.stem for path in (ROOT / "benchmarks").glob("*.py") if "__main__" in path.read_text()}
+    assert named == modules | {path.parent.name for path in (ROOT / "benchmarks").glob("*/__main__.py")}
