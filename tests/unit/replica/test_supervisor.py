@@ -54,6 +54,7 @@ class SimulatedEngine:
         self.events: list[Event] = []
         self.lost = asyncio.Event()
         self.started = asyncio.Event()
+        self.keeps_spares = False
         self._failures = failures
         self._stays_away = stays_away
 
@@ -80,6 +81,13 @@ class SimulatedEngine:
         self.lost.clear()
         self.llm.errored = False
 
+    async def keep_spares(self) -> None:
+        self.keeps_spares = True
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.keeps_spares = False
+
     async def report(self) -> GraphReport:
         return REPORT
 
@@ -89,12 +97,16 @@ def run(
     check: Callable[[SimulatedEngine, Supervisor, CollectorRegistry], Awaitable[None]],
     *,
     stays_away: bool = False,
+    serving: ServingConfig | None = None,
+    before: Callable[[SimulatedEngine], bool] = lambda engine: True,
 ) -> None:
     async def scenario() -> None:
         will = SimpleNamespace(leave=lambda reason, report: FILE)
         engine, registry = SimulatedEngine(failures, stays_away=stays_away), CollectorRegistry()
-        supervisor = Supervisor(engine, ServingConfig(), ReplicaMetrics(registry), will)  # type: ignore[arg-type]
+        config = serving or ServingConfig()
+        supervisor = Supervisor(engine, config, ReplicaMetrics(registry), will)  # type: ignore[arg-type]
         assert supervisor.is_serving
+        await _until(lambda: before(engine))
         engine.lost.set()
         await _until(lambda: not supervisor.is_serving)
         await check(engine, supervisor, registry)
@@ -111,6 +123,28 @@ async def _until(condition: Callable[[], Any]) -> None:
     async with asyncio.timeout(PATIENCE_SECONDS):
         while not condition():
             await asyncio.sleep(0.01)
+
+
+def test_spares_are_kept_while_an_engine_serves(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor_module, "_SPARES_AFTER_SECONDS", 0.0)
+
+    async def check(engine: SimulatedEngine, supervisor: Supervisor, registry: CollectorRegistry) -> None:
+        await _until(lambda: not engine.keeps_spares)
+        engine.started.set()
+        await _until(lambda: engine.keeps_spares)
+
+    run(0, check, before=lambda engine: engine.keeps_spares)
+
+
+def test_spares_can_be_done_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor_module, "_SPARES_AFTER_SECONDS", 0.0)
+
+    async def check(engine: SimulatedEngine, supervisor: Supervisor, registry: CollectorRegistry) -> None:
+        engine.started.set()
+        await _until(lambda: supervisor.is_serving)
+        assert not engine.keeps_spares
+
+    run(0, check, serving=ServingConfig.model_validate({"recovery": {"spares": False}}))
 
 
 def test_while_the_engine_is_away_the_replica_is_healthy_and_names_a_time() -> None:
