@@ -104,7 +104,9 @@ def _scripted_runtimes_on_existing_ranks(config: AscendServeConfig) -> Iterator[
 
 
 _NOT_EMULATED: Mapping[str, str] = {
+    "enable_cumem_allocator": "they have no memory of their own",
     "enable_eplb": "experts cannot be moved between them",
+    "enable_return_routed_experts": "their model runner does not hand them out",
     "enable_sleep_mode": "their memory cannot be given back and taken again",
     "prefill_context_parallel_size": "their model runner has no such parallelism",
 }

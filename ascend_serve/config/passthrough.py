@@ -13,6 +13,8 @@ _SIZES = "graph.capture_sizes decides it."
 _RAY = "Leave it out: ranks are always Ray actors."
 _NODES = "Leave it out: Ray places the ranks on the nodes of its cluster, and tells them of each other."
 _HTTP = "Leave it out: Ray Serve answers HTTP; serving.host, serving.port and serving.http_options say where and how."
+_DRAFTS = "Set the same below vllm.speculative_config: sizes are planned by it."
+_THEIRS = "Leave it out: vLLM's own processes tell each other."
 _LOGS = "Leave it out: these logs are Ray Serve's (serving.deployment.logging_config)."
 
 
@@ -85,6 +87,16 @@ DECIDED_ELSEWHERE: Mapping[str, str] = {
     "node_rank": _NODES,
     "master_addr": _NODES,
     "master_port": _NODES,
+    "device_ids": "Leave it out: Ray tells each rank its NPU.",
+    "spec_method": _DRAFTS,
+    "spec_model": _DRAFTS,
+    "spec_tokens": _DRAFTS,
+    "mamba_config": "Set vllm.mamba_backend, and what else begins with mamba.",
+    "logging_config": _LOGS,
+    "enable_elastic_ep": "Leave it out: parallel.data_parallel_size holds as long as it serves.",
+    "enable_fault_tolerance": "Leave it out: a replica replaces an engine that is lost (serving.recovery).",
+    "_api_process_count": _THEIRS,
+    "_api_process_rank": _THEIRS,
     "api_key": "Leave it out: a configuration is printed; set serving.api_key_file or the variable VLLM_API_KEY.",
     "hf_token": "Leave it out: a configuration is printed; set the variable HF_TOKEN.",
 }

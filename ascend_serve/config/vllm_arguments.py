@@ -18,6 +18,7 @@ from typing import Any
 
 from ascend_serve.config.key_names import instead
 from ascend_serve.config.passthrough import DECIDED_ELSEWHERE, MAPPINGS
+from ascend_serve.config.vllm_rules import what_goes_together
 from ascend_serve.config.vllm_source import BOUNDS, Bounds, VllmArguments, read_arguments, recorded
 from ascend_serve.errors import ConfigError, Problem
 
@@ -48,7 +49,16 @@ _PLAIN: Mapping[str, tuple[type, ...]] = {
     "list": (list,),
     "set": (list,),
 }
-_SPELLED = {"bool": "true or false", "int": "an integer", "float": "a number", "str": "text", "None": "null"}
+_SPELLED = {
+    "bool": "true or false",
+    "int": "an integer",
+    "float": "a number",
+    "str": "text",
+    "None": "null",
+    "dict": "a mapping",
+    "list": "a list",
+    "set": "a list",
+}
 
 
 def argument_problems(arguments: Mapping[str, Any]) -> Iterator[Problem]:
@@ -58,7 +68,7 @@ def argument_problems(arguments: Mapping[str, Any]) -> Iterator[Problem]:
     """
     found = [list(_problems(arguments, known, release)) for release, known in _releases().items()]
     yield from min(found, key=len)
-    yield from _what_goes_together(arguments)
+    yield from what_goes_together(arguments)
 
 
 def _problems(arguments: Mapping[str, Any], known: VllmArguments, release: str) -> Iterator[Problem]:
@@ -153,10 +163,27 @@ def _value_problems(name: str, value: Any, known: VllmArguments, release: str) -
         yield f"vllm.{name}: text that holds a mapping", f"Write the options of {name} as keys below it."
     elif isinstance(value, Mapping) and keys:
         yield from _section_problems(name, value, known, release)
-    elif isinstance(value, str) and value not in known.names.get(name, (value,)):
+        yield from _lacking(name, value, known)
+    elif isinstance(value, str) and not _is_name(name, value, known):
         yield f"vllm.{name}: {value} is not one of vLLM's", instead(value, known.names[name])
     else:
         yield from _plain_problems(name, value, annotation, known.bounds.get(name, {}))
+
+
+_OF_VLLM_ASCEND: Mapping[str, tuple[str, ...]] = {"quantization": ("ascend",)}
+"""Names that vllm-ascend (0.23.0) adds to vLLM's."""
+
+
+def _is_name(argument: str, value: str, known: VllmArguments) -> bool:
+    """Whether text is one of the names that an argument has, if there are such; vLLM reads enumerations in capitals."""
+    names = (*known.names.get(argument, ()), *_OF_VLLM_ASCEND.get(argument, ()))
+    return argument not in known.names or value in names or value.upper() in names
+
+
+def _lacking(name: str, section: Mapping[str, Any], known: VllmArguments) -> Iterator[Problem]:
+    for key in known.needed.get(name, ()):
+        if section.get(key) is None:
+            yield f"vllm.{name}: without {key}", f"Set vllm.{name}.{key}."
 
 
 def _section_problems(name: str, section: Mapping[str, Any], known: VllmArguments, release: str) -> Iterator[Problem]:
@@ -186,7 +213,7 @@ def _plain_problems(path: str, value: Any, annotation: str, bounds: Bounds) -> I
 
 def _is_read_as_number(path: str, value: Any, members: list[str]) -> bool:
     """Whether a key of a section has a number as text: pydantic reads it, as vLLM's dataclasses of arguments do not."""
-    return "." in path and isinstance(value, str) and value.isdecimal() and bool({"int", "float"} & set(members))
+    return "." in path and _is_number(value, members)
 
 
 _HOLDS = {"ge": operator.ge, "gt": operator.gt, "le": operator.le, "lt": operator.lt}
@@ -222,22 +249,46 @@ def _allowed(members: list[str]) -> str | None:
     """What is allowed, for a person; ``None`` where not all of it is known."""
     if any(_kind(member) is None and _words(member) is None for member in members):
         return None
-    said = (
-        ", ".join(map(str, words)) if (words := _words(member)) else _SPELLED.get(member, "a list or mapping")
-        for member in members
-    )
-    return " or ".join(dict.fromkeys(said))
+    return " or ".join(dict.fromkeys(map(_spelled, members)))
+
+
+def _spelled(member: str) -> str:
+    words = _words(member)
+    if words is not None:
+        return ", ".join(map(str, words))
+    inner = _allowed(_inner(member))
+    return _SPELLED[_kind(member) or ""] + (f" of {inner}" if inner else "")
+
+
+def _inner(member: str) -> list[str]:
+    """The members of the type of what a list or mapping holds; ``Any`` where it does not say."""
+    node = ast.parse(member, mode="eval").body
+    if not isinstance(node, ast.Subscript):
+        return ["Any"]
+    return _members(ast.unparse(node.slice.elts[-1] if isinstance(node.slice, ast.Tuple) else node.slice))
 
 
 def _fits(value: Any, members: list[str]) -> bool:
     return any(_fits_one(value, member) for member in members)
 
 
+def _holds_fitting(value: Any, member: str) -> bool:
+    """Whether what a list or mapping holds is of its type, numbers as text among it, which pydantic reads."""
+    held = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
+    members = _inner(member)
+    return _allowed(members) is None or all(_fits(each, members) or _is_number(each, members) for each in held)
+
+
+def _is_number(value: Any, members: list[str]) -> bool:
+    return isinstance(value, str) and value.isdecimal() and bool({"int", "float"} & set(members))
+
+
 def _fits_one(value: Any, member: str) -> bool:
     words, kind = _words(member), _kind(member)
     if words is not None:
         return value in words and not isinstance(value, bool)
-    return isinstance(value, _PLAIN[kind or "str"]) and (kind == "bool" or not isinstance(value, bool))
+    is_of_kind = isinstance(value, _PLAIN[kind or "str"]) and (kind == "bool" or not isinstance(value, bool))
+    return is_of_kind and _holds_fitting(value, member)
 
 
 def _is_mapping(text: str) -> bool:
@@ -245,86 +296,3 @@ def _is_mapping(text: str) -> bool:
         return isinstance(json.loads(text), dict)
     except ValueError:
         return False
-
-
-def _what_goes_together(arguments: Mapping[str, Any]) -> Iterator[Problem]:
-    """What ``vllm serve`` refuses before it starts (``validate_parsed_serve_args``, ``validate_api_server_args``)."""
-    yield from _drafts(arguments.get("speculative_config"))
-    yield from _drafts_ahead(arguments)
-    yield from _transfer(arguments.get("kv_transfer_config"))
-    yield from _operators(arguments.get("compilation_config"))
-    if arguments.get("enable_auto_tool_choice") and not arguments.get("tool_call_parser"):
-        yield "vllm.enable_auto_tool_choice: true without vllm.tool_call_parser", "Set vllm.tool_call_parser."
-    if arguments.get("enable_log_outputs") and not arguments.get("enable_log_requests"):
-        yield "vllm.enable_log_outputs: true without vllm.enable_log_requests", "Set vllm.enable_log_requests=true."
-    if arguments.get("lora_modules") and not arguments.get("enable_lora"):
-        yield "vllm.lora_modules: set, without vllm.enable_lora", "Set vllm.enable_lora=true."
-    if arguments.get("enable_per_request_metrics") and arguments.get("disable_log_stats"):
-        yield "vllm.enable_per_request_metrics: true with vllm.disable_log_stats", "Leave one of them out."
-
-
-_DRAFT_OF_THEIR_OWN = ("ngram", "[ngram]", "ngram_gpu", "suffix", "extract_hidden_states", "dspark")
-"""Methods of speculative decoding that need no ``model``; those that end in ``mtp`` take the served one's."""
-
-
-def _drafts(section: Any) -> Iterator[Problem]:
-    """``SpeculativeConfig.__post_init__``, 0.23.0 and 0.32.0."""
-    if not isinstance(section, Mapping):
-        return
-    method, least, most = (section.get(name) for name in ("method", "prompt_lookup_min", "prompt_lookup_max"))
-    if not section.get("model") and method not in _DRAFT_OF_THEIR_OWN and not str(method).endswith("mtp"):
-        said = f"method {method} needs" if method else "neither model nor method, and drafts need"
-        yield (
-            f"vllm.speculative_config: {said} a model",
-            "Set vllm.speculative_config.model, or method: ngram, suffix, or mtp for a model that drafts itself.",
-        )
-    if isinstance(least, int) and isinstance(most, int) and least > most:
-        yield (
-            f"vllm.speculative_config.prompt_lookup_min: {least} is more than prompt_lookup_max: {most}",
-            f"Set vllm.speculative_config.prompt_lookup_min={most}, or less.",
-        )
-
-
-_DRAFTED_BETWEEN_STEPS = ("ngram", "[ngram]", "suffix", "medusa", "mlp_speculator", "custom_class")
-"""Methods whose drafts need the tokens of the step before on the host, so that no step can be scheduled ahead."""
-
-
-def _drafts_ahead(arguments: Mapping[str, Any]) -> Iterator[Problem]:
-    """``VllmConfig.__post_init__``, 0.23.0 and 0.32.0; where nobody says, vLLM schedules such drafts step by step."""
-    section = arguments.get("speculative_config")
-    if arguments.get("async_scheduling") is not True or not isinstance(section, Mapping):
-        return
-    if section.get("method") in _DRAFTED_BETWEEN_STEPS:
-        yield (
-            f"vllm.async_scheduling: true with vllm.speculative_config.method: {section['method']}",
-            "Leave vllm.async_scheduling out: vLLM schedules such drafts step by step.",
-        )
-    if section.get("disable_padded_drafter_batch") is True:
-        yield (
-            "vllm.async_scheduling: true with vllm.speculative_config.disable_padded_drafter_batch: true",
-            "Leave one of them out.",
-        )
-
-
-def _operators(section: Any) -> Iterator[Problem]:
-    """``CompilationConfig.__post_init__``, 0.23.0 and 0.32.0."""
-    named = section.get("custom_ops") if isinstance(section, Mapping) else None
-    if not isinstance(named, list):
-        return
-    if {"all", "none"} <= {*named}:
-        yield "vllm.compilation_config.custom_ops: both all and none", "Give one of them, and +name or -name beside it."
-    for name in named:
-        if isinstance(name, str) and name not in ("all", "none") and not name.startswith(("+", "-")):
-            yield (
-                f"vllm.compilation_config.custom_ops: {name} is neither all nor none, +name nor -name",
-                f"Write +{name}, or -{name}.",
-            )
-
-
-def _transfer(section: Any) -> Iterator[Problem]:
-    """``KVTransferConfig.__post_init__``, 0.23.0 and 0.32.0."""
-    if isinstance(section, Mapping) and section.get("kv_connector") and not section.get("kv_role"):
-        yield (
-            "vllm.kv_transfer_config: kv_connector without kv_role",
-            "Set vllm.kv_transfer_config.kv_role: kv_producer, kv_consumer or kv_both.",
-        )

@@ -36,8 +36,16 @@ Bounds = dict[str, float]
 _REGISTRIES = {
     "tool_call_parser": ("vllm.tool_parsers", "_TOOL_PARSERS_TO_REGISTER"),
     "reasoning_parser": ("vllm.reasoning", "_REASONING_PARSERS_TO_REGISTER"),
+    "config_format": ("vllm.transformers_utils.config", "ConfigFormat"),
+    "quantization": ("vllm.model_executor.layers.quantization", "QuantizationMethods"),
 }
-"""Where the names stand that some arguments may have."""
+"""Where the names stand that some arguments may have: the keys of a dictionary, or the words of a ``Literal``."""
+_HANDED_ON = {
+    "speculative_config": "SpeculativeConfig",
+    "watermark_config": "WatermarkConfig",
+    "diffusion_config": "DiffusionConfig",
+}
+"""Arguments whose type is any mapping, and the class of ``vllm.config`` that vLLM makes of it."""
 
 
 class VllmArguments(BaseModel):
@@ -49,7 +57,8 @@ class VllmArguments(BaseModel):
         sections: Keys of the arguments that are mappings for a configuration class, with their types; those of the
             mappings in them by their path, such as ``compilation_config.pass_config``.
         bounds: What numbers may be, by argument or ``argument.key``, as ``pydantic.Field`` has it: ``ge`` and the like.
-        names: Names that arguments may have whose type only says text.
+        names: Names that arguments may have whose type only says text, or is an enumeration.
+        needed: Keys that a mapping has to have, by argument.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -59,6 +68,7 @@ class VllmArguments(BaseModel):
     sections: dict[str, dict[str, str]] = {}
     bounds: dict[str, Bounds] = {}
     names: dict[str, tuple[str, ...]] = {}
+    needed: dict[str, tuple[str, ...]] = {}
 
     def merged(self, other: VllmArguments) -> VllmArguments:
         """What either of two releases has; where they differ in a type, nothing is known of it."""
@@ -68,6 +78,7 @@ class VllmArguments(BaseModel):
             sections=_each(self.sections, other.sections),
             bounds={name: self.bounds[name] for name in self.bounds if self.bounds[name] == other.bounds.get(name)},
             names=_both(self.names, other.names),
+            needed={name: keys for name, keys in self.needed.items() if keys == other.needed.get(name)},
         )
 
 
@@ -78,8 +89,10 @@ def read_arguments(site: Path) -> VllmArguments:
     engine = {field.name: field for field in source.fields("vllm.engine.arg_utils", _ENGINE_CLASSES)}
     by_hand = dict.fromkeys(source.options(server, "make_arg_parser"), _NOT_CHECKED)
     named = {field.name: field.annotation for field in source.fields(server, _SERVER_CLASSES)}
-    speculative = _Field("speculative_config", "", keys=source.keys("vllm.config", "SpeculativeConfig"))
-    below = dict(_sections([*engine.values(), speculative]))
+    handed_on = [_Field(name, "", keys=source.keys("vllm.config", kind)) for name, kind in _HANDED_ON.items()]
+    below = dict(_sections([*engine.values(), *(field for field in handed_on if field.name in engine)]))
+    listed = {name: source.names(*place) for name, place in _REGISTRIES.items()}
+    enumerated = {name: source.members_of("vllm.engine.arg_utils", field.annotation) for name, field in engine.items()}
     return VllmArguments(
         engine={name: field.annotation for name, field in engine.items()},
         server={**by_hand, **named},
@@ -88,7 +101,12 @@ def read_arguments(site: Path) -> VllmArguments:
             **{name: field.bounds for name, field in engine.items() if field.bounds},
             **{f"{name}.{key.name}": key.bounds for name, keys in below.items() for key in keys if key.bounds},
         },
-        names={name: source.mapping_keys(*place) for name, place in _REGISTRIES.items()},
+        names={name: names for name, names in {**enumerated, **listed}.items() if names},
+        needed={
+            name: keys
+            for name, fields in below.items()
+            if (keys := tuple(field.name for field in fields if field.is_needed)) and name in engine
+        },
     )
 
 
@@ -109,12 +127,14 @@ class _Field:
         annotation: Its type, with names of ``Literal`` replaced by what they stand for.
         bounds: What its number may be.
         keys: The fields of its type, where that is a configuration class.
+        is_needed: Whether it has no default.
     """
 
     name: str
     annotation: str
     bounds: Bounds = dataclasses.field(default_factory=dict)
     keys: tuple[_Field, ...] = ()
+    is_needed: bool = False
 
 
 class _Source:
@@ -133,7 +153,7 @@ class _Source:
         for node in self._tree(module).body:
             if isinstance(node, ast.ClassDef) and node.name in classes:
                 for field in _annotated(node):
-                    annotation = self._resolved(module, field.annotation)
+                    annotation = self._narrowed(module, field)
                     keys = self._keys_of(module, field.annotation)
                     bounds = self._bounds(module, field.value) or self._bounds_by_name(_name(field))
                     yield _Field(_name(field), annotation, bounds, keys)
@@ -156,18 +176,45 @@ class _Source:
                 self._resolved(home, field.annotation),
                 _said_bounds(field.value),
                 self._keys_of(home, field.annotation),
+                _is_needed(field),
             )
             for field in _annotated(node)
             if not _name(field).startswith("_")
         )
 
-    def mapping_keys(self, module: str, name: str) -> tuple[str, ...]:
-        """Keys of a dictionary that is written out in ``module``."""
-        node = self._definition(module, name)
-        return tuple(str(getattr(key, "value", "")) for key in node.keys) if isinstance(node, ast.Dict) else ()
+    def names(self, module: str, name: str) -> tuple[str, ...]:
+        """Keys of a dictionary, or words of a ``Literal``, that is written out in ``module``."""
+        home, node = self._home(module, name)
+        if isinstance(node, ast.Dict):
+            return tuple(str(getattr(key, "value", "")) for key in node.keys)
+        words = self._literal(home, node) if isinstance(node, ast.expr) else ""
+        return tuple(ast.literal_eval(f"({words.removeprefix('Literal[').removesuffix(']')},)")) if words else ()
+
+    def members_of(self, module: str, annotation: str) -> tuple[str, ...]:
+        """Names of an enumeration, which vLLM takes in capitals or not; none where the type is none, or also text."""
+        first, *others = _members(ast.parse(annotation, mode="eval").body)
+        if not isinstance(first, ast.Name) or any(ast.unparse(other) != "None" for other in others):
+            return ()
+        node = self._definition(module, first.id)
+        if not isinstance(node, ast.ClassDef) or not any(getattr(base, "id", "") == "Enum" for base in node.bases):
+            return ()
+        return tuple(str(getattr(each.targets[0], "id", "")) for each in _assigned(node))
+
+    def _narrowed(self, module: str, field: ast.AnnAssign) -> str:
+        """The type of an argument; where that is text, and words to the configuration class that it is for, those."""
+        annotation = self._resolved(module, field.annotation)
+        owner, name = _owner(field.value)
+        if annotation != "str" or not owner:
+            return annotation
+        home, node = self._home(module, owner)
+        fields = _annotated(node) if isinstance(node, ast.ClassDef) else iter(())
+        found = [self._resolved(home, each.annotation) for each in fields if _name(each) == name]
+        return found[0] if found and found[0].startswith("Literal[") else annotation
 
     def _resolved(self, module: str, annotation: ast.expr) -> str:
         """A type with names of ``Literal`` replaced by what they stand for."""
+        if isinstance(annotation, ast.Constant) and isinstance(annotation.value, str):
+            annotation = ast.parse(annotation.value, mode="eval").body
         return " | ".join(self._member(module, member) for member in _members(annotation))
 
     def _member(self, module: str, member: ast.expr) -> str:
@@ -177,6 +224,8 @@ class _Source:
                 return self._literal(home, alias) or _NOT_CHECKED
             if isinstance(alias, ast.ClassDef) and any(getattr(base, "id", "") == "IntEnum" for base in alias.bases):
                 return f"Literal[{', '.join(ast.unparse(node.value) for node in _assigned(alias))}]"
+        if isinstance(member, ast.Subscript) and getattr(member.value, "id", "") in ("list", "set"):
+            return f"{ast.unparse(member.value)}[{self._resolved(module, member.slice)}]"
         return self._literal(module, member) or ast.unparse(member)
 
     def _literal(self, module: str, node: ast.expr) -> str:
@@ -191,11 +240,8 @@ class _Source:
 
     def _bounds(self, module: str, default: ast.expr | None) -> Bounds:
         """The bounds of a field whose default is that of a configuration class: ``SchedulerConfig.stream_interval``."""
-        if isinstance(default, ast.Call) and getattr(default.func, "id", "") == "get_field":
-            owner, name = getattr(default.args[0], "id", ""), getattr(default.args[1], "value", "")
-        elif isinstance(default, ast.Attribute):
-            owner, name = getattr(default.value, "id", ""), default.attr
-        else:
+        owner, name = _owner(default)
+        if not owner:
             return {}
         node = self._definition(module, owner)
         found = _annotated(node) if isinstance(node, ast.ClassDef) else iter(())
@@ -215,6 +261,8 @@ class _Source:
                     yield from _annotated(found) if isinstance(found, ast.ClassDef) else ()
 
     def _keys_of(self, module: str, annotation: ast.expr) -> tuple[_Field, ...]:
+        if isinstance(annotation, ast.Constant) and isinstance(annotation.value, str):
+            annotation = ast.parse(annotation.value, mode="eval").body
         names = [member.id for member in _members(annotation) if isinstance(member, ast.Name)]
         return next((keys for name in names if (keys := self.keys(module, name))), ())
 
@@ -256,6 +304,23 @@ def _annotated(node: ast.ClassDef) -> Iterator[ast.AnnAssign]:
 
 def _assigned(node: ast.ClassDef) -> Iterator[ast.Assign]:
     return (statement for statement in node.body if isinstance(statement, ast.Assign))
+
+
+def _owner(default: ast.expr | None) -> tuple[str, str]:
+    """The configuration class and the field that an argument has its default from; empty where it has its own."""
+    if isinstance(default, ast.Call) and getattr(default.func, "id", "") == "get_field":
+        return str(getattr(default.args[0], "id", "")), str(getattr(default.args[1], "value", ""))
+    if isinstance(default, ast.Attribute):
+        return str(getattr(default.value, "id", "")), default.attr
+    return "", ""
+
+
+def _is_needed(field: ast.AnnAssign) -> bool:
+    """Whether a field has no default, nor one in a call of ``pydantic.Field``."""
+    value = field.value
+    if not (isinstance(value, ast.Call) and getattr(value.func, "id", "") == "Field"):
+        return value is None
+    return not value.args and not {"default", "default_factory"} & {word.arg for word in value.keywords}
 
 
 def _name(field: ast.AnnAssign) -> str:

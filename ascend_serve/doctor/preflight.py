@@ -103,6 +103,9 @@ _JINJA = "{}\n"
 def _files_beside(config: AscendServeConfig) -> Iterator[tuple[str, str]]:
     """The files and folders of a model that may be elsewhere."""
     tokenizer, template = config.vllm.get("tokenizer"), config.vllm.get("chat_template")
+    folder = config.vllm.get("hf_config_path")
+    if isinstance(folder, str) and folder and not os.path.exists(folder) and not is_model_id(folder):
+        yield f"vllm.hf_config_path: {folder} does not exist", "Give a folder with a config.json, or leave it out."
     if isinstance(tokenizer, str) and not os.path.exists(tokenizer) and not is_model_id(tokenizer):
         yield f"vllm.tokenizer: {tokenizer} does not exist", "Give a folder with a tokenizer, or leave it out."
     if isinstance(template, str) and not os.path.exists(template) and not set(_JINJA) & set(template):

@@ -158,6 +158,24 @@ def _decode_context(limits: _Limits) -> Iterator[Problem]:
             )
 
 
+_EMBEDS_NGRAMS = ("DeepseekV41ForCausalLM", "Qwen4ExpForCausalLM", "Qwen4ExpForConditionalGeneration")
+"""``_NGRAM_LAYER_FIELDS`` of ``vllm.config.engram``, 0.32.0."""
+_DEEPSEEK_V4 = "DeepseekV4"
+_STATES = {AttentionBackend.GDN_ATTN, AttentionBackend.MAMBA_ATTN}
+
+
+def _other_models(limits: _Limits) -> Iterator[Problem]:
+    """``VllmConfig``, 0.32.0: arguments for models of other kinds."""
+    asked, names = limits.config.vllm, limits.model.architectures
+    if asked.get("engram_config") is not None and names and not {*names} & {*_EMBEDS_NGRAMS}:
+        yield f"vllm.engram_config: set, and {limits.model.name} embeds no n-grams", "Leave it out."
+    if asked.get("use_replayssm") and not {*limits.model.backends} & _STATES:
+        yield f"vllm.use_replayssm: true, and {limits.model.name} keeps no states", "Leave it out."
+    backend = asked.get("moe_backend")
+    if backend == "flashinfer_moe_ep_mega_deep_gemm" and not any(name.startswith(_DEEPSEEK_V4) for name in names):
+        yield f"vllm.moe_backend: {backend} is for DeepSeek-V4 alone", "Leave it out."
+
+
 _RULES: tuple[Callable[[_Limits], Iterator[Problem]], ...] = (
     _heads,
     _key_value_heads,
@@ -166,4 +184,5 @@ _RULES: tuple[Callable[[_Limits], Iterator[Problem]], ...] = (
     _length,
     _batch,
     _decode_context,
+    _other_models,
 )

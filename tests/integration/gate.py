@@ -1,14 +1,16 @@
 """Searches for a configuration that `plan` accepts and a start would refuse, without starting anything.
 
-``python -m tests.integration.gate EXAMPLES`` holds random configurations of an emulated deployment against vLLM's own
-configuration, which is made as a replica makes it. In a process of its own, because the platform is chosen when vLLM is
-imported.
+``python -m tests.integration.gate EXAMPLES`` holds configurations of an emulated deployment against vLLM's own
+configuration, which is made as a replica makes it: every value of every argument alone, then random sets of them with
+random sizes and modes. In a process of its own, because the platform is chosen when vLLM is imported.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
+import re
 import sys
 import tempfile
 from collections import Counter
@@ -20,6 +22,7 @@ from hypothesis import strategies as st
 
 from ascend_serve.cli.before_start import check_plan
 from ascend_serve.config import load
+from ascend_serve.config.vllm_arguments import known_arguments
 from ascend_serve.emulated import ENABLE_ENV_VAR
 from ascend_serve.emulated.demo_model import make_demo_model
 from ascend_serve.errors import AscendServeError
@@ -119,7 +122,32 @@ VALUES: dict[str, tuple[Any, ...]] = {
     "trust_remote_code": (True,),
     "worker_cls": ("a.b",),
 }
-"""What may stand below ``vllm:``, right and wrong."""
+"""What may stand below ``vllm:``, right and wrong, where the type alone does not tell what is worth a try."""
+
+_BY_TYPE: dict[str, tuple[Any, ...]] = {
+    "bool": (True, False),
+    "int": (-2, -1, 0, 1, 7, 2**40),
+    "float": (-1.0, 0.0, 0.5, 1.5),
+    "str": ("nothing", "auto", ""),
+    "list": ([], ["nothing"], [1]),
+    "set": ([], ["nothing"]),
+    "dict": ({}, {"nothing": 1}),
+    "Config": ({}, {"nothing": 1}),
+}
+
+
+def values() -> dict[str, tuple[Any, ...]]:
+    """Values of every argument of the engine."""
+    known = known_arguments()
+    by_type = {name: (*_of_type(annotation), *known.names.get(name, ())) for name, annotation in known.engine.items()}
+    return {name: found for name, found in {**by_type, **VALUES}.items() if found}
+
+
+def _of_type(annotation: str) -> tuple[Any, ...]:
+    words = re.findall(r"'([^']+)'", annotation)
+    found = [value for word, some in _BY_TYPE.items() if re.search(word + r"\b", annotation) for value in some]
+    return (*words, "nothing", *found) if words else tuple(found)
+
 
 _PARALLEL = st.fixed_dictionaries(
     {},
@@ -137,9 +165,12 @@ _GRAPH = st.fixed_dictionaries(
         "runtime": st.sampled_from(["aclgraph", "xlite", "eager"]),
     },
 )
-_VLLM = st.sets(st.sampled_from(sorted(VALUES)), max_size=5).flatmap(
-    lambda names: st.fixed_dictionaries({name: st.sampled_from(VALUES[name]) for name in sorted(names)})
-)
+
+
+def _sets_of(found: dict[str, tuple[Any, ...]]) -> st.SearchStrategy[dict[str, Any]]:
+    return st.sets(st.sampled_from(sorted(found)), max_size=5).flatmap(
+        lambda names: st.fixed_dictionaries({name: st.sampled_from(found[name]) for name in sorted(names)})
+    )
 
 
 def refused_by_plan(described: dict[str, Any]) -> str:
@@ -172,27 +203,38 @@ def search(examples: int, model: Path) -> Counter[str]:
     """Look for one; how many were refused by the plan, and how many by nobody.
 
     Raises:
-        AssertionError: vLLM refuses what the plan accepts; hypothesis tells the smallest that it found.
+        AssertionError: vLLM refuses what the plan accepts: all of them where it is one value alone, or the smallest
+            set that hypothesis found.
     """
     told: Counter[str] = Counter()
+    found = values()
+    alone = [
+        f"{name}: {value!r}: {said}"
+        for name, some in found.items()
+        for value in some
+        if (said := _refused_late({"model": {"path": str(model)}, "vllm": {name: value}}, told))
+    ]
+    assert not alone, "\n".join(alone)
 
     @seed(20261128)
     @settings(deadline=None, max_examples=examples, database=None, suppress_health_check=list(HealthCheck))
-    @given(parallel=_PARALLEL, graph=_GRAPH, vllm=_VLLM)
+    @given(parallel=_PARALLEL, graph=_GRAPH, vllm=_sets_of(found))
     def accepted_by_both(parallel: dict[str, Any], graph: dict[str, Any], vllm: dict[str, Any]) -> None:
-        ranks = 1
-        for name, size in parallel.items():
-            ranks *= size if name.endswith("_size") else 1
-        emulated = {"npus": ranks}
         described = {"model": {"path": str(model)}, "parallel": parallel, "graph": graph, "vllm": vllm}
-        refused = refused_by_plan({**described, "emulated": emulated})
-        told["refused" if refused else "accepted"] += 1
-        if not refused:
-            by_vllm = refused_by_vllm({**described, "emulated": emulated})
-            assert not by_vllm, f"{parallel} {graph} {vllm}: {by_vllm}"
+        said = _refused_late(described, told)
+        assert not said, f"{parallel} {graph} {vllm}: {said}"
 
     accepted_by_both()
     return told
+
+
+def _refused_late(described: dict[str, Any], told: Counter[str]) -> str:
+    """Why vLLM refuses what the plan accepts; empty where it does not."""
+    sizes = [size for name, size in described.get("parallel", {}).items() if name.endswith("_size")]
+    described = {**described, "emulated": {"npus": math.prod(sizes)}}
+    refused = refused_by_plan(described)
+    told["refused" if refused else "accepted"] += 1
+    return "" if refused else refused_by_vllm(described)
 
 
 if __name__ == "__main__":

@@ -91,6 +91,42 @@ NGRAM = {"method": "ngram", "num_speculative_tokens": 2}
         pytest.param({"enable_auto_tool_choice": True}, "without vllm.tool_call_parser", "Set", id="tools"),
         pytest.param({"enable_log_outputs": True}, "without vllm.enable_log_requests", "Set", id="outputs"),
         pytest.param({"lora_modules": ["a=/a"]}, "without vllm.enable_lora", "Set", id="adapters"),
+        pytest.param(
+            {"ignore_patterns": [1]}, "[1] is not allowed; allowed: text or a list of text", "", id="in a list"
+        ),
+        pytest.param({"numa_bind_nodes": ["x"], "numa_bind": True}, "a list of an integer", "Change", id="words in it"),
+        pytest.param(
+            {"collect_detailed_traces": ["modle"]}, "a list of model, worker, all", "Change", id="not one of its words"
+        ),
+        pytest.param({"media_io_kwargs": {"video": 1}}, "a mapping of a mapping", "Change", id="in a mapping"),
+        pytest.param({"offload_backend": "disk"}, "allowed: auto, uva, prefetch", "Change", id="words of its section"),
+        pytest.param(
+            {"watermark_config": {"alpha": 0.5}}, "without key", "watermark_config.key", id="a key that lacks"
+        ),
+        pytest.param(
+            {"diffusion_config": {"x": 1}}, "x: not a key of diffusion_config", "", id="a mapping of any kind"
+        ),
+        pytest.param({"quantization": "awk"}, "not one of vLLM's", "Did you mean awq?", id="no such quantization"),
+        pytest.param({"config_format": "yaml"}, "not one of vLLM's", "hf", id="no such format"),
+        pytest.param({"mamba_backend": "cuda"}, "not one of vLLM's", "TRITON", id="none of an enumeration"),
+        pytest.param({"ubatch_size": 2}, "without a vllm.all2all_backend", "deepep_low_latency", id="microbatches"),
+        pytest.param({"numa_bind_nodes": [0]}, "without vllm.numa_bind", "numa_bind=true", id="nodes of memory"),
+        pytest.param({"numa_bind": True, "numa_bind_cpus": ["a"]}, "numactl", "0-3", id="processors"),
+        pytest.param({"numa_bind": True, "numa_bind_cpus": []}, "empty", "each rank", id="no processors"),
+        pytest.param(
+            {"max_num_active_seqs": 9, "max_num_seqs": 8}, "9 is more than", "max_num_active_seqs=8", id="active"
+        ),
+        pytest.param({"mamba_ssu_algorithm": "simple"}, "FlashInfer", "Leave", id="an algorithm of states"),
+        pytest.param({"enable_mamba_cache_stochastic_rounding": True}, "float16", "Set", id="rounded states"),
+        pytest.param({"kda_prefill_backend": "flashkda"}, "for GPUs alone", "Leave", id="kernels of GPUs"),
+        pytest.param({"show_hidden_metrics_for_version": "old"}, "no version", "0.32", id="no version"),
+        pytest.param(
+            {"per_request_spec_decode_metrics": "summary"},
+            "without vllm.speculative_config",
+            "Leave",
+            id="no drafts told",
+        ),
+        pytest.param({"enable_trace_replay": True}, "Model Runner V2 alone", "Leave", id="another runner's"),
     ],
 )
 def test_what_vllm_would_refuse(arguments: dict[str, Any], problem: str, remedy: str) -> None:
@@ -111,6 +147,10 @@ def test_what_vllm_would_refuse(arguments: dict[str, Any], problem: str, remedy:
         pytest.param({"speculative_config": NGRAM, "async_scheduling": False}, id="drafts"),
         pytest.param({"speculative_config": {"method": "deepseek_mtp", "num_speculative_tokens": 1}}, id="own drafts"),
         pytest.param({"kv_transfer_config": {"kv_role": "kv_both", "kv_port": "30100"}}, id="a number as text"),
+        pytest.param({"numa_bind": True, "numa_bind_nodes": ["0", 1]}, id="numbers as text in a list"),
+        pytest.param({"mamba_backend": "triton", "quantization": "fp8", "config_format": "auto"}, id="names"),
+        pytest.param({"ubatch_size": 2, "all2all_backend": "deepep_low_latency"}, id="microbatches"),
+        pytest.param({"watermark_config": None, "enable_trace_replay": False}, id="nothing of another runner"),
     ],
 )
 def test_what_vllm_takes(arguments: dict[str, Any]) -> None:

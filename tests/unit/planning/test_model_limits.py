@@ -68,6 +68,14 @@ def refusal(folder: Path, fields: dict[str, Any], overrides: list[str], environm
             "does not divide parallel.tensor_parallel_size",
             id="context, latent attention",
         ),
+        pytest.param({}, ["vllm.engram_config={}"], "embeds no n-grams", id="a model without n-grams"),
+        pytest.param({}, ["vllm.use_replayssm=true"], "keeps no states", id="a model without states"),
+        pytest.param(
+            {},
+            ["vllm.moe_backend=flashinfer_moe_ep_mega_deep_gemm"],
+            "for DeepSeek-V4 alone",
+            id="another model's experts",
+        ),
     ],
 )
 def test_what_vllm_refuses(tmp_path: Path, fields: dict[str, Any], overrides: list[str], words: str) -> None:
