@@ -161,6 +161,11 @@ def _value_problems(name: str, value: Any, known: VllmArguments, release: str) -
     keys = known.sections.get(name)
     if isinstance(value, str) and (keys or "dict" in annotation) and "str" not in members and _is_mapping(value):
         yield f"vllm.{name}: text that holds a mapping", f"Write the options of {name} as keys below it."
+    elif keys and not isinstance(value, Mapping) and not {"str", "list"} & set(map(_kind, members)):
+        yield (
+            f"vllm.{name}: {json.dumps(value, default=str)} is no mapping",
+            f"Write the options of {name} as keys below it.",
+        )
     elif isinstance(value, Mapping) and keys:
         yield from _section_problems(name, value, known, release)
         yield from _lacking(name, value, known)
@@ -220,13 +225,14 @@ _HOLDS = {"ge": operator.ge, "gt": operator.gt, "le": operator.le, "lt": operato
 
 
 def _members(annotation: str) -> list[str]:
-    """The members of a union, as text."""
+    """The members of a union, as text, without classes: nobody writes one into a configuration."""
     node = ast.parse(annotation, mode="eval").body
     found: list[str] = []
     while isinstance(node, ast.BinOp):
         found.append(ast.unparse(node.right))
         node = node.left
-    return [ast.unparse(node), *reversed(found)]
+    members = [ast.unparse(node), *reversed(found)]
+    return [member for member in members if not member.startswith("type[")]
 
 
 def _words(member: str) -> tuple[Any, ...] | None:

@@ -119,6 +119,35 @@ def _microbatches(arguments: Mapping[str, Any]) -> Iterator[Problem]:
 _PROCESSORS = re.compile(r"\d+(-\d+)?(,\d+(-\d+)?)*")
 
 
+_DEPRECATED = ("fbgemm_fp8", "fp_quant")
+
+
+def _quantization(arguments: Mapping[str, Any]) -> Iterator[Problem]:
+    """``ModelConfig`` and ``OnlineQuantizationConfig``, 0.23.0 and 0.32.0."""
+    method = arguments.get("quantization")
+    if method in _DEPRECATED and not arguments.get("allow_deprecated_quantization"):
+        yield f"vllm.quantization: {method} is deprecated", "Set vllm.allow_deprecated_quantization=true, or another."
+    if method == "online" and not arguments.get("quantization_config"):
+        yield "vllm.quantization: online without vllm.quantization_config", "Say there what becomes of which layers."
+
+
+def _offload(arguments: Mapping[str, Any]) -> Iterator[Problem]:
+    """``OffloadConfig``, 0.23.0 and 0.32.0."""
+    group, taken = arguments.get("offload_group_size") or 0, arguments.get("offload_num_in_group")
+    taken = 1 if taken is None else taken
+    asked = group or arguments.get("offload_backend") == "prefetch"
+    if asked and isinstance(group, int) and isinstance(taken, int) and taken > group:
+        yield (
+            f"vllm.offload_num_in_group: {taken} is more than vllm.offload_group_size: {group}",
+            f"Set vllm.offload_group_size={taken}, or more.",
+        )
+    if asked and arguments.get("offload_prefetch_step") == 0:
+        yield (
+            "vllm.offload_prefetch_step: 0, and nothing is fetched in time",
+            "Set vllm.offload_prefetch_step=1, or more.",
+        )
+
+
 def _memory_nodes(arguments: Mapping[str, Any]) -> Iterator[Problem]:
     """``ParallelConfig``, 0.23.0 and 0.32.0."""
     for name in ("numa_bind_nodes", "numa_bind_cpus"):
@@ -214,6 +243,8 @@ _RULES: tuple[Callable[[Mapping[str, Any]], Iterator[Problem]], ...] = (
     _transfer,
     _operators,
     _microbatches,
+    _quantization,
+    _offload,
     _memory_nodes,
     _active_requests,
     _states,

@@ -41,11 +41,12 @@ _REGISTRIES = {
 }
 """Where the names stand that some arguments may have: the keys of a dictionary, or the words of a ``Literal``."""
 _HANDED_ON = {
-    "speculative_config": "SpeculativeConfig",
-    "watermark_config": "WatermarkConfig",
-    "diffusion_config": "DiffusionConfig",
+    "speculative_config": ("vllm.config", "SpeculativeConfig"),
+    "watermark_config": ("vllm.config", "WatermarkConfig"),
+    "diffusion_config": ("vllm.config", "DiffusionConfig"),
+    "quantization_config": ("vllm.config.quantization", "QuantizationConfigArgs"),
 }
-"""Arguments whose type is any mapping, and the class of ``vllm.config`` that vLLM makes of it."""
+"""Arguments whose type is any mapping, and the class that vLLM makes of it."""
 
 
 class VllmArguments(BaseModel):
@@ -89,7 +90,7 @@ def read_arguments(site: Path) -> VllmArguments:
     engine = {field.name: field for field in source.fields("vllm.engine.arg_utils", _ENGINE_CLASSES)}
     by_hand = dict.fromkeys(source.options(server, "make_arg_parser"), _NOT_CHECKED)
     named = {field.name: field.annotation for field in source.fields(server, _SERVER_CLASSES)}
-    handed_on = [_Field(name, "", keys=source.keys("vllm.config", kind)) for name, kind in _HANDED_ON.items()]
+    handed_on = [_Field(name, "", keys=source.keys(*place)) for name, place in _HANDED_ON.items()]
     below = dict(_sections([*engine.values(), *(field for field in handed_on if field.name in engine)]))
     listed = {name: source.names(*place) for name, place in _REGISTRIES.items()}
     enumerated = {name: source.members_of("vllm.engine.arg_utils", field.annotation) for name, field in engine.items()}

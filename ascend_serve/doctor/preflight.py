@@ -14,6 +14,7 @@ from ascend_serve.config import AscendServeConfig
 from ascend_serve.config.combinations import compiles_on_host
 from ascend_serve.config.model_cache import is_model_id
 from ascend_serve.config.schema import BUILT_IN_MODEL
+from ascend_serve.doctor.model_formats import format_problems
 from ascend_serve.errors import ConfigError, MachineError, ModelError, PortInUseError
 from ascend_serve.node.finding import Status
 from ascend_serve.node.machine import Need, examine_machine, machine_facts
@@ -85,6 +86,7 @@ def _machine_problems(configs: Sequence[AscendServeConfig]) -> list[tuple[str, s
 
 def _model_problems(config: AscendServeConfig) -> Iterator[tuple[str, str]]:
     if config.model.is_built_in:
+        yield from format_problems(config, None)
         return
     hub = HubModel.at(config.model.path)
     if hub is not None and not hub.is_whole():
@@ -93,6 +95,8 @@ def _model_problems(config: AscendServeConfig) -> Iterator[tuple[str, str]]:
     finding = check_model_files(facts)
     if finding.status is Status.FAIL:
         yield f"model.path: {finding.text}", finding.fix if facts.is_model else _MODEL_REMEDY
+    elif facts.is_model:
+        yield from format_problems(config, Path(config.model.path))
     yield from _files_beside(config)
 
 

@@ -126,6 +126,13 @@ NGRAM = {"method": "ngram", "num_speculative_tokens": 2}
             "Leave",
             id="no drafts told",
         ),
+        pytest.param({"quantization": "fp_quant"}, "deprecated", "allow_deprecated", id="deprecated"),
+        pytest.param(
+            {"quantization": "online"}, "without vllm.quantization_config", "layers", id="made while it loads"
+        ),
+        pytest.param({"quantization_config": "x"}, '"x" is no mapping', "as keys below it", id="text for a mapping"),
+        pytest.param({"logits_processors": [1]}, "[1] is not allowed", "Change", id="a number for a class"),
+        pytest.param({"offload_backend": "prefetch"}, "1 is more than", "offload_group_size=1", id="no group"),
         pytest.param({"enable_trace_replay": True}, "Model Runner V2 alone", "Leave", id="another runner's"),
     ],
 )
@@ -149,6 +156,8 @@ def test_what_vllm_would_refuse(arguments: dict[str, Any], problem: str, remedy:
         pytest.param({"kv_transfer_config": {"kv_role": "kv_both", "kv_port": "30100"}}, id="a number as text"),
         pytest.param({"numa_bind": True, "numa_bind_nodes": ["0", 1]}, id="numbers as text in a list"),
         pytest.param({"mamba_backend": "triton", "quantization": "fp8", "config_format": "auto"}, id="names"),
+        pytest.param({"offload_backend": "prefetch", "offload_group_size": 2}, id="a group"),
+        pytest.param({"logits_processors": ["a.B"]}, id="the name of a class"),
         pytest.param({"ubatch_size": 2, "all2all_backend": "deepep_low_latency"}, id="microbatches"),
         pytest.param({"watermark_config": None, "enable_trace_replay": False}, id="nothing of another runner"),
     ],
