@@ -13,9 +13,10 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import httpx
+from prometheus_client.parser import text_string_to_metric_families
 
 from tests.integration.feature_models import Models
-from tests.integration.feature_requests import ASKED, Asked, Feature, difference
+from tests.integration.feature_requests import ASKED, COUNTED, Asked, Feature, difference
 from tests.integration.features import ROOT, Start, foreseen
 from tests.integration.features import starts as all_starts
 
@@ -149,10 +150,17 @@ async def _answers_of(engine: OpenAIEngine, asked: Asked, models: Models) -> lis
 async def _answer(client: httpx.AsyncClient, path: str, body: dict[str, Any], models: Models) -> Any:
     if body.get("lora_path") == "OTHER":
         body["lora_path"] = models.other_adapter
+    if path == COUNTED:
+        return await _has_counted(client, body["counter"])
     response = await client.post(path, json=body)
     if response.status_code != httpx.codes.OK:
         raise RuntimeError(f"{path}: {response.status_code}: {response.text}")
     return response.json() if "json" in response.headers.get("content-type", "") else response.text
+
+
+async def _has_counted(client: httpx.AsyncClient, counter: str) -> bool:
+    families = text_string_to_metric_families((await client.get("/metrics")).text)
+    return sum(sample.value for family in families for sample in family.samples if sample.name == counter) > 0
 
 
 async def _replays(engine: OpenAIEngine) -> list[int]:

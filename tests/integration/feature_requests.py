@@ -68,9 +68,15 @@ _CHOICE = {"type": "function", "function": {"name": "set_unit"}}
 _STORY = "once upon a time "
 _ECHO: dict[str, Any] = {"echo": True, "logprobs": 2}
 _SAMPLED: dict[str, Any] = {"temperature": 0.8, "seed": 11}
+COUNTED = "/counted"
+"""Stands for a look at the engine's metrics: whether a counter has counted anything."""
 _DRAFTED = Asked(
-    [[_completion("abc abc abc abc abc", 24)], [_completion(f"{n} " * 5, 16) for n in (12, 34, 56)]],
-    lambda answers: answers[0]["usage"]["completion_tokens"] > 1,
+    [
+        [_completion("abc abc abc abc abc", 24)],
+        [_completion(f"{n} " * 5, 16) for n in (12, 34, 56)],
+        [(COUNTED, {"counter": "vllm:spec_decode_num_draft_tokens_total"})],
+    ],
+    lambda answers: answers[-1] is True,
 )
 _EMBEDDINGS = Asked(
     [
