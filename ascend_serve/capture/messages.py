@@ -129,7 +129,7 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """The executor saw a rank's process end. Not a question of the rank: there is no one left to answer.
+    """The executor saw a rank's process end, or a rank a step fail. Not a question: there is no one left to answer.
 
     Attributes:
         death: How it ended.

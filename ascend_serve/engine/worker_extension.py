@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 import ray
 
 from ascend_serve.capture.client import DriverClient
-from ascend_serve.capture.messages import CaptureResult, Phase
+from ascend_serve.capture.messages import CaptureResult, Lost, Phase
 from ascend_serve.capture.participant import Participant
 from ascend_serve.engine.canary import Canary, fixed_batch
 from ascend_serve.engine.compilation import watch_static_kernels
@@ -27,7 +27,9 @@ from ascend_serve.engine.proposal import group_rank, make_proposal
 from ascend_serve.engine.runner import RunnerSeam
 from ascend_serve.engine.runtimes.factory import apply_plan
 from ascend_serve.engine.standstill import StandstillWatch
+from ascend_serve.engine.step_failure import tell_of_failed_steps
 from ascend_serve.errors import CaptureError, chain_of
+from ascend_serve.graph.death import Death
 from ascend_serve.graph.keys import GraphKey
 from ascend_serve.graph.plan import Proposal
 
@@ -54,7 +56,9 @@ class CaptureWorkerExtension:
             seal: then the driver has told the executor what comes next.
         """
         worker = cast("WorkerBase", self)
-        continue_on_rank(worker.model_runner)
+        if not other_sizes:
+            continue_on_rank(worker.model_runner)
+            tell_of_failed_steps(worker, _loser(worker))
         return WorkerSession(worker).run(other_sizes)
 
     def heartbeat(self, patience: float) -> None:
@@ -184,6 +188,18 @@ def _teller(worker: WorkerBase) -> Callable[[str], None]:
     def tell(place: str) -> None:
         if driver is not None:
             driver.note_place(rank, place)
+
+    return tell
+
+
+def _loser(worker: WorkerBase) -> Callable[[Death], None]:
+    """Tells the driver of the group that this rank, and the engine with it, is lost."""
+    settings = read_settings(worker.vllm_config)
+    driver, rank = DriverClient.find(settings.group), group_rank(worker)
+
+    def tell(death: Death) -> None:
+        if driver is not None:
+            driver.tell_last(Lost(rank, settings.incarnation, death, final=True))
 
     return tell
 

@@ -142,12 +142,18 @@ class EngineLauncher:
         """Have all events of the latest capture group in the log, as far as its driver tells them at once."""
         await self._follower.catch_up()
 
-    def failure(self, error: Exception) -> EngineError:
-        """What ended the engine that was started last, as far as its log tells.
+    async def death(self, error: Exception | None) -> EngineError:
+        """What ended the engine that was started last, after its session: what a rank told, else what its log says.
 
         Args:
-            error: What vLLM raised.
+            error: What vLLM raised, if anything.
         """
+        told = await _told(asyncio.create_task(_abort(self._group)))
+        if told is None:
+            return self._failure(error or EngineError("the engine core ended"))
+        return EngineError(f"The engine died in its warm-up: {told.reason}", told.remedy)
+
+    def _failure(self, error: Exception) -> EngineError:
         return start_error(error, self._log.last_error(), self._log.paths)
 
     async def _wait_for_npus(self) -> None:
@@ -175,10 +181,8 @@ class EngineLauncher:
         except AscendServeError:
             raise
         except Exception as error:
-            # What the driver told last may still be on its way.
-            await asyncio.wait([abort], timeout=_TELL_SECONDS)
-            told = abort.result() if abort.done() else None
-            raise (self.failure(error) if told is None else CaptureError(told.reason, told.remedy)) from error
+            told = await _told(abort)
+            raise (self._failure(error) if told is None else CaptureError(told.reason, told.remedy)) from error
         finally:
             abort.cancel()
         replanner = Replanner(llm, self._plan, self._replan_saving, self._events)
@@ -190,6 +194,15 @@ class EngineLauncher:
             self._following.cancel()
         self._follower = SessionFollower(self._group, self._events)
         self._following = asyncio.create_task(self._follower.follow())
+
+
+async def _told(abort: asyncio.Task[IncarnationOutcome | None]) -> IncarnationOutcome | None:
+    """What the driver told last, which may still be on its way."""
+    await asyncio.wait([abort], timeout=_TELL_SECONDS)
+    if abort.done():
+        return abort.result()
+    abort.cancel()
+    return None
 
 
 async def _abort(group: str) -> IncarnationOutcome | None:

@@ -194,6 +194,9 @@ class OpenAIEngine:
         with _timed(self.events, "warm_up"):
             await self._warm_up()
             await use_application(self.app, is_pooling=self.run.llm.is_pooling)
+            # The application answers with an error of its own.
+            if self.run.llm.errored:
+                raise await self._launcher.death(None)
         self.run.llm.count_clients()
         await self._follow_load()
 
@@ -203,7 +206,7 @@ class OpenAIEngine:
         except Exception as error:
             if not self.run.llm.errored:
                 raise
-            raise self._launcher.failure(error) from error
+            raise await self._launcher.death(error) from error
 
     async def _follow_load(self) -> None:
         """Let capture sizes follow the load, if they shall, where any are captured."""
