@@ -29,7 +29,7 @@ class Worker:
 
 def _watched() -> tuple[Worker, list[Death]]:
     worker, told = Worker(), list[Death]()
-    tell_of_failed_steps(worker, told.append)  # type: ignore[arg-type]
+    tell_of_failed_steps(worker, told.append)
     return worker, told
 
 
