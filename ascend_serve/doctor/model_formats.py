@@ -44,7 +44,7 @@ def format_problems(config: AscendServeConfig, folder: Path | None) -> Iterator[
         config: The configuration.
         folder: The model's folder; ``None`` for the built-in model, which is not quantized.
     """
-    method = config.vllm.get("quantization")
+    method = str(config.vllm.get("quantization"))
     if method in _MADE_WITH and not _says_how(folder, _MADE_WITH[method]) and not _says_so(config):
         files = " or ".join(("config.json", *_MADE_WITH[method]))
         yield (
