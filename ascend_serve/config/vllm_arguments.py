@@ -161,7 +161,12 @@ def _value_problems(name: str, value: Any, known: VllmArguments, release: str) -
     keys = known.sections.get(name)
     if isinstance(value, str) and (keys or "dict" in annotation) and "str" not in members and _is_mapping(value):
         yield f"vllm.{name}: text that holds a mapping", f"Write the options of {name} as keys below it."
-    elif keys and not isinstance(value, Mapping) and not {"str", "list"} & set(map(_kind, members)):
+    elif (
+        keys
+        and name not in MAPPINGS
+        and not isinstance(value, Mapping)
+        and not {"str", "list"} & set(map(_kind, members))
+    ):
         yield (
             f"vllm.{name}: {json.dumps(value, default=str)} is no mapping",
             f"Write the options of {name} as keys below it.",
@@ -170,7 +175,7 @@ def _value_problems(name: str, value: Any, known: VllmArguments, release: str) -
         yield from _section_problems(name, value, known, release)
         yield from _lacking(name, value, known)
     elif isinstance(value, str) and not _is_name(name, value, known):
-        yield f"vllm.{name}: {value} is not one of vLLM's", instead(value, known.names[name])
+        yield f"vllm.{name}: {value} is not one of vLLM's", instead(value, _names(name, known))
     else:
         yield from _plain_problems(name, value, annotation, known.bounds.get(name, {}))
 
@@ -179,10 +184,14 @@ _OF_VLLM_ASCEND: Mapping[str, tuple[str, ...]] = {"quantization": ("ascend",)}
 """Names that vllm-ascend (0.23.0) adds to vLLM's."""
 
 
+def _names(argument: str, known: VllmArguments) -> tuple[str, ...]:
+    """The names that an argument has, if there are such."""
+    return (*known.names.get(argument, ()), *_OF_VLLM_ASCEND.get(argument, ()))
+
+
 def _is_name(argument: str, value: str, known: VllmArguments) -> bool:
-    """Whether text is one of the names that an argument has, if there are such; vLLM reads enumerations in capitals."""
-    names = (*known.names.get(argument, ()), *_OF_VLLM_ASCEND.get(argument, ()))
-    return argument not in known.names or value in names or value.upper() in names
+    """Whether text is one of the names of an argument, if it has any; vLLM reads enumerations in capitals."""
+    return argument not in known.names or bool({value, value.upper()} & {*_names(argument, known)})
 
 
 def _lacking(name: str, section: Mapping[str, Any], known: VllmArguments) -> Iterator[Problem]:

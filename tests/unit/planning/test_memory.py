@@ -39,7 +39,13 @@ def memory(name: str, *overrides: str) -> MemoryFigures:
         ),
         pytest.param(SHIPPED, ["vllm.kv_cache_dtype=fp8"], 32.8e9 * 2 / 8, 2 * 1 * 128 * 64, id="a byte for a number"),
         pytest.param(SHIPPED, ["vllm.dtype=float32"], 32.8e9 * 4 / 8, 2 * 1 * 128 * 4 * 64, id="full precision"),
-        pytest.param(SHIPPED, ["vllm.quantization=w8a8"], 32.8e9 / 8, 2 * 1 * 128 * 2 * 64, id="quantized weights"),
+        pytest.param(
+            SHIPPED,
+            ["vllm.quantization=int8_per_channel_weight_only"],
+            32.8e9 / 8,
+            2 * 1 * 128 * 2 * 64,
+            id="quantized weights",
+        ),
         pytest.param("deepseek-v3", [], None, (512 + 64) * 2 * 61, id="latent attention: on every rank"),
     ],
 )
@@ -103,7 +109,9 @@ def test_weights_are_those_of_the_files(tmp_path: Path) -> None:
     fields: dict[str, Any] = {"num_hidden_layers": 2, "num_attention_heads": 2, "hidden_size": 8}
     (tmp_path / "config.json").write_text(json.dumps(fields))
     (tmp_path / "model.safetensors").write_bytes(bytes(2**20 * 64))
-    assert memory(str(tmp_path), "vllm.quantization=w8a8").weights_gib == pytest.approx(64 / 1024, abs=0.01)
+    assert memory(str(tmp_path), "vllm.quantization=int8_per_channel_weight_only").weights_gib == pytest.approx(
+        64 / 1024, abs=0.01
+    )
 
 
 def test_layers_without_keys_and_values_take_none(tmp_path: Path) -> None:
