@@ -56,10 +56,10 @@ def _time_capture_model(worker: Any) -> None:
 
 
 def _capture_alone(worker: Any) -> float:
-    from ascend_serve.engine.runner import RunnerSeam
+    from ascend_serve.engine.runner_choice import seam_of
     from ascend_serve.graph.modes import GraphMode
 
-    seam = RunnerSeam(worker.model_runner)
+    seam = seam_of(worker.model_runner)
     seam.release([key for key in seam.held() if key.num_tokens in SIZES])
     seam.dispatch(GraphMode.FULL_DECODE_ONLY, SIZES)
     seam.capture_model()

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from vllm.config import VllmConfig
 
 # vLLM reads these before it calls any hook of a platform, but after it imported the platform.
-# Model Runner V2 captures through a graph manager of its own, written for CUDA.
+# Model Runner V2 is there for who asks for it: its kernels run in Python here, which takes time.
 os.environ.setdefault("VLLM_USE_V2_MODEL_RUNNER", "0")
 # With the backend "eager" vLLM compiles nothing ahead of time, but would hash its whole configuration before each step.
 os.environ.setdefault("VLLM_USE_AOT_COMPILE", "0")
@@ -73,14 +73,17 @@ class EmulatedNPUPlatform(CpuPlatform):
     def register_triton_kernel_overrides(cls) -> None:
         """Let vLLM's kernels for a CPU stand in for Triton's, and ours for one that is wrong."""
         super().register_triton_kernel_overrides()
+        from vllm import envs
         from vllm.triton_utils import HAS_TRITON
         from vllm.triton_utils.dispatcher import register_kernels
 
-        from ascend_serve.emulated import speculation
+        from ascend_serve.emulated import speculation, triton_language
 
         if not HAS_TRITON:
             register_kernels({speculation.EXPAND: speculation.expand})
             speculation.sample_without_drafts()
+            if envs.VLLM_USE_V2_MODEL_RUNNER:
+                triton_language.install()
 
     @classmethod
     def get_attn_backend_cls(cls, *args: Any, **kwargs: Any) -> str:
@@ -92,16 +95,11 @@ class EmulatedNPUPlatform(CpuPlatform):
 
     @classmethod
     def check_and_update_config(cls, vllm_config: VllmConfig) -> None:
-        """Let the CPU platform adapt the configuration, then bring back what graph mode needs.
-
-        Raises:
-            ValueError: Model Runner V2 is asked for.
-        """
+        """Let the CPU platform adapt the configuration, then bring back what graph mode needs."""
         if vllm_config.use_v2_model_runner:
-            raise ValueError(
-                "VLLM_USE_V2_MODEL_RUNNER=1 does not work on the emulated NPU: the V1 model runner captures graphs. "
-                "Unset it."
-            )
+            _have_kernels()
+            if device_time(vllm_config):
+                logger.warning("emulated.device_time has no effect with Model Runner V2: steps take what they compute")
         asked = _DeviceSettings.of(vllm_config)
         if vllm_config.parallel_config.worker_cls == "auto":
             vllm_config.parallel_config.worker_cls = "ascend_serve.emulated.worker.EmulatedNPUWorker"
@@ -171,6 +169,13 @@ class _DeviceSettings:
             config.splitting_ops = []
         # Without compilation vLLM takes its custom operators, with it native layers: other numbers.
         config.custom_ops = ["all"]
+
+
+def _have_kernels() -> None:
+    """Let vLLM take the kernels of Model Runner V2 for there, whose language `triton_language` has."""
+    from vllm.config import vllm as configuration
+
+    configuration.HAS_TRITON = True
 
 
 def _compiles(vllm_config: VllmConfig) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -59,6 +60,18 @@ def _forget_names() -> None:
         Path(name).unlink(missing_ok=True)
 
 
+def _emulated_runner(v2: bool) -> AbstractContextManager[Any]:
+    """Let CPUWorker make a model runner of ours, whose class it names in a module only."""
+    if not v2:
+        return patch.object(cpu_worker, "CPUModelRunner", EmulatedNPUModelRunner)
+    # Not before, since kernels are defined when it is imported, in the language that there is then.
+    from vllm.v1.worker.cpu import model_runner
+
+    from ascend_serve.emulated.model_runner_v2 import EmulatedNPUModelRunnerV2
+
+    return patch.object(model_runner, "CPUModelRunner", EmulatedNPUModelRunnerV2)
+
+
 class EmulatedNPUWorker(CPUWorker):
     """One rank on one emulated NPU."""
 
@@ -75,8 +88,7 @@ class EmulatedNPUWorker(CPUWorker):
         if not any(name in os.environ for name in _THREAD_BINDINGS):
             devices = emulated_options(self.vllm_config).get("npus", parallel.local_world_size)
             torch.set_num_threads(threads_of_device(cores_here(), devices))
-        # CPUWorker names the class of its model runner in its own module only.
-        with patch.object(cpu_worker, "CPUModelRunner", EmulatedNPUModelRunner):
+        with _emulated_runner(self.use_v2_model_runner):
             super().init_device()
         _forget_names()
 
@@ -94,8 +106,11 @@ class EmulatedNPUWorker(CPUWorker):
         return super().execute_model(scheduler_output)
 
     def _warm_up_sampler(self) -> None:
-        """Sample once: else the first request that samples waits for seconds until a sampler is compiled."""
-        if not get_pp_group().is_last_rank or self.model_runner.is_pooling_model:
+        """Sample once: else the first request that samples waits for seconds until a sampler is compiled.
+
+        That of Model Runner V2 is not compiled.
+        """
+        if self.use_v2_model_runner or not get_pp_group().is_last_rank or self.model_runner.is_pooling_model:
             return
         scheduler = self.scheduler_config
         _, last_hidden_states = self.model_runner._dummy_run(

@@ -1,4 +1,4 @@
-"""Requests that go on, as a rank keeps them (vLLM 0.23.0 and 0.32.0); see `continuation`."""
+"""Requests that go on, as ranks with the first model runner keep them (vLLM 0.23.0, 0.32.0); see `continuation`."""
 
 from __future__ import annotations
 

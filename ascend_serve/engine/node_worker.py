@@ -13,19 +13,36 @@ from __future__ import annotations
 import os
 import socket
 from typing import Any
+from unittest.mock import patch
 
 import ray
 import vllm.v1.executor.ray_executor_v2 as vllm_executor
 from torch.distributed import TCPStore
 from vllm.config import ParallelConfig
 from vllm.platforms import current_platform
+from vllm.v1.executor import multiproc_executor
+from vllm.v1.worker.worker_base import WorkerWrapperBase
 
 from ascend_serve.engine.queue_wait import spare_cores
+from ascend_serve.engine.runner_choice import seam_of
 from ascend_serve.errors import ClusterError
 from ascend_serve.node.environment import PER_NODE_VARIABLES, node_environment
 from ascend_serve.node.finding import Status
 from ascend_serve.node.model_download import provide_model
 from ascend_serve.node.probe import network_facts
+
+
+class KnownRunnerWorker(WorkerWrapperBase):
+    """vLLM's holder of a worker, which loads no model for a model runner that nobody here knows."""
+
+    def load_model(self, **options: Any) -> None:
+        """Look at the model runner first.
+
+        Raises:
+            EngineError: It is none that is known.
+        """
+        seam_of(self.worker.model_runner)
+        self.worker.load_model(**options)
 
 
 class NodeWorkerProc(vllm_executor.RayWorkerProc):
@@ -48,7 +65,8 @@ class NodeWorkerProc(vllm_executor.RayWorkerProc):
         parallel_config: ParallelConfig = self._init_kwargs["vllm_config"].parallel_config
         provide_model(self._init_kwargs["vllm_config"].model_config.model)
         os.environ["LOCAL_WORLD_SIZE"] = str(local_world_size(len(devices), parallel_config))
-        super().initialize_worker(local_rank, env_vars, *args, **kwargs)
+        with patch.object(multiproc_executor, "WorkerWrapperBase", KnownRunnerWorker):
+            super().initialize_worker(local_rank, env_vars, *args, **kwargs)
 
     def create_dist_init_method(self) -> str:
         """Where the ranks find each other (0.32.0): torch's store, which asks nobody who they are.

@@ -39,7 +39,7 @@ def make_proposal(worker: WorkerBase, seam: RunnerSeam, settings: GroupSettings)
         free_memory=free_memory(),
         fingerprint=fingerprint(worker.vllm_config),
         refusals={name.value: offer.refusal for name, offer in offers.items() if offer.refusal},
-        notes=_narrowing(settings, loaded, seam.mode),
+        notes=(*_narrowing(settings, loaded, seam.mode), *seam.notes()),
         versions={name.value: offer.version for name, offer in offers.items() if offer.version},
         loaded=loaded,
     )

@@ -18,13 +18,12 @@ import ray
 from ascend_serve.capture.client import DriverClient
 from ascend_serve.capture.messages import CaptureResult, Lost, Phase
 from ascend_serve.capture.participant import Participant
-from ascend_serve.engine.canary import Canary, fixed_batch
+from ascend_serve.engine.canary import Canary
 from ascend_serve.engine.compilation import watch_static_kernels
-from ascend_serve.engine.continued_state import continue_on_rank
 from ascend_serve.engine.group_settings import GroupSettings, read_settings
 from ascend_serve.engine.npu import free_memory, instruction_set, scripted_fault, streams_left
 from ascend_serve.engine.proposal import group_rank, make_proposal
-from ascend_serve.engine.runner import RunnerSeam
+from ascend_serve.engine.runner_choice import seam_of
 from ascend_serve.engine.runtimes.factory import apply_plan
 from ascend_serve.engine.standstill import StandstillWatch
 from ascend_serve.engine.step_failure import tell_of_failed_steps
@@ -57,7 +56,7 @@ class CaptureWorkerExtension:
         """
         worker = cast("WorkerBase", self)
         if not other_sizes:
-            continue_on_rank(worker.model_runner)
+            seam_of(worker.model_runner).continue_requests()
             tell_of_failed_steps(worker, _loser(worker))
         return WorkerSession(worker).run(other_sizes)
 
@@ -84,8 +83,8 @@ class WorkerSession:
     def __init__(self, worker: WorkerBase) -> None:
         self._worker = worker
         self._settings = read_settings(worker.vllm_config)
-        self._seam = RunnerSeam(worker.model_runner)
-        self._canary = Canary(lambda: fixed_batch(worker.model_runner))
+        self._seam = seam_of(worker.model_runner)
+        self._canary = Canary(self._seam.fixed_batch)
         self._participant = _participant(worker, self._settings)
         self._phase = Phase.JOIN
 
@@ -141,7 +140,7 @@ class WorkerSession:
         return self._participant.seal(self._seam.held(), self._canary.holds())
 
     def _capture(self, key: GraphKey, original: Callable[[], None]) -> None:
-        """Stands in for vLLM's ``_warmup_and_capture``: meet, capture, meet."""
+        """Stands in for vLLM's own capture of one graph: meet, capture, meet."""
         if key in self._seam.held() or not self._participant.wants(key) or not self._participant.arrive(key):
             return
         self._phase = Phase.CAPTURE

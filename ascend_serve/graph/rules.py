@@ -14,6 +14,7 @@ from ascend_serve.graph.narrowing import BackendSituation, narrow, without_piece
 from ascend_serve.graph.rule import Change, Rule, apply_rules
 from ascend_serve.graph.runtimes import RUNTIMES, runtime_rules
 from ascend_serve.graph.situation import COMPILED, NOT_COMPILED, Situation
+from ascend_serve.releases import ModelRunner
 
 STATIC_SHAPE_MODES = (GraphMode.FULL, GraphMode.FULL_DECODE_ONLY)
 """Modes in which the FX graph stays whole."""
@@ -31,10 +32,10 @@ _ENGINE: tuple[Rule[Situation], ...] = (
     ),
     Rule(
         "first-model-runner-only",
-        "vLLM 0.23.0 to 0.33.0, VllmConfig.use_v2_model_runner",
-        when=lambda s: s.v2_model_runner,
-        reason="VLLM_USE_V2_MODEL_RUNNER is set, and Model Runner V2 would capture without agreement of the ranks.",
-        remedy="Unset VLLM_USE_V2_MODEL_RUNNER.",
+        "vllm-ascend, worker/worker.py, of the release that the deployment runs on",
+        when=lambda s: s.v2_model_runner and not s.emulated and ModelRunner.V2 not in s.release.runners,
+        reason="VLLM_USE_V2_MODEL_RUNNER is set, and vllm-ascend {s.release.vllm_ascend} has no Model Runner V2.",
+        remedy="Unset VLLM_USE_V2_MODEL_RUNNER, or install a later release.",
     ),
     Rule(
         "prefill-context-parallel-with-data-parallel",

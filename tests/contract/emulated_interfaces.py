@@ -58,13 +58,14 @@ VLLM_CPU: Table = {
         "GroupCoordinator.world_size",
         "get_tp_group()",
     ),
-    "vllm.envs": ("VLLM_LOGGING_LEVEL",),
+    "vllm.envs": ("VLLM_LOGGING_LEVEL", "VLLM_USE_V2_MODEL_RUNNER"),
     "vllm.forward_context": (
         "ForwardContext.attn_metadata",
         "ForwardContext.batch_descriptor",
         "ForwardContext.cudagraph_runtime_mode",
         "ForwardContext.slot_mapping",
         "get_forward_context()",
+        "set_forward_context(attn_metadata, vllm_config, num_tokens, cudagraph_runtime_mode, slot_mapping)",
         "is_forward_context_available()",
     ),
     "vllm.lora.punica_wrapper.punica_base": (
@@ -81,7 +82,27 @@ VLLM_CPU: Table = {
     ),
     "vllm.lora.layers": ("LoRAMapping",),
     "vllm.lora.layers.utils": ("LoRAMapping.index_mapping",),
-    "vllm.triton_utils": ("HAS_TRITON",),
+    "vllm.triton_utils": ("HAS_TRITON", "tl", "triton"),
+    "vllm.config.vllm": ("HAS_TRITON",),
+    "vllm.v1.worker.cpu": (),
+    "vllm.v1.worker.cpu.model_runner": ("CPUModelRunner",),
+    "vllm.v1.worker.gpu": (),
+    "vllm.v1.worker.gpu.attn_utils": ("build_slot_mappings_by_layer(slot_mappings, kv_cache_config)",),
+    "vllm.v1.worker.gpu.cudagraph_utils": (
+        "CudaGraphManager._capture_stream(self, desc)",
+        "ModelCudaGraphManager.run_fullgraph(self, desc)",
+        "graph_capture",
+    ),
+    "vllm.v1.worker.gpu.model_runner": (
+        "GPUModelRunner.initialize_kv_cache(self, kv_cache_config)",
+        "GPUModelRunner.model_state",
+        "ModelCudaGraphManager",
+        "lock_workspace",
+    ),
+    "vllm.v1.worker.gpu.model_states.interface": (
+        "ModelState.prepare_attn("
+        "self, input_batch, cudagraph_mode, block_tables, slot_mappings, attn_groups, kv_cache_config)",
+    ),
     "vllm.triton_utils.dispatcher": ("register_kernels(overrides)",),
     "vllm.v1.sample": (),
     "vllm.v1.sample.rejection_sampler": (
@@ -194,7 +215,7 @@ VLLM_CPU: Table = {
         "GPUModelRunner.kv_caches",
     ),
     "vllm.v1.cudagraph_dispatcher": ("CudagraphDispatcher.get_capture_descs(self)",),
-    "vllm.v1.worker.gpu_worker": ("Worker.execute_model(self, scheduler_output)",),
+    "vllm.v1.worker.gpu_worker": ("Worker.execute_model(self, scheduler_output)", "Worker.use_v2_model_runner"),
     "vllm.v1.worker.worker_base": (
         "WorkerBase.distributed_init_method",
         "WorkerBase.model_config",

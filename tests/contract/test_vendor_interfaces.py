@@ -216,5 +216,5 @@ def test_a_change_is_seen(source: str | None, need: str, what: str) -> None:
 
 def test_places_are_named() -> None:
     assert any(
-        place.startswith("ascend_serve/engine/runner.py:") for place in places("GPUModelRunner._dummy_run()", "")
+        place.startswith("ascend_serve/engine/runner_v1.py:") for place in places("GPUModelRunner._dummy_run()", "")
     )

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import fastapi
 import httpx
+import numpy as np
 import torch
 from pydantic import SecretStr
 from ray.actor import ActorMethod
@@ -253,6 +254,7 @@ def _names_of_others() -> frozenset[str]:
         threading.Thread,
         type(hashlib.sha256()),
         torch.Tensor,
+        np.ndarray,
         ActorMethod,
         socket.socket,
     ]

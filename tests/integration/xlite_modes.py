@@ -60,13 +60,13 @@ def _run(model: str, tensor_parallel_size: int) -> dict[str, Any]:
 
 def switch(worker: Any, way: str) -> int:
     """Let the model of this rank go ``way``; forwards that went through Xlite so far."""
-    from ascend_serve.engine.runner import RunnerSeam
+    from ascend_serve.engine.runner_choice import seam_of
     from ascend_serve.engine.runtimes.factory import apply_plan
     from ascend_serve.graph.modes import GraphMode, RuntimeName
     from ascend_serve.graph.plan import CapturePlan
 
     runtime = RuntimeName.EAGER if way == "eager" else RuntimeName.XLITE
-    apply_plan(RunnerSeam(worker.model_runner), CapturePlan(1, runtime, GraphMode.NONE, (), ()), frozenset())
+    apply_plan(seam_of(worker.model_runner), CapturePlan(1, runtime, GraphMode.NONE, (), ()), frozenset())
     wrapper = worker.model_runner.xlite_model
     wrapper.full_mode = way == "full"
     return int(wrapper.forwards)

@@ -8,8 +8,7 @@ from types import SimpleNamespace
 
 import torch
 
-from ascend_serve.engine.canary import CANARY_TOKENS
-from ascend_serve.engine.runner import CaptureWatch
+from ascend_serve.engine.runner import CANARY_TOKENS, CaptureWatch
 from ascend_serve.graph.keys import GraphKey, capture_keys
 from ascend_serve.graph.modes import GraphMode
 from tests.npu.decoder import MAX_LENGTH, MAX_REQUESTS, VOCABULARY, Decoder
@@ -102,7 +101,7 @@ class DecoderHost:
 
 
 def fixed_batch(decoder: Decoder) -> tuple[torch.Tensor]:
-    """The logits of a fixed eager batch, as ``engine.canary.fixed_batch`` gets them of vLLM's runner."""
+    """The logits of a fixed eager batch, as ``RunnerSeam.fixed_batch`` gets them of vLLM's."""
     decoder.clear()
     decoder.positions.zero_()
     decoder.tokens.copy_(torch.arange(MAX_REQUESTS))

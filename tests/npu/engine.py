@@ -22,7 +22,7 @@ from ascend_serve.capture.outcome import IncarnationOutcome
 from ascend_serve.capture.participant import Participant
 from ascend_serve.engine.group_settings import prepare_fresh_workers
 from ascend_serve.engine.proposal import group_rank
-from ascend_serve.engine.runner import RunnerSeam
+from ascend_serve.engine.runner_choice import seam_of
 from ascend_serve.engine.worker_extension import CaptureWorkerExtension, WorkerSession
 from ascend_serve.graph.plan import GraphRequest
 from tests.cann_sim import control
@@ -122,7 +122,7 @@ def run(start: Start, rank: int, before: Sequence[IncarnationOutcome], link: Con
     runner = core.engine_core.model_executor.driver_worker.worker.model_runner
     replays = _count_replays()
     return {
-        "held": sorted(f"{key.kind.value} {key.num_tokens}" for key in RunnerSeam(runner).held()),
+        "held": sorted(f"{key.kind.value} {key.num_tokens}" for key in seam_of(runner).held()),
         "tokens": [answers(llm, batch) for batch in BATCHES],
         "replays": len(replays),
         "launched": sorted(control.launched()),

@@ -38,7 +38,7 @@ class RuntimeOffer:
 
 
 class GraphHost(Protocol):
-    """The model runner as a runtime sees it; ``engine/runner.py`` implements it on vLLM's."""
+    """The model runner as a runtime sees it; ``engine/runner.py`` has it for both of vLLM's."""
 
     @property
     def runner(self) -> Any:
@@ -77,6 +77,7 @@ class GraphRuntime(ABC):
             lora=vllm_config.lora_config is not None,
             emulated=is_emulated(),
             pipeline_parallel_size=vllm_config.parallel_config.pipeline_parallel_size,
+            v2_model_runner=bool(vllm_config.use_v2_model_runner),
             num_speculative_tokens=0 if speculative is None else int(speculative.num_speculative_tokens or 0),
         )
         _, changes = apply_rules(self.traits.rules, situation)

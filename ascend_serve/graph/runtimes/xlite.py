@@ -58,6 +58,14 @@ _REFUSALS: tuple[Rule[Situation], ...] = (
         reason="Xlite runs models that generate, and this one pools.",
     ),
     Rule(
+        "xlite-model-runner-v2",
+        "vllm-ascend 0.23.0 to 0.30.0rc2, xlite/xlite_model_runner.py: it comes from the first model runner",
+        when=lambda s: s.v2_model_runner,
+        changes="runtime",
+        to=lambda s: RuntimeName.ACLGRAPH,
+        reason="Xlite runs with vLLM's first model runner, and VLLM_USE_V2_MODEL_RUNNER asks for the second.",
+    ),
+    Rule(
         "xlite-on-310p",
         f"{_PLATFORM}: 310P has a worker of its own",
         when=lambda s: s.soc is Soc.ATLAS_300I,

@@ -19,8 +19,8 @@ from ascend_serve.emulated.device import EmulatedDevice, current_device, initial
 from ascend_serve.emulated.faults import FaultScript
 from ascend_serve.emulated.platform import EmulatedNPUPlatform
 from ascend_serve.emulated.stream_pool import StreamPool
-from ascend_serve.engine import runner
-from ascend_serve.engine.runner import RunnerSeam
+from ascend_serve.engine import graph_wrappers
+from ascend_serve.engine.runner_v1 import FirstRunnerSeam
 
 CONFIG: Any = SimpleNamespace(compilation_config=None)
 
@@ -130,7 +130,7 @@ def test_graphs_beyond_the_quota_are_refused(device: EmulatedDevice) -> None:
 def test_after_a_refusal_graphs_are_captured_into_another_pool(
     device: EmulatedDevice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runner, "current_platform", EmulatedNPUPlatform())
+    monkeypatch.setattr(graph_wrappers, "current_platform", EmulatedNPUPlatform())
     wrapper = ACLGraphWrapper(Doubler(), CONFIG, CUDAGraphMode.FULL)
     x = torch.ones(8)
     with torch.inference_mode():
@@ -140,7 +140,7 @@ def test_after_a_refusal_graphs_are_captured_into_another_pool(
         device.streams.quota = 1
         with step(8), pytest.raises(RuntimeError, match="already recording to mempool_id"):
             wrapper(x)
-        RunnerSeam(SimpleNamespace()).change_pool()
+        FirstRunnerSeam(SimpleNamespace()).change_pool()
         with step(8):
             wrapper(x)
             assert wrapper(x).tolist() == [2.0] * 8

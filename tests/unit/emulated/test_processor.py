@@ -90,6 +90,7 @@ def _worker() -> Any:
     )
     rank = object.__new__(worker.EmulatedNPUWorker)
     rank.parallel_config, rank.rank, rank.distributed_init_method = parallel, 0, "file:///tmp/none"
+    rank.use_v2_model_runner = False
     rank.vllm_config = SimpleNamespace(parallel_config=parallel, additional_config={}, instance_id="group")
     return rank
 

@@ -9,12 +9,11 @@ from typing import Any
 import pytest
 
 from ascend_serve.engine import expected as seam
-from ascend_serve.engine import runner
-from ascend_serve.engine.canary import fixed_batch
+from ascend_serve.engine import graph_wrappers
 from ascend_serve.engine.expected import expected
 from ascend_serve.engine.queue_wait import spare_cores
-from ascend_serve.engine.runner_choice import check_model_runner
-from ascend_serve.errors import EngineError, VendorInterfaceError
+from ascend_serve.engine.runner_v1 import FirstRunnerSeam
+from ascend_serve.errors import VendorInterfaceError
 from ascend_serve.graph.error_knowledge import recognize
 from ascend_serve.graph.failure import FailureKind
 
@@ -49,18 +48,18 @@ def test_it_ends_the_session_since_no_other_plan_is_spared_it() -> None:
 
 
 def hold_nothing(monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setattr(runner, "resolve_obj_by_qualname", lambda name: Wrapper)
-    monkeypatch.setattr(runner, "current_platform", SimpleNamespace(get_static_graph_wrapper_cls=lambda: "any"))
-    return list(runner._wrappers())
+    monkeypatch.setattr(graph_wrappers, "resolve_obj_by_qualname", lambda name: Wrapper)
+    monkeypatch.setattr(graph_wrappers, "current_platform", SimpleNamespace(get_static_graph_wrapper_cls=lambda: "any"))
+    return list(graph_wrappers._wrappers())
 
 
 def no_graph_params(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setitem(sys.modules, "vllm_ascend.compilation.acl_graph", ModuleType("acl_graph"))
-    return runner._graph_params()
+    return graph_wrappers._graph_params()
 
 
 def read_positions(monkeypatch: pytest.MonkeyPatch) -> Any:
-    return fixed_batch(SimpleNamespace(positions=Wrapper()))
+    return FirstRunnerSeam(SimpleNamespace(positions=Wrapper())).fixed_batch()
 
 
 @pytest.mark.parametrize(
@@ -69,8 +68,8 @@ def read_positions(monkeypatch: pytest.MonkeyPatch) -> Any:
         pytest.param(hold_nothing, "_all_instances", id="wrappers"),
         pytest.param(no_graph_params, "get_graph_params", id="graph parameters"),
         pytest.param(read_positions, "gpu", id="positions"),
-        pytest.param(lambda _: runner._entries(Wrapper()), "concrete_aclgraph_entries or concrete", id="entries"),
-        pytest.param(lambda _: runner._graph(Wrapper()), "aclgraph or cudagraph", id="graph of an entry"),
+        pytest.param(lambda _: graph_wrappers._entries(Wrapper()), "concrete_aclgraph_entries or", id="entries"),
+        pytest.param(lambda _: graph_wrappers._graph(Wrapper()), "aclgraph or cudagraph", id="graph of an entry"),
         pytest.param(lambda _: spare_cores(Wrapper(), 1), "_spin_condition", id="queue"),
     ],
 )
@@ -79,17 +78,6 @@ def test_no_seam_goes_on_without(use: Any, names: str, release: str, monkeypatch
         use(monkeypatch)
 
 
-def test_an_engine_with_the_first_model_runner_may_start() -> None:
-    config: Any = SimpleNamespace(use_v2_model_runner=False)
-    check_model_runner(config)
-
-
-def test_an_engine_with_another_model_runner_is_refused_before_it_starts(release: str) -> None:
-    config: Any = SimpleNamespace(use_v2_model_runner=True)
-    with pytest.raises(EngineError, match=f"{release} would run Model Runner V2"):
-        check_model_runner(config)
-
-
 def test_a_runner_of_another_kind_is_refused_by_the_rank(release: str) -> None:
     with pytest.raises(VendorInterfaceError, match=f"{release}: .*Wrapper has no _dummy_run"):
-        runner.RunnerSeam(Wrapper()).check()
+        FirstRunnerSeam(Wrapper()).check()

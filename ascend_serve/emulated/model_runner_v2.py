@@ -1,0 +1,37 @@
+"""vLLM's Model Runner V2 for a CPU, with capture and replay. Checked against vLLM 0.32.0."""
+
+from __future__ import annotations
+
+from typing import Any
+from unittest.mock import patch
+
+import torch
+from vllm.config import VllmConfig
+from vllm.v1.worker.cpu.model_runner import CPUModelRunner
+from vllm.v1.worker.gpu import model_runner
+
+from ascend_serve.emulated.graph_manager import EmulatedGraphManager, stand_in_for_cuda_graphs
+
+
+class EmulatedNPUModelRunnerV2(CPUModelRunner):
+    """Its graphs are those of the emulated device, as those of vllm-ascend's ``worker/v2`` are the device's."""
+
+    def __init__(self, vllm_config: VllmConfig, device: torch.device) -> None:
+        stand_in_for_cuda_graphs()
+        super().__init__(vllm_config, device)
+
+    def initialize_kv_cache(self, *args: Any, **kwargs: Any) -> None:
+        """Allocate the KV caches, and make the graph manager, which vLLM names in its own module only."""
+        with patch.object(model_runner, "ModelCudaGraphManager", EmulatedGraphManager):
+            super().initialize_kv_cache(*args, **kwargs)
+        assert isinstance(self.cudagraph_manager, EmulatedGraphManager)
+        self.cudagraph_manager.follow(self.model_state)
+
+    def capture_model(self, **options: Any) -> int:
+        """Capture every graph that the manager lists now. vLLM's worker for a CPU has no workspace that it could lock.
+
+        Returns:
+            Bytes by which free memory shrank.
+        """
+        with patch.object(model_runner, "lock_workspace"):
+            return int(super().capture_model(**options))
