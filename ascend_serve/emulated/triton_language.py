@@ -234,6 +234,7 @@ LANGUAGE: Mapping[str, Any] = {
     "argmin": _index_of(np.argmin),
     "reshape": lambda value, *shape: _block(np.reshape(np.asarray(value), shape[0] if len(shape) == 1 else shape)),
     "interleave": _interleave,
+    "gather": lambda value, index, axis: _block(np.take_along_axis(np.asarray(value), np.asarray(index), axis)),
     "range": _loop,
     "static_range": _loop,
     "static_assert": _nothing,
@@ -264,17 +265,16 @@ class Kernel:
         return functools.partial(self._launch, tuple(int(size) for size in grid))
 
     def _launch(self, grid: tuple[int, ...], *args: Any, **kwargs: Any) -> None:
-        placed = [_argument(value) for value in args]
-        named = {name: _argument(value) for name, value in kwargs.items() if name not in _LAUNCH_OPTIONS}
+        placed = [self._argument(value) for value in args]
+        named = {name: self._argument(value) for name, value in kwargs.items() if name not in _LAUNCH_OPTIONS}
         # Unsigned numbers wrap, and logarithms of what a mask leaves out may be of nothing.
         with np.errstate(all="ignore"):
             for index in np.ndindex(*grid):
                 _Programs.index, _Programs.grid = index, grid
                 self._function(*placed, **named)
 
-
-def _argument(value: Any) -> Any:
-    return Pointer.of(value) if isinstance(value, torch.Tensor) else value
+    def _argument(self, value: Any) -> Any:
+        return Pointer.of(value) if isinstance(value, torch.Tensor) else value
 
 
 def jit(function: Callable[..., Any] | None = None, **_options: Any) -> Any:

@@ -56,6 +56,7 @@ PRODUCTS: dict[str, Case] = {
 }
 REDUCTIONS: dict[str, Case] = {
     "sum": lambda x, y: x.sum(-1),
+    "cumsum": lambda x, y: x.cumsum(0),
     "mean": lambda x, y: x.mean(0, keepdim=True),
     "max": lambda x, y: x.max() - x.min(),
     "any": lambda x, y: (x > 1).any(),

@@ -1,7 +1,7 @@
-"""Reference implementations of the kernels that vllm-ascend 0.23.0 brings or expects and the simulated CANN lacks.
+"""Reference implementations of the kernels that vllm-ascend brings or expects and the simulated CANN lacks.
 
 Operators of ATB, CANN's library of transformer operators, are composed of torch_npu's own operators, so that a capture
-records them. A kernel of Triton computes on the host, outside of captures, where vLLM calls it.
+records them. Kernels of Triton are vLLM's and vllm-ascend's own, in the language of the emulated NPU.
 
 vLLM calls ``register`` in every process, as a general plugin.
 """
@@ -12,6 +12,8 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+
+from ascend_serve.emulated.triton_language import Kernel, Pointer, install
 
 
 def reshape_and_cache(
@@ -51,46 +53,32 @@ def rotary_embedding(  # noqa: PLR0917, ATB's
         x.copy_(torch_npu.npu_rotary_mul(x.view(1, x.shape[0], -1, head_size), cos, sin).view(x.shape))
 
 
-def compute_slot_mapping(  # noqa: PLR0917, vLLM's
-    grid: tuple[int],
-    num_tokens: int,
-    max_num_tokens: int,
-    query_start_loc: torch.Tensor,
-    positions: torch.Tensor,
-    block_table: torch.Tensor,
-    block_table_stride: int,
-    block_size: int,
-    slot_mapping: torch.Tensor,
-    *,
-    TOTAL_CP_WORLD_SIZE: int,
-    PAD_ID: int,
-    **_: int,
-) -> None:
-    """The slot of every token in the KV cache; slots past the last token are ``PAD_ID``.
+class DeviceKernel(Kernel):
+    """A kernel of Triton on tensors of the simulated device, whose memory is the host's."""
 
-    Raises:
-        NotImplementedError: A sequence is spread over several ranks.
-    """
-    if TOTAL_CP_WORLD_SIZE != 1:
-        raise NotImplementedError("_compute_slot_mapping_kernel with context parallelism")
-    requests = grid[0] - 1
-    starts = query_start_loc[: requests + 1].cpu().long()
-    rows = torch.repeat_interleave(torch.arange(requests, device="cpu"), starts.diff())
-    begin, end = int(starts[0]), int(starts[-1])
-    at = positions[begin:end].cpu()
-    slots = block_table.cpu()[rows, at // block_size].long() * block_size + at % block_size
-    slot_mapping[begin:end].copy_(slots)
-    slot_mapping[num_tokens:max_num_tokens].fill_(PAD_ID)
+    def _launch(self, grid: tuple[int, ...], *args: Any, **kwargs: Any) -> None:
+        torch.npu.synchronize()
+        super()._launch(grid, *args, **kwargs)
+
+    def _argument(self, value: Any) -> Any:
+        if not isinstance(value, torch.Tensor) or value.device.type == "cpu":
+            return super()._argument(value)
+        is_bfloat16 = value.dtype is torch.bfloat16
+        nothing = torch.empty(0, dtype=torch.uint16 if is_bfloat16 else value.dtype, device="cpu").numpy()
+        if not value.numel():
+            return Pointer(nothing, 0)
+        place = Pointer.at(value.data_ptr(), nothing.dtype)
+        return Pointer(place.memory, place.offset, is_bfloat16=is_bfloat16)
 
 
-class Kernel:
-    """A function that is called as a kernel of Triton: ``kernel[grid](...)``."""
+def have_triton() -> None:
+    """Let kernels that vLLM and vllm-ascend define from here on compute on the host, outside of captures."""
+    from vllm.config import vllm as configuration
+    from vllm.triton_utils import triton
 
-    def __init__(self, function: Callable[..., None]) -> None:
-        self._function = function
-
-    def __getitem__(self, grid: tuple[int, ...]) -> Callable[..., None]:
-        return lambda *args, **options: self._function(grid, *args, **options)
+    install()
+    configuration.HAS_TRITON = True
+    triton.jit = lambda function=None, **_options: triton.jit if function is None else DeviceKernel(function)
 
 
 ATB: dict[str, Callable[..., None]] = {
@@ -108,12 +96,10 @@ def register() -> None:
     if _library is not None:
         return
     from torch_npu.op_plugin.atb import _atb_ops  # noqa: F401
-    from vllm.v1.worker import block_table
     from vllm_ascend.utils import enable_custom_op
 
     _library = torch.library.Library("atb", "IMPL")
     for name, function in ATB.items():
         _library.impl(name, function, "PrivateUse1", allow_override=True)
-    block_table._compute_slot_mapping_kernel = Kernel(compute_slot_mapping)
     # It answers that there are no custom operators, and must do so before torch.compile traces the question.
     enable_custom_op()
