@@ -254,6 +254,7 @@ def _names_of_others() -> frozenset[str]:
         threading.Thread,
         type(hashlib.sha256()),
         torch.Tensor,
+        np.dtype,
         np.ndarray,
         ActorMethod,
         socket.socket,
