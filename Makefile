@@ -168,9 +168,9 @@ lock:
 	$(COMPILE) 3.11 --constraints requirements/cpu.lock requirements/dev.in --output-file requirements/dev.lock
 	$(COMPILE) 3.11 --constraints requirements/cpu.lock requirements/docs.in --output-file requirements/docs.lock
 	@for version in 3.12 3.13; do \
-		cp requirements/*.lock .cache/lock && \
-		$(COMPILE) $$version --overrides requirements/left-out.txt requirements/cpu.in --output-file .cache/lock/cpu.lock && \
+		cp requirements/*.lock .cache/lock || exit 1; \
+		$(COMPILE) $$version --overrides requirements/left-out.txt requirements/cpu.in --output-file .cache/lock/cpu.lock || exit 1; \
 		for name in dev docs; do $(COMPILE) $$version --constraints requirements/cpu.lock requirements/$$name.in \
-			--output-file .cache/lock/$$name.lock || exit 1; done && \
-		for name in cpu dev docs; do cmp requirements/$$name.lock .cache/lock/$$name.lock || exit 1; done || \
-		{ echo "error: Python $$version needs other packages than 3.11; split the lock"; exit 1; }; done
+			--output-file .cache/lock/$$name.lock || exit 1; done; \
+		for name in cpu dev docs; do cmp requirements/$$name.lock .cache/lock/$$name.lock || \
+			{ echo "error: Python $$version needs other packages than 3.11; split the lock"; exit 1; }; done; done
