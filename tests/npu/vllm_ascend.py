@@ -1,4 +1,7 @@
-"""Processes in which vLLM 0.23.0 and vllm-ascend 0.23.0 run on the simulated CANN; no other process sees them."""
+"""Processes in which vLLM and vllm-ascend run on the simulated CANN; no other process sees them.
+
+They are both 0.23.0, unless ``ASCEND_SOURCES`` names a folder with others, and ``VLLM_VERSION`` their vLLM.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
-SOURCES = ROOT / ".cache/cann/vllm-ascend"
+SOURCES = Path(os.environ.get("ASCEND_SOURCES", ROOT / ".cache/cann/vllm-ascend"))
 FIRST_ON_THE_PATH = (ROOT / "tests/cann_sim/python", SOURCES, ROOT)
 ENVIRONMENT = {
     "PYTHONPATH": os.pathsep.join(map(str, FIRST_ON_THE_PATH)),
     "PYTORCH_NPU_ALLOC_CONF": "expandable_segments:False",
     "VLLM_DISABLE_COMPILE_CACHE": "1",
-    "VLLM_VERSION": "0.23.0",
+    "VLLM_VERSION": os.environ.get("VLLM_VERSION", "0.23.0"),
 }
 
 
