@@ -176,6 +176,10 @@ def _active_requests(arguments: Mapping[str, Any]) -> Iterator[Problem]:
 
 def _states(arguments: Mapping[str, Any]) -> Iterator[Problem]:
     """``MambaConfig`` and ``VllmConfig``, 0.23.0 and 0.32.0."""
+    caches = arguments.get("enable_prefix_caching")
+    # Where nobody says, models that pool may be without.
+    if arguments.get("mamba_block_size") and (caches is False or (caches is None and arguments.get("pooler_config"))):
+        yield "vllm.mamba_block_size: without prefix caching", "Set vllm.enable_prefix_caching=true, or leave it out."
     if arguments.get("mamba_ssu_algorithm") and str(arguments.get("mamba_backend")).lower() != "flashinfer":
         yield (
             "vllm.mamba_ssu_algorithm: set, and only FlashInfer has a choice",

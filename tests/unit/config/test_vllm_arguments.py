@@ -116,6 +116,12 @@ NGRAM = {"method": "ngram", "num_speculative_tokens": 2}
         pytest.param(
             {"max_num_active_seqs": 9, "max_num_seqs": 8}, "9 is more than", "max_num_active_seqs=8", id="active"
         ),
+        pytest.param(
+            {"mamba_block_size": 8, "enable_prefix_caching": False},
+            "without prefix caching",
+            "Set",
+            id="blocks of states",
+        ),
         pytest.param({"mamba_ssu_algorithm": "simple"}, "FlashInfer", "Leave", id="an algorithm of states"),
         pytest.param({"enable_mamba_cache_stochastic_rounding": True}, "float16", "Set", id="rounded states"),
         pytest.param({"kda_prefill_backend": "flashkda"}, "for GPUs alone", "Leave", id="kernels of GPUs"),
