@@ -35,6 +35,7 @@ config = SimpleNamespace(
     model_config=SimpleNamespace(architectures=["Qwen3ForCausalLM"], runner_type="generate"),
     lora_config=None,
     speculative_config=None,
+    use_v2_model_runner=False,
     parallel_config=ParallelConfig(tensor_parallel_size=2, distributed_executor_backend="ray", placement_group=group),
 )
 print("ANSWER", json.dumps([[offer.version, offer.refusal] for offer in ask_ranks(config, 0)[RuntimeName.XLITE]]))
