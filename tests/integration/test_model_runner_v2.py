@@ -31,7 +31,7 @@ STARTS = {
     "rank 1 short of streams": ("graph.mode=FULL_DECODE_ONLY", "emulated.stream_quota=[2048, 6]"),
     "rank 1 fails": (
         "graph.mode=FULL_DECODE_ONLY",
-        "emulated.faults=[{rank: 1, phase: capture, size: 4, error: unknown}]",
+        "emulated.faults=[{rank: 1, phase: capture, size: 4, error: out_of_memory}]",
     ),
     "stages": (ONE, "parallel.pipeline_parallel_size=2", "graph.mode=FULL_DECODE_ONLY"),
 }
