@@ -214,8 +214,6 @@ class _Source:
 
     def _resolved(self, module: str, annotation: ast.expr) -> str:
         """A type with names of ``Literal`` replaced by what they stand for."""
-        if isinstance(annotation, ast.Constant) and isinstance(annotation.value, str):
-            annotation = ast.parse(annotation.value, mode="eval").body
         return " | ".join(self._member(module, member) for member in _members(annotation))
 
     def _member(self, module: str, member: ast.expr) -> str:
@@ -262,8 +260,6 @@ class _Source:
                     yield from _annotated(found) if isinstance(found, ast.ClassDef) else ()
 
     def _keys_of(self, module: str, annotation: ast.expr) -> tuple[_Field, ...]:
-        if isinstance(annotation, ast.Constant) and isinstance(annotation.value, str):
-            annotation = ast.parse(annotation.value, mode="eval").body
         names = [member.id for member in _members(annotation) if isinstance(member, ast.Name)]
         return next((keys for name in names if (keys := self.keys(module, name))), ())
 
@@ -344,6 +340,9 @@ def _is_number(node: ast.expr) -> bool:
 
 
 def _members(annotation: ast.expr) -> list[ast.expr]:
+    """The members of a union, which may be written as text."""
+    if isinstance(annotation, ast.Constant) and isinstance(annotation.value, str):
+        return _members(ast.parse(annotation.value, mode="eval").body)
     if isinstance(annotation, ast.BinOp) and isinstance(annotation.op, ast.BitOr):
         return [*_members(annotation.left), *_members(annotation.right)]
     return [annotation]
