@@ -94,6 +94,7 @@ class EngineReplica:
         from ascend_serve.replica.last_will import LastWill
         from ascend_serve.replica.observer import Observer
         from ascend_serve.replica.openai_engine import OpenAIEngine
+        from ascend_serve.replica.ray_metrics import RayMetrics
         from ascend_serve.replica.supervisor import Supervisor
 
         self._serving = config.serving
@@ -111,6 +112,7 @@ class EngineReplica:
         metrics = self._metrics = ReplicaMetrics()
         metrics.show(await self._engine.report())
         self._observer = Observer(self._engine, metrics)
+        self._ray_metrics = RayMetrics(self._observer.refresh)
         self._supervisor = Supervisor(self._engine, config.serving, metrics, LastWill(config))
         self._api = HandleApi(self._guarded_app())
 
@@ -165,6 +167,8 @@ class EngineReplica:
         )
 
     def __del__(self) -> None:
+        if hasattr(self, "_ray_metrics"):
+            self._ray_metrics.stop()
         if hasattr(self, "_supervisor"):
             self._supervisor.stop()
         if hasattr(self, "_engine"):

@@ -80,12 +80,16 @@ class Observer:
         # A coroutine function, or uvicorn takes it for an application of ASGI 2.
         async def fresh(scope: Scope, receive: Receive, send: Send) -> None:
             if scope["type"] == "http" and scope["path"].removeprefix(scope.get("root_path", "")) == _METRICS:
-                await self._count()
-                self._metrics.show(self._engine.events.story.report())
-                self._metrics.spares(self._engine.spares)
+                await self.refresh()
             await app(scope, receive, send)
 
         return fresh
+
+    async def refresh(self) -> None:
+        """Bring the metrics up to date."""
+        await self._count()
+        self._metrics.show(self._engine.events.story.report())
+        self._metrics.spares(self._engine.spares)
 
     async def page(self) -> HTMLResponse:
         """What ``GET /graph`` answers."""

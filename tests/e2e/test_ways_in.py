@@ -14,6 +14,7 @@ from typing import Any
 
 import httpx
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from tests.documents import text_of
 from tests.e2e.ray_head import BIN, ROOT, RayHead, ray_head, started
@@ -132,6 +133,43 @@ def test_what_a_user_can_act_on_has_no_traceback(ways: Ways) -> None:
     unreachable = ways.serve(*build, "--address", f"127.0.0.1:{free_port()}")
     assert "cannot be used" in unreachable.stderr
     assert "Traceback" not in too_few.stderr + unknown.stderr + unreachable.stderr
+
+
+METRICS_PORT = """
+import ray
+ray.init(address="auto", log_to_driver=False, logging_level="ERROR")
+print("PORT", ray.nodes()[0]["MetricsExportPort"])
+"""
+
+
+@pytest.mark.slow
+def test_rays_metrics_have_what_the_replicas_count(ways: Ways) -> None:
+    words = [sys.executable, "-c", METRICS_PORT]
+    told = subprocess.run(words, env=ways.env, capture_output=True, text=True, check=True).stdout
+    agent = f"http://127.0.0.1:{told.partition('PORT ')[2].strip()}/metrics"
+    with ways.client("plain") as client:
+        body = {"model": "demo", "prompt": ["a", "b", "c"], "max_tokens": 20, "ignore_eos": True}
+        assert client.post("/v1/completions", json=body).is_success
+
+        def equal() -> bool:
+            own = _sums(client.get("/metrics").text, "", {})
+            rays = _sums(httpx.get(agent).text, "ray_", {"application": "plain"})
+            return bool(own) and rays == own
+
+        assert wait_until(equal), (client.get("/metrics").text, httpx.get(agent).text)
+
+
+def _sums(text: str, prefix: str, labels: dict[str, str]) -> dict[tuple[str, ...], float]:
+    """Steps and answered requests in a text for Prometheus."""
+    found: dict[tuple[str, ...], float] = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            name = sample.name.removeprefix(prefix).replace(":", "_")
+            counted = name in ("ascend_serve_steps_total", "vllm_request_success_total") and sample.value
+            if counted and labels.items() <= sample.labels.items():
+                told = (sample.labels.get(key, "") for key in ("kind", "replay", "size", "finished_reason"))
+                found[(name, *told)] = sample.value
+    return found
 
 
 @pytest.mark.slow
