@@ -23,7 +23,7 @@ __all__ = [
     "load",
 ]
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 
 _HOMES = {
     "AscendServeConfig": "ascend_serve.config",

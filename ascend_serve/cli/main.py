@@ -10,7 +10,6 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from ascend_serve import __version__
 from ascend_serve.cli.output import print_error, show_warnings
 from ascend_serve.errors import AscendServeError
 
@@ -78,7 +77,9 @@ app = typer.Typer(cls=_LazyGroup, no_args_is_help=True, pretty_exceptions_enable
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"ascend-serve {__version__}")
+        from ascend_serve.cli.version import version_text
+
+        typer.echo(version_text())
         raise typer.Exit
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
+from packaging.version import Version
 
 from ascend_serve import __version__
 from tests.documents import ROOT
@@ -76,6 +77,13 @@ def test_a_hook_refuses_a_subject_that_is_too_long(message: str, refused: bool) 
     assert bool(found) is refused
 
 
-def test_the_changelog_tells_of_this_version_or_of_what_comes_next() -> None:
+def test_the_version_is_that_of_the_changelog() -> None:
     headings = re.findall(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
-    assert headings[0] in ("Unreleased", __version__)
+    released = [Version(heading) for heading in headings if heading != "Unreleased"]
+    assert released == sorted(released, reverse=True)
+    version = Version(__version__)
+    if headings[0] == "Unreleased":
+        assert version.is_devrelease
+        assert version > released[0]
+    else:
+        assert version == released[0]

@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from ascend_serve import __version__
 from ascend_serve.cli import main as cli
+from ascend_serve.cli.version import version_text
 from ascend_serve.errors import AscendServeError, CaptureError, ConfigError
 
 ROOT = Path(__file__).parents[3]
@@ -73,7 +75,24 @@ def test_a_shell_completes(words: str, completed: list[str], monkeypatch: pytest
 
 def test_version_is_the_package_version() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    assert run("--version").stdout.startswith(f"{project['name']} ")
+    assert run("--version").stdout.split()[:2] == [project["name"], __version__]
+
+
+def test_a_clone_tells_its_commit_and_whether_files_differ_from_it(tmp_path: Path) -> None:
+    def git(*words: str) -> str:
+        identity = ("-c", "user.name=nobody", "-c", "user.email=nobody@example.com")
+        line = ["git", "-C", str(tmp_path), *identity, *words]
+        return subprocess.run(line, check=True, capture_output=True, text=True).stdout.strip()
+
+    assert version_text(tmp_path) == f"ascend-serve {__version__}"
+    (tmp_path / "file").write_text("as committed")
+    git("init")
+    git("add", "file")
+    git("commit", "--message", "A file", "--no-verify")
+    commit = git("rev-parse", "--short", "HEAD")
+    assert version_text(tmp_path) == f"ascend-serve {__version__} (commit {commit})"
+    (tmp_path / "file").write_text("changed")
+    assert version_text(tmp_path).endswith(f"{commit}-dirty)")
 
 
 def test_misspelled_command_gets_a_suggestion() -> None:
