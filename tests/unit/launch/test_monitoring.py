@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from ascend_serve.telemetry.event_reference import metrics
+from tests.documents import text_of
 
 FOLDER = Path(__file__).parents[3] / "launch" / "monitoring"
 DASHBOARD = json.loads((FOLDER / "dashboard.json").read_text(encoding="utf-8"))
@@ -103,6 +104,18 @@ def test_an_alert_fires(alert: str, fault: bool, tmp_path: Path) -> None:
     file.write_text(yaml.safe_dump(told))
     done = subprocess.run([PROMTOOL, "test", "rules", str(file)], check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.skipif(PROMTOOL is None, reason="promtool, of Prometheus, is not installed")
+def test_the_configuration_of_the_documents(tmp_path: Path) -> None:
+    assert PROMTOOL is not None
+    shutil.copy(FOLDER / "alerts.yaml", tmp_path)
+    (tmp_path / "key").write_text("a key")
+    file = tmp_path / "prometheus.yml"
+    file.write_text(text_of("docs/observability.md: Metrics (yaml)").replace("/etc/prometheus", str(tmp_path)))
+    done = subprocess.run([PROMTOOL, "check", "config", str(file)], check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{len(RULES)} rules found" in done.stdout
 
 
 def _of_replica(series: str) -> str:
