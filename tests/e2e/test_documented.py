@@ -174,6 +174,23 @@ def test_the_group_degrades_together(tree: Checkout, port: int, line: str, outco
 
 
 @pytest.mark.slow
+def test_a_rank_that_dies(tree: Checkout, port: int) -> None:
+    ask = """curl -N http://127.0.0.1:8000/v1/completions -H 'Content-Type: application/json' \
+-d '{"model": "demo", "prompt": "Hello", "max_tokens": 900, "ignore_eos": true, "stream": true}' &"""
+    kill = (
+        "kill -9 $(curl -s http://127.0.0.1:8000/graph/report | "
+        """python3 -c 'import json, sys; print(json.load(sys.stdin)["ranks"][1]["pid"])')"""
+    )
+    with serving(tree, port, "ascend-serve serve configs/demo.yaml") as server:
+        told = tree.run(f"{ask}\n{kill}\nwait")
+        server.wait_for("engine died: rank 1 .*SIGKILL")
+        server.wait_for("engine restarted: .*1 continued")
+        assert report(port)["outcome"] == "graph"
+    assert '"finish_reason":"length"' in told
+    assert '"error"' not in told
+
+
+@pytest.mark.slow
 def test_a_file_of_requests(tree: Checkout) -> None:
     tree.run("""echo '{"prompt": "Hello", "max_tokens": 8}' > prompts.jsonl""")
     tree.run("ascend-serve generate configs/demo.yaml --input prompts.jsonl --output out.jsonl")

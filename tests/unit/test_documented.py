@@ -18,6 +18,7 @@ from tests.documents import ROOT, Entry, blocks, entries, problems, text_of
 ENTRIES = list(entries())
 TESTED = [entry for entry in ENTRIES if entry.test]
 HERE = [entry for entry in ENTRIES if entry.is_run_here]
+PROGRAMS = {entry.line.partition(" ")[0] for entry in ENTRIES}
 OF_THE_READER = {"configs/model.yaml"}
 
 
@@ -32,6 +33,11 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
 
 def test_the_table_has_what_the_documents_have() -> None:
     assert problems() == [], "tests/documents.py tells how to add a line to tests/documented.txt"
+
+
+def test_no_command_stands_in_a_block_of_text() -> None:
+    texts = [line for block in blocks() if block.language == "text" for line in block.text.splitlines()]
+    assert [line for line in texts if line.partition(" ")[0] in PROGRAMS] == []
 
 
 @pytest.mark.parametrize("entry", TESTED, ids=ids)
