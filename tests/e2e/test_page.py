@@ -1,4 +1,4 @@
-"""The page at ``/graph`` in a real browser: while it serves, while a rank is lost, and while its engine comes back."""
+"""The page at ``/graph`` in a real browser: while ranks capture, while an engine serves, is lost, and comes back."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ import json
 import os
 import signal
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from ascend_serve.telemetry.rank_matrix import CAPTURED, CAPTURING, PLANNED
+from ascend_serve.telemetry.rank_matrix import CAPTURED, CAPTURING, FAILED, HELD, PLANNED
 from tests.e2e.browser import CHROMIUM, Page, page
 from tests.e2e.command import Command
 from tests.e2e.conftest import COMMAND
@@ -128,3 +129,50 @@ def test_the_page_as_a_file_needs_nothing(server: Command, browser: Page, tmp_pa
     assert "graph of 4" in browser.run("document.body.innerText")
     assert browser.complaints == []
     assert json.dumps(browser.run("performance.getEntriesByType('resource').map(entry => entry.name)")) == "[]"
+
+
+SLOW_THEN_SHORT = """emulated.faults=[
+    {rank: 0, phase: capture, size: 4, error: slow},
+    {rank: 1, phase: capture, size: 1, error: stream_exhausted},
+]"""
+"""Rank 1 has to wait for its peer at the first graph, and is refused streams for the last."""
+
+
+@contextmanager
+def followed(env: Mapping[str, str]) -> Iterator[str]:
+    """The address that ``ascend-serve report --follow`` prints for the start on this machine."""
+    command = [*COMMAND, "report", "--follow"]
+    with subprocess.Popen(command, env={**os.environ, **env}, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            yield process.stdout.readline().strip()
+        finally:
+            process.terminate()
+
+
+def test_a_first_start_is_followed_while_its_ranks_capture_and_one_fails(
+    start: Callable[..., Command], tmp_path: Path
+) -> None:
+    env = {"XDG_CACHE_HOME": str(tmp_path)}
+    command = start(SLOW_THEN_SHORT, env=env)
+    assert wait_until(lambda: any(tmp_path.glob("*/events/*.jsonl")) or command.process.poll() is not None)
+    with followed(env) as address, page() as opened:
+        opened.open(address)
+        opened.run("window.sameDocument = 1")
+        seen: list[list[list[str]]] = []
+
+        def is_over() -> bool:
+            seen.append(cells(opened))
+            return "It serves." in opened.run(STATE) or command.process.poll() is not None
+
+        assert wait_until(is_over, pause=0.05)
+        pairs = [(first, second) for ranks in seen if len(ranks) == 2 for first, second in zip(*ranks, strict=True)]
+        assert (CAPTURING.text, CAPTURED.text) in pairs
+        assert cells(opened) == [["given up", HELD.text, HELD.text], [FAILED.text, HELD.text, HELD.text]]
+        text = opened.run("document.body.innerText")
+        for part in ("Cause: rank 1", "Stream resources are insufficient", "What to do:"):
+            assert part in text
+        assert opened.run("window.sameDocument") == 1
+        assert opened.complaints == []
+    command.wait_for("curl ")
+    assert command.end(signal.SIGINT) == 130
