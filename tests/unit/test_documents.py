@@ -34,7 +34,7 @@ def ids(path: Path) -> str:
 @pytest.mark.parametrize("document", READ, ids=ids)
 def test_commands_and_options_in_running_text_are_there(document: Path) -> None:
     text = document.read_text(encoding="utf-8")
-    for command, words in re.findall(r"`ascend-serve ([a-z-]+)([^`]*)`", text):
+    for command, words in re.findall(r"`ascend-serve ([a-z][a-z-]*)([^`]*)`", text):
         known = {option for parameter in COMMANDS[command].params for option in parameter.opts}
         assert set(re.findall(r"--[a-z-]+", words)) <= known, command
 
