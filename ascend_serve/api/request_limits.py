@@ -8,22 +8,21 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ascend_serve.api import request_shapes
+from ascend_serve.api.request_shapes import GRAMMARS
 from ascend_serve.config.schema import LimitsConfig
 
 _BYTES_PER_TOKEN = 32
 _LEAST_TEXT_BYTES = 2**16
 """A text of more bytes for each token that the model takes would be refused by it, but only once it is tokenized."""
 
-_MAX_PROMPTS = 2048
-"""Prompts of one request, as in OpenAI's API; vLLM has no limit of its own."""
+_TOKEN_BYTES = 4
+"""Of a text in English, as a rule."""
 
 _COMPLETION_TOKENS = 16
 """``max_tokens`` of a completion that does not say, as in OpenAI's API."""
 
 _MAX_TOKENS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
-_GRAMMARS = ("structured_outputs", "response_format", "text", "tools")
-"""Parts of requests that vLLM makes a grammar of."""
-
 _MEDIA = re.compile(rb'"(?:url|image_url|file_data|data)"\s*:\s*"[A-Za-z0-9+/=:;,.-]*"')
 """Images, audio and files in a body, in base64; where they stand no text is taken."""
 
@@ -36,11 +35,13 @@ class RequestLimits:
         body_bytes: Bytes of its body.
         config: Limits of its parts.
         model_tokens: Tokens that a prompt and its answer have together at most.
+        items: Why nobody should go on with the items of a response, where there are some to look at.
     """
 
     body_bytes: int
     config: LimitsConfig
     model_tokens: int
+    items: Callable[[list[Any]], str | None] | None = None
 
     @property
     def text_bytes(self) -> int:
@@ -57,27 +58,49 @@ class RequestLimits:
             return None
         if not isinstance(request, dict):
             return None
-        checks: tuple[Callable[[Mapping[str, Any]], str | None], ...] = (_types, self._work, self._grammar)
+        checks: tuple[Callable[[Mapping[str, Any]], str | None], ...] = (
+            request_shapes.refusal,
+            self._response,
+            self._work,
+            self._logprobs,
+            self._grammar,
+        )
         return next((refusal for check in checks if (refusal := check(request))), None)
 
+    def _response(self, request: Mapping[str, Any]) -> str | None:
+        items = request.get("input")
+        if self.items is None or not isinstance(items, list):
+            return None
+        return self.items(items) if any(isinstance(item, dict) for item in items) else None
+
     def _work(self, request: Mapping[str, Any]) -> str | None:
-        if (prompts := _prompts(request)) > _MAX_PROMPTS:
-            return f"one request may have {_MAX_PROMPTS} prompts; this one has {prompts}"
         if "input" in request:
             # Texts to embed, which have no answers, or one conversation.
             return None
-        sequences = prompts * _number(request, "n", 1)
+        sequences = _prompts(request) * _number(request, "n", 1)
         if sequences > self.config.sequences:
             return _too_much("prompts x n", sequences, self.config.sequences, "sequences")
         unsaid = _COMPLETION_TOKENS if "prompt" in request else self.model_tokens
-        each = next((_number(request, name, unsaid) for name in _MAX_TOKENS if request.get(name) is not None), unsaid)
-        tokens = sequences * min(each, self.model_tokens)
+        tokens = sequences * min(_max_tokens(request, unsaid), self.model_tokens)
         if sequences > 1 and tokens > self.config.tokens:
             return _too_much("prompts x n x max_tokens", tokens, self.config.tokens, "tokens")
         return None
 
+    def _logprobs(self, request: Mapping[str, Any]) -> str | None:
+        """Those of prompts, and of answers that come as a whole: vLLM writes them down in one go, on its event loop."""
+        logprobs = _number(request, "top_logprobs", 0) or _number(request, "logprobs", 0)
+        prompt = _number(request, "prompt_logprobs", 0) or (logprobs if request.get("echo") else 0)
+        unsaid = self.model_tokens if request.get("ignore_eos") else _COMPLETION_TOKENS
+        answer = 0 if request.get("stream") else logprobs * min(_max_tokens(request, unsaid), self.model_tokens)
+        each = prompt * min(_prompt_tokens(request), self.model_tokens) + answer
+        number = _prompts(request) * _number(request, "n", 1) * each
+        if number > self.config.logprobs:
+            what = "prompts x n x tokens x logprobs"
+            return _too_much(what, number, self.config.logprobs, "logprobs")
+        return None
+
     def _grammar(self, request: Mapping[str, Any]) -> str | None:
-        parts = [request[name] for name in _GRAMMARS if isinstance(request.get(name), dict | list)]
+        parts = [request[name] for name in GRAMMARS if isinstance(request.get(name), dict | list)]
         size = sum(len(json.dumps(part)) for part in parts)
         if size > self.config.grammar_bytes:
             return _too_much("bytes of schemas, choices and grammars", size, self.config.grammar_bytes, "grammar_bytes")
@@ -92,19 +115,26 @@ def _too_much(what: str, asked: int, limit: int, key: str) -> str:
     return f"{what}: {asked}; one request may have {limit} (serving.limits.{key})"
 
 
-def _types(request: Mapping[str, Any]) -> str | None:
-    # vLLM 0.32.0 takes a mapping for granted before it validates, and answers 500.
-    if not isinstance(request.get("structured_outputs"), dict | None):
-        return "structured_outputs: not an object"
-    return None
-
-
 def _prompts(request: Mapping[str, Any]) -> int:
     """Prompts of a request: those of a completion or of texts to embed, conversations of a batch, else one."""
     several = next((request[name] for name in ("prompt", "input", "messages") if name in request), None)
     # A list of numbers is one prompt in tokens, which the model's length bounds; of objects it is one conversation.
     is_several = isinstance(several, list) and bool(several) and isinstance(several[0], str | list)
     return len(several) if isinstance(several, list) and is_several else 1
+
+
+def _max_tokens(request: Mapping[str, Any], unsaid: int) -> int:
+    """Tokens of one answer."""
+    return next((_number(request, name, unsaid) for name in _MAX_TOKENS if request.get(name) is not None), unsaid)
+
+
+def _prompt_tokens(request: Mapping[str, Any]) -> int:
+    """Tokens of the longest prompt, as far as they can be known before it is tokenized: a token is four bytes."""
+    prompt = request.get("prompt")
+    if prompt is None:
+        return len(json.dumps(request.get("messages"))) // _TOKEN_BYTES
+    prompts = prompt if _prompts(request) > 1 else [prompt]
+    return max(len(each) // _TOKEN_BYTES if isinstance(each, str) else len(each) for each in prompts)
 
 
 def _number(request: Mapping[str, Any], name: str, unsaid: int) -> int:

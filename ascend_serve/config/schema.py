@@ -285,6 +285,12 @@ class LimitsConfig(Section):
     grammar_bytes: int = Field(
         2**16, ge=1, description="Bytes of JSON schemas, choices, grammars and tools, which have to be compiled."
     )
+    logprobs: int = Field(
+        100_000,
+        ge=1,
+        description="Log probabilities of one request together, of its prompts and of answers that are no stream: "
+        "prompts x n x tokens x logprobs.",
+    )
     grammar_values: int = Field(1000, ge=1, description="Values of a choice or of an enumeration in a JSON schema.")
 
 

@@ -118,9 +118,11 @@ class EngineReplica:
 
     def _guarded_app(self, keys: Sequence[SecretStr] = ()) -> ASGIApp:
         from ascend_serve.api.request_limits import RequestLimits
+        from ascend_serve.api.response_items import ResponseItems
 
         longest = self._engine.run.llm.model_config.max_model_len
-        limits = RequestLimits(self._serving.max_body_bytes, self._serving.limits, longest)
+        items = ResponseItems(self._engine.app).refusal
+        limits = RequestLimits(self._serving.max_body_bytes, self._serving.limits, longest, items)
         return protected(self._observer.around(self._engine.app), self._supervisor, keys, limits, self._metrics)
 
     async def chat(self, request: Body) -> Reply:
