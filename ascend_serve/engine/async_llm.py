@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
+from weakref import WeakValueDictionary
 
 from ray.util.placement_group import PlacementGroup
 from vllm import PoolingParams, SamplingParams
@@ -18,13 +19,16 @@ from vllm.exceptions import VLLMValidationError
 from vllm.usage.usage_lib import UsageContext
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.core_client import EngineCoreClient
+from vllm.v1.engine.output_processor import RequestOutputCollector
 from vllm.v1.executor.abstract import Executor
 
 from ascend_serve.engine.client_stats import ClientStats, leave_out
 from ascend_serve.engine.executor import LockstepRayExecutor
+from ascend_serve.engine.fair_share import FairShare
 from ascend_serve.engine.open_requests import OpenRequest, OpenRequests
 from ascend_serve.engine.prefork import forked_engine_core
 from ascend_serve.engine.runner_choice import check_model_runner
+from ascend_serve.engine.turns import CLIENT, Turns
 
 logger = logging.getLogger(__name__)
 
@@ -35,10 +39,13 @@ class ServedLLM(AsyncLLM):
     Attributes:
         is_profiling: Whether the ranks start their profiler or write their traces, and answer nothing else.
         open_requests: Requests of clients under way, which may go on in another engine core.
+        turns: Whose request goes to the engine core next.
     """
 
     is_profiling = False
     output_handler: asyncio.Task[None] | None
+    engine_core: EngineCoreClient
+    vllm_config: VllmConfig
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -48,6 +55,9 @@ class ServedLLM(AsyncLLM):
         leave_out(self.output_processor, self._is_own)
         self.open_requests = OpenRequests(self.output_processor, self._is_own)
         self.open_requests.hold_late(self.engine_core)
+        self.turns = Turns(self.output_processor, _share(self.vllm_config), self._is_own)
+        self.turns.guard(self.engine_core)
+        self._checking: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     @classmethod
     def launch(cls, args: argparse.Namespace, instance_id: str, placement_group: PlacementGroup | None) -> ServedLLM:
@@ -75,6 +85,7 @@ class ServedLLM(AsyncLLM):
         # The engine core's part of it is gone.
         await self.renderer.clear_mm_cache_async()
         self.open_requests.hold_late(core)
+        self.turns.guard(core)
         self.engine_core, self.vllm_config, self.output_handler = core, vllm_config, None
         self._run_output_handler()
 
@@ -209,6 +220,20 @@ class ServedLLM(AsyncLLM):
         with self._profiling():
             await super().stop_profile()
 
+    async def add_request(
+        self, request_id: str, prompt: Any, params: Any, *args: Any, **options: Any
+    ) -> RequestOutputCollector:
+        """Add a request; a grammar, which takes long to check, is checked beside the event loop.
+
+        vLLM checks what a renderer has made of a prompt on the event loop, and a prompt of tokens in the renderer's
+        threads. Of each client one grammar is checked at a time.
+        """
+        if getattr(params, "structured_outputs", None) is None or not _is_tokens(prompt):
+            return await super().add_request(request_id, prompt, params, *args, **options)
+        tokens = {name: value for name, value in prompt.items() if name != "type"}
+        async with self._checking.setdefault(CLIENT.get(), asyncio.Lock()):
+            return await super().add_request(request_id, tokens, params, *args, **options)
+
     async def _add_request(self, request: Any, prompt: Any, parent_req: Any, index: int, queue: Any) -> None:
         """Refuse what cannot be sent to the engine core, a number of more than 64 bits, which vLLM calls its own fault.
 
@@ -253,9 +278,20 @@ class ServedLLM(AsyncLLM):
             self.is_profiling = False
 
 
+def _is_tokens(prompt: Any) -> bool:
+    return isinstance(prompt, dict) and prompt.get("type") == "token"
+
+
 def _prompt() -> Any:
     """What our own requests ask; vLLM writes into it."""
     return {"prompt_token_ids": [1, 2, 3]}
+
+
+def _share(vllm_config: VllmConfig) -> FairShare:
+    """Two steps of prompts are enough to keep the engine core busy."""
+    scheduler = vllm_config.scheduler_config
+    engines = vllm_config.parallel_config.data_parallel_size
+    return FairShare(engines * scheduler.max_num_seqs, engines * 2 * scheduler.max_num_batched_tokens)
 
 
 def _engine_config(args: argparse.Namespace, instance_id: str, placement_group: PlacementGroup | None) -> VllmConfig:

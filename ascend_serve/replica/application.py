@@ -65,9 +65,10 @@ def protected(
     """
     from ascend_serve.api.admission import guarded
     from ascend_serve.api.departure import Departure
+    from ascend_serve.engine.turns import CLIENT
     from ascend_serve.replica.gate import Gate
 
-    return guarded(Gate(Departure(app), supervisor, metrics.passed), keys, limits)
+    return guarded(Gate(Departure(app), supervisor, metrics.passed), keys, limits, CLIENT.set)
 
 
 class EngineReplica:

@@ -61,7 +61,7 @@ class Recovery:
             if (obstacle := self._open.obstacle(request, self._llm.vllm_config)) is not None:
                 logger.warning("Request %s ends with its engine: %s", request.name, obstacle)
                 self._fail([request])
-        given_up = judge(list(self._open), lambda request: self._open.count(request) or 0)
+        given_up = judge(self._on_engine(), lambda request: self._open.count(request) or 0)
         self._given_up.extend(given_up)
 
     def fail(self) -> None:
@@ -83,7 +83,7 @@ class Recovery:
         self._open.fail(self._given_up, _REFUSAL)
         self._metrics.lost(LostRequest.GIVEN_UP, len(given_up))
         self._given_up.clear()
-        left = [request for request in self._open if request.name not in given_up]
+        left = [request for request in self._on_engine() if request.name not in given_up]
         self._handing_over = asyncio.create_task(self._hand_over(left))
         kinds = Counter(self._kind(request) for request in left) + Counter({LostRequest.GIVEN_UP: len(given_up)})
         return ", ".join(f"{number} {kind.value}" for kind, number in kinds.items())
@@ -92,6 +92,10 @@ class Recovery:
         """Hand over no more."""
         if self._handing_over is not None:
             self._handing_over.cancel()
+
+    def _on_engine(self) -> list[OpenRequest]:
+        """All but those that wait for their turn: no engine has got them, and the next one gets them in time."""
+        return [request for request in self._open if not self._llm.turns.is_waiting(request.name)]
 
     async def _stop(self) -> None:
         self.stop()

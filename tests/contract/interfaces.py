@@ -191,6 +191,7 @@ VLLM: Table = {
     "vllm.v1.engine.async_llm": (
         "AsyncLLM._add_request(self, request, prompt, parent_req, index, queue)",
         "AsyncLLM.abort(self, request_id, internal)",
+        "AsyncLLM.add_request(self, request_id, prompt, params)",
         "AsyncLLM.collective_rpc(self, method, args)",
         "AsyncLLM.encode(self, prompt, pooling_params, request_id)",
         "AsyncLLM.errored",
@@ -234,6 +235,7 @@ VLLM: Table = {
         "EngineCoreEventType.QUEUED",
         "EngineCoreRequest.mm_features",
         "EngineCoreRequest.prompt_embeds",
+        "EngineCoreRequest.prompt_token_ids",
         "EngineCoreRequest.request_id",
         "EngineCoreRequest.resumable",
         "EngineCoreRequest.sampling_params",

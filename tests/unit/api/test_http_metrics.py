@@ -57,7 +57,7 @@ class Served:
         self.app.middleware_stack = self.app.build_middleware_stack()
         metrics = HttpMetrics(self.app)
         limits = RequestLimits(LIMIT, LimitsConfig(), 4096)
-        whole = metrics.around(guarded(Gate(self.app, self.engine), [SecretStr(KEY)], limits))  # type: ignore[arg-type]
+        whole = metrics.around(guarded(Gate(self.app, self.engine), [SecretStr(KEY)], limits, str))  # type: ignore[arg-type]
         self.client = TestClient(
             whole, root_path=prefix, base_url=f"http://test{prefix}", raise_server_exceptions=False
         )

@@ -16,10 +16,11 @@ from tests.patience import PATIENCE_SECONDS
 from tests.unit.replica.test_suspicion import Trial
 
 OBSTACLE = "image"
+WAITING = "waiting"
 
 
 class Requests:
-    """Requests under way; one whose name begins with ``image`` cannot go on."""
+    """Requests under way; one whose name begins with ``image`` cannot go on, with ``waiting`` waits for its turn."""
 
     def __init__(self, *requests: Trial) -> None:
         self.is_holding = False
@@ -34,6 +35,9 @@ class Requests:
 
     def obstacle(self, request: Trial, vllm_config: Any) -> str | None:
         return OBSTACLE if request.name.startswith(OBSTACLE) else None
+
+    def is_waiting(self, name: str) -> bool:
+        return name.startswith(WAITING)
 
     def fail(self, requests: Iterable[Trial], refusal: str = "") -> None:
         for request in list(requests):
@@ -52,6 +56,7 @@ class Engine:
 
     def __init__(self, requests: Requests) -> None:
         self.open_requests = requests
+        self.turns = requests
         self.got: list[str] = []
 
     async def stop_reading(self) -> None:
@@ -114,6 +119,21 @@ def test_requests_go_on_in_their_order_and_are_counted() -> None:
     registry = run(requests, check)
     assert counted(registry) == {"continued": 2, "retried": 1, "failed": 1}
     assert registry.get_sample_value("ascend_serve_lost_engine_gap_seconds_count") == 3
+
+
+def test_what_waits_for_its_turn_is_no_suspect_and_not_waited_for() -> None:
+    waiting = Trial("waiting")
+    requests = Requests(Trial("a"), waiting)
+
+    async def check(engine: Engine, recovery: Recovery) -> None:
+        assert not waiting.is_suspect
+        assert recovery.begin_to_hand_over(0.0) == "1 retried"
+        await until(lambda: engine.got == ["a"])
+        requests.left[0].tokens += 1
+        await until(lambda: recovery.is_over)
+        assert engine.got == ["a"]
+
+    run(requests, check)
 
 
 def test_where_requests_shall_fail_all_do_at_once_and_late_ones_too() -> None:

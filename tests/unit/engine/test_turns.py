@@ -1,0 +1,140 @@
+"""Requests in vLLM's own front end that wait for their turn before the engine core."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from vllm.exceptions import VLLMValidationError
+from vllm.v1.engine import EngineCoreOutput, EngineCoreRequest, FinishReason
+from vllm.v1.engine.exceptions import EngineDeadError
+from vllm.v1.engine.output_processor import RequestOutputCollector
+
+from ascend_serve.engine.fair_share import FairShare
+from ascend_serve.engine.turns import CLIENT, Turns
+from tests.unit.engine.test_open_requests import FrontEnd, request
+
+
+class Core:
+    """An engine core that takes requests, or fails to."""
+
+    def __init__(self) -> None:
+        self.got: list[str] = []
+        self.failure: Exception | None = None
+
+    async def add_request_async(self, sent: EngineCoreRequest) -> None:
+        if self.failure is not None:
+            raise self.failure
+        self.got.append(sent.request_id)
+
+
+class Server(FrontEnd):
+    """A front end with one place, and one more that waits in the engine core for who is alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.core = Core()
+        self.turns = Turns(self.processor, FairShare(1, 100), lambda name: name.startswith("own"))
+        self.turns.guard(self.core)
+        self.queues: dict[str, RequestOutputCollector] = {}
+
+    async def ask(self, client: str, name: str) -> None:
+        CLIENT.set(client)
+        self.queues[name] = self.add(request(name))
+        await self.core.add_request_async(request(name))
+
+    async def answer(self, name: str, reason: FinishReason | None = FinishReason.LENGTH) -> None:
+        self.processor.process_outputs([EngineCoreOutput(name, [7], finish_reason=reason)])
+        await asyncio.sleep(0)
+
+    async def abort(self, name: str) -> None:
+        self.processor.abort_requests([name], internal=True)
+        await asyncio.sleep(0)
+
+
+async def _ask_all(server: Server, *asked: str) -> None:
+    for each in asked:
+        await server.ask(*each.split())
+
+
+def test_what_waits_goes_in_when_another_has_ended() -> None:
+    async def scenario() -> None:
+        server = Server()
+        await _ask_all(server, "a a1", "a a2", "a a3", "b b1")
+        assert server.core.got == ["a1", "a2"]
+        await server.answer("a1", None)
+        await server.answer("a1")
+        assert server.core.got == ["a1", "a2"]
+        await server.answer("a2")
+        assert server.core.got == ["a1", "a2", "b1"]
+        assert server.turns.is_waiting("a3")
+
+    asyncio.run(scenario())
+
+
+def test_who_goes_is_not_waited_for() -> None:
+    async def scenario() -> None:
+        server = Server()
+        await _ask_all(server, "a a1", "a a2", "a a3", "a a4")
+        await server.abort("a3")
+        await server.abort("a1")
+        assert server.core.got == ["a1", "a2", "a4"]
+
+    asyncio.run(scenario())
+
+
+def test_own_requests_wait_for_nobody() -> None:
+    async def scenario() -> None:
+        server = Server()
+        await _ask_all(server, "a a1", "a a2", "a a3", "a own1")
+        assert server.core.got == ["a1", "a2", "own1"]
+
+    asyncio.run(scenario())
+
+
+def test_what_waits_goes_to_the_engine_core_that_is_there_then() -> None:
+    async def scenario() -> None:
+        server, fresh = Server(), Core()
+        await _ask_all(server, "a a1", "a a2", "a a3")
+        server.turns.guard(fresh)
+        await fresh.add_request_async(request("a1"))
+        await fresh.add_request_async(request("a3"))
+        assert fresh.got == ["a1"]
+        await server.answer("a1")
+        assert fresh.got == ["a1", "a3"]
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("failure", "told"),
+    [
+        pytest.param(OverflowError("int too big"), VLLMValidationError, id="a number that cannot be sent"),
+        pytest.param(EngineDeadError(), EngineDeadError, id="a dead engine"),
+    ],
+)
+def test_what_cannot_be_given_to_the_engine_is_told(failure: Exception, told: type[Exception]) -> None:
+    async def scenario() -> None:
+        server = Server()
+        await _ask_all(server, "a a1", "a a2", "a a3")
+        server.core.failure = failure
+        await server.answer("a1")
+        with pytest.raises(told):
+            await server.queues["a3"].get()
+        assert "a3" not in server.processor.request_states
+
+    asyncio.run(scenario())
+
+
+def test_a_failure_at_once_leaves_the_place_free() -> None:
+    async def scenario() -> None:
+        server = Server()
+        server.core.failure = EngineDeadError()
+        for name in ("a1", "a2", "a3"):
+            with pytest.raises(EngineDeadError):
+                await server.ask("a", name)
+        server.core.failure = None
+        await server.ask("a", "a4")
+        assert server.core.got == ["a4"]
+
+    asyncio.run(scenario())
