@@ -33,9 +33,10 @@ BUSY_SECONDS = 5.0
 PATIENCE_SECONDS = 180.0
 
 
-def start(output: Path, *overrides: str) -> Command:
-    """Start the server in a process group of its own."""
+def start(output: Path, *overrides: str, temporary: Path | None = None) -> Command:
+    """Start the server in a process group of its own, with a folder for its temporary files where one is given."""
     port = free_port()
+    folder = temporary or Path(tempfile.gettempdir())
     with output.open("w") as file:
         process = subprocess.Popen(
             [*COMMAND, "serve", CONFIG, f"serving.port={port}", *overrides],
@@ -43,8 +44,9 @@ def start(output: Path, *overrides: str) -> Command:
             stderr=subprocess.STDOUT,
             process_group=0,
             text=True,
+            env={**os.environ, "TMPDIR": str(folder)},
         )
-    return Command(process, output, port, Path(tempfile.gettempdir()))
+    return Command(process, output, port, folder)
 
 
 def kill_and_wait(load: Load, url: str) -> float:
