@@ -38,6 +38,14 @@ UNAVAILABLE = (
 )
 """What a client gets where no replica can be reached, or where one goes before it has answered."""
 
+_LIMITS = (
+    "option forwardfor",
+    "option http-buffer-request",
+    # Headers, and as much of a body as is waited for, sent in drops.
+    "timeout http-request 60s",
+    # A WebSocket may be silent, unlike a client that does not read: Serve's own time for both.
+    "timeout tunnel 3600s",
+)
 _DEFAULT_LOG = "127.0.0.1:514"
 """Serve's log target unless it is told another one: the machine's syslog, which would get every path that is asked."""
 
@@ -78,7 +86,7 @@ def adapted(text: str, listener: Listener) -> str:
     text = _replaced(text, r"^(frontend prometheus\n *bind) :\d+$", r"\1 unix@prometheus.sock mode 600")
     text = _replaced(text, r"^(listen stats\n *bind) \*:\d+$", r"\1 unix@stats.sock mode 600")
     text = _replaced(text, r"^( *errorfile 50[234]) \S+$", rf"\1 {ERROR_FILE}")
-    text = _replaced(text, r"^( *option httplog)$", r"\1\n    option forwardfor\n    option http-buffer-request")
+    text = _replaced(text, r"^( *option httplog)$", "\n    ".join((r"\1", *_LIMITS)))
     text = re.sub(rf"^ *log {re.escape(_DEFAULT_LOG)} .*\n", "", text, flags=re.MULTILINE)
     text = _replaced(text, r"^(frontend http_frontend\n *bind) (\S+):(\d+)$", lambda found: _bind(found, listener))
     text = re.sub(

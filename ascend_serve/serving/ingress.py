@@ -38,6 +38,9 @@ _SETTINGS = {
     "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": "3600",
     # Replicas count their requests themselves then, instead of one datagram from HAProxy to Python for each.
     "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
+    # A client that neither reads nor sends for so long is cut; who waits for an answer is not, however long it takes.
+    # Serve's own 3600 s leave a place to each that just stops reading.
+    "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": "60",
     # Another replica is asked where one goes before it has begun to answer, or has no engine just now. A request
     # changes nothing on a replica, so it may come twice.
     "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response 503",

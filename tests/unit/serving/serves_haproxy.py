@@ -10,6 +10,7 @@ from ray.serve._private import constants
 from ray.serve._private.haproxy import BackendConfig, HAProxyApi, HAProxyConfig, ServerConfig
 from ray.serve.config import HTTPOptions
 
+CLIENT_SECONDS = "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S"
 NODE = "f" * 56
 """As long as the id of a node."""
 
@@ -41,6 +42,7 @@ def write_configuration(
         server_state_file=str(place / "server-state"),
         is_head=True,
         retry_on=settings.get("RAY_SERVE_HAPROXY_RETRY_ON", constants.RAY_SERVE_HAPROXY_RETRY_ON),
+        timeout_client_s=int(settings.get(CLIENT_SECONDS, constants.RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S)),
         bufsize=int(settings.get("RAY_SERVE_HAPROXY_TUNE_BUFSIZE", constants.RAY_SERVE_HAPROXY_TUNE_BUFSIZE)),
     )
     api = HAProxyApi(config, config_file_path=str(place / "haproxy.cfg"))

@@ -29,7 +29,10 @@ from ascend_serve.serving.haproxy_config import DETOUR
 from ascend_serve.serving.ingress import haproxy_environment
 from tests.patience import PATIENCE_SECONDS, wait_until
 from tests.ports import free_port
-from tests.unit.serving.serves_haproxy import write_configuration
+from tests.unit.serving.serves_haproxy import CLIENT_SECONDS, write_configuration
+
+PARTS = {"/stream": b"token", "/flood": b"token" * 2**14}
+"""What is sent again and again, by path."""
 
 
 class Application:
@@ -54,15 +57,15 @@ class Application:
             await _read(receive)
         status = 413 if path == "/too-large" else 200 if self._has_engine else 503
         await send({"type": "http.response.start", "status": status, "headers": [(b"x-client", _client(scope))]})
-        if path in ("/begun", "/stream"):
+        if path in ("/begun", *PARTS):
             await self._until_gone(path, receive, send)
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _until_gone(self, path: str, receive: Receive, send: Send) -> None:
         leaving = asyncio.create_task(self._leaving(receive))
         while not leaving.done():
-            if path == "/stream":
-                await send({"type": "http.response.body", "body": b"token", "more_body": True})
+            if path in PARTS:
+                await send({"type": "http.response.body", "body": PARTS[path], "more_body": True})
             await asyncio.sleep(0.01)
         self.gone.append(path)
 
@@ -248,6 +251,26 @@ def test_a_client_that_goes_is_noticed(path: str, tmp_path: Path, port: int, ser
             client.sendall(request.encode())
             assert wait_until(lambda: app.asked == [path], pause=0.05)
         assert wait_until(lambda: app.gone == [path], pause=0.05)
+
+
+def test_a_client_that_does_not_read_is_cut(tmp_path: Path, port: int, server: int) -> None:
+    file = write_configuration(tmp_path, port, server, settings={**SETTINGS, CLIENT_SECONDS: "1"})
+    with application(server) as app, haproxy(file), socket.create_connection(("127.0.0.1", port)) as client:
+        client.sendall(b"GET /flood HTTP/1.1\r\nHost: here\r\n\r\n")
+        assert wait_until(lambda: app.gone == ["/flood"], pause=0.05)
+
+
+@pytest.mark.parametrize("path", ["/waiting", "/begun"])
+def test_a_client_that_waits_is_not_cut(path: str, tmp_path: Path, port: int, server: int) -> None:
+    """Its time is over when that of the one beside it is, which began later and does not read."""
+    file = write_configuration(tmp_path, port, server, settings={**SETTINGS, CLIENT_SECONDS: "1"})
+    with application(server) as app, haproxy(file), socket.create_connection(("127.0.0.1", port)) as client:
+        client.sendall(f"GET {path} HTTP/1.1\r\nHost: here\r\n\r\n".encode())
+        assert wait_until(lambda: app.asked == [path], pause=0.05)
+        with socket.create_connection(("127.0.0.1", port)) as other:
+            other.sendall(b"GET /flood HTTP/1.1\r\nHost: here\r\n\r\n")
+            assert wait_until(lambda: bool(app.gone), pause=0.05)
+        assert app.gone == ["/flood"]
 
 
 def test_tls_on_both_sides(tmp_path: Path, port: int, server: int) -> None:

@@ -63,6 +63,11 @@ def test_replicas_are_asked_as_they_listen(tmp_path: Path) -> None:
     assert all(" ssl verify none check" in server for server in servers)
 
 
+def test_who_sends_a_request_in_drops_is_not_waited_for(tmp_path: Path) -> None:
+    lines = [line.strip() for line in adapted_file(tmp_path, Listener()).read_text().splitlines()]
+    assert "timeout http-request 60s" in lines
+
+
 def test_no_request_is_told_to_the_machines_syslog(tmp_path: Path) -> None:
     assert not re.search(r"^ *log 127", adapted_file(tmp_path, Listener()).read_text(), re.MULTILINE)
 
