@@ -24,6 +24,9 @@ from ascend_serve.graph.ranks import name_ranks
 _MOST_EVENTS = 5_000
 """How many of the latest events a driver keeps; what all of them came to it knows without."""
 
+_SILENT = "cannot even tell where: stopped (`kill -CONT` lets a process go on), held up by the device, or cut off"
+"""What is said of a rank that stands still as its peers do and, other than they, does not say so itself."""
+
 
 class CaptureDriver:
     """Holds the session of one capture group and its waiting questions.
@@ -96,10 +99,14 @@ class CaptureDriver:
         self._places[rank] = place
 
     def standstill(self) -> str:
-        """Which ranks stand still, and where."""
+        """Which ranks stand still, and where: first those that cannot even tell, for whom the others wait."""
         places = {rank: place for rank, place in sorted(self._places.items()) if place}
-        node = self._known.roster.node
-        return "; ".join(f"{name_ranks([rank], {rank: node(rank)})} stands {place}" for rank, place in places.items())
+        nodes = {rank: self._known.roster.node(rank) for rank in range(self._ranks)}
+        told = [f"{name_ranks([rank], nodes)} stands {place}" for rank, place in places.items()]
+        silent = [rank for rank in range(self._ranks) if rank not in places]
+        if not told or not silent:
+            return "; ".join(told)
+        return f"{name_ranks(silent, nodes)} {_SILENT}; meanwhile {'; '.join(told)}"
 
     def _failed_outcome(self) -> IncarnationOutcome | None:
         outcome = self._session.outcome

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from ascend_serve.capture.ledger import StreamLedger
 from ascend_serve.capture.replacement import Replacements
@@ -10,8 +11,8 @@ from ascend_serve.errors import AgreementError
 from ascend_serve.graph.agreement import agree, common_sizes
 from ascend_serve.graph.failure import Failure
 from ascend_serve.graph.keys import GraphKey
-from ascend_serve.graph.ladder import step_down
-from ascend_serve.graph.plan import CapturePlan, GraphRequest, Proposal
+from ascend_serve.graph.ladder import describe, step_down
+from ascend_serve.graph.plan import Adjustment, CapturePlan, GraphRequest, Proposal
 
 
 class PlanSequence:
@@ -27,6 +28,7 @@ class PlanSequence:
         self._request = request
         self._replacements = Replacements(request.on_failure)
         self._candidates: tuple[int, ...] = ()
+        self._remembered = remembered
         self.ledger = StreamLedger(ranks)
         self.ceiling = remembered
 
@@ -37,9 +39,12 @@ class PlanSequence:
             AgreementError: The ranks do not run the same thing.
         """
         told = [proposals[rank] for rank in range(len(proposals))]
-        plan = agree(self._request, told, epoch=epoch, ceiling=self.ceiling, budgets=self.ledger.budgets, nodes=nodes)
+        budgets = self.ledger.budgets
+        plan = agree(self._request, told, epoch=epoch, ceiling=self.ceiling, budgets=budgets, nodes=nodes)
         self._candidates = common_sizes(self._request, told)
-        return plan
+        if self.ceiling is None or self.ceiling is not self._remembered:
+            return plan
+        return _told_below(agree(self._request, told, epoch=epoch, budgets=budgets, nodes=nodes), plan)
 
     def learn(self, refusals: Mapping[int, tuple[GraphKey, int | None]]) -> None:
         """Let refusals, by rank with the graph and the streams left, teach the budget."""
@@ -71,3 +76,15 @@ class PlanSequence:
         except LookupError as error:
             raise AgreementError(reason, "Restart; if it happens again, set graph.runtime=aclgraph.") from error
         self.ceiling = plan
+
+
+def _told_below(free: CapturePlan, plan: CapturePlan) -> CapturePlan:
+    """``plan``, which says so when it is below what would hold without memory and nothing else in it says why."""
+    if describe(plan) == describe(free) or not set(plan.adjustments) <= set(free.adjustments):
+        return plan
+    reason = (
+        "an earlier start of this deployment ended with no more, and kept no reason; "
+        "`ascend-serve plan --forget` has the next one try again"
+    )
+    note = Adjustment("remembered-plan", describe(free), describe(plan), reason)
+    return replace(plan, adjustments=(*plan.adjustments, note))

@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from unittest.mock import patch
 
+import grpc
 import ray
 from ray._private import ray_constants, services
+from ray._private.grpc_utils import init_grpc_channel
 
 from ascend_serve.cluster.placement import NodeOffer, offers
 from ascend_serve.cluster.signals import own_signals
@@ -22,6 +24,9 @@ NAMESPACE = "ascend_serve"
 """Ray namespace of our named actors."""
 
 _REACH_SECONDS = 5.0
+
+_ANSWER_SECONDS = 20.0
+"""How long a control service may take to answer on a busy machine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +137,9 @@ def node_offers() -> list[NodeOffer]:
 
 
 def _check_reachable(address: str) -> None:
-    """Refuse an address where nothing listens; Ray itself would try for a minute."""
+    """Refuse an address where no control service answers; Ray itself (2.60.0) would try for minutes."""
+    if address == "auto":
+        address = _meant_by_auto() or address
     host, _, port = address.rpartition(":")
     if not host or not port.isdigit() or "://" in address:
         return
@@ -140,6 +147,33 @@ def _check_reachable(address: str) -> None:
         socket.create_connection((host, int(port)), timeout=_REACH_SECONDS).close()
     except OSError as error:
         raise _refused(address, error) from error
+    if not answers(address, _ANSWER_SECONDS):
+        silent = f"what listens there has not answered within {_ANSWER_SECONDS:g} s as Ray's control service does"
+        raise _refused(address, TimeoutError(silent))
+
+
+def _meant_by_auto() -> str | None:
+    """What Ray takes ``auto`` for, a cluster that has ended included; ``None`` where it knows of none."""
+    with contextlib.suppress(ConnectionError):
+        return str(services.get_ray_address_from_environment("auto", None))
+    return None
+
+
+def answers(address: str, patience: float) -> bool:
+    """Whether a control service (GCS), or another server of gRPC, answers at an address.
+
+    Args:
+        address: ``host:port``.
+        patience: Seconds that it may take.
+    """
+    channel = init_grpc_channel(address)
+    try:
+        grpc.channel_ready_future(channel).result(timeout=patience)
+    except grpc.FutureTimeoutError:
+        return False
+    finally:
+        channel.close()
+    return True
 
 
 def _refused(address: str, error: Exception) -> ClusterError:

@@ -71,11 +71,15 @@ def test_an_abort_is_told_with_its_remedy_to_whoever_waits_for_it() -> None:
     ("places", "text"),
     [
         ({}, ""),
-        ({1: "in wait (x.py:3)"}, "rank 1 (node-1) stands in wait (x.py:3)"),
+        (
+            {0: "in wait (x.py:3)"},
+            "rank 1 (node-1) cannot even tell where: stopped (`kill -CONT` lets a process go on), held up by the "
+            "device, or cut off; meanwhile rank 0 (node-0) stands in wait (x.py:3)",
+        ),
         ({1: "in b", 0: "in a"}, "rank 0 (node-0) stands in a; rank 1 (node-1) stands in b"),
         ({1: ""}, ""),
     ],
-    ids=["nobody", "one", "all, in their order", "one that went on"],
+    ids=["nobody", "one that waits for another, which is stopped", "all, in their order", "one that went on"],
 )
 def test_ranks_that_stand_still_are_named_with_the_place(places: dict[int, str], text: str) -> None:
     async def scenario() -> str:

@@ -25,7 +25,7 @@ from ascend_serve.events import Captured, EventKind
 from ascend_serve.graph.death import death_by_signal
 from ascend_serve.graph.ladder import describe, make_plan
 from ascend_serve.graph.modes import GraphMode, OnFailure, RuntimeName
-from ascend_serve.graph.plan import GraphRequest
+from ascend_serve.graph.plan import Adjustment, GraphRequest
 from tests.unit.capture.simulated import DEADLINES, Device, Fault, Group, able
 
 SIZES = (1, 2, 4, 8)
@@ -33,6 +33,7 @@ DECODE, BOTH = GraphMode.FULL_DECODE_ONLY, GraphMode.FULL_AND_PIECEWISE
 ASKED = GraphRequest(RuntimeName.ACLGRAPH, DECODE, SIZES)
 WHOLE = "aclgraph FULL_DECODE_ONLY at 1, 2, 4, 8"
 KILLED = death_by_signal("SIGKILL")
+STREAMS = Adjustment("stream-budget", WHOLE, "aclgraph FULL_DECODE_ONLY at 8", "4 graphs take 8 streams")
 JOIN, PROPOSE, WARMUP, CAPTURE, SEAL = Phase.JOIN, Phase.PROPOSE, Phase.WARMUP, Phase.CAPTURE, Phase.SEAL
 
 
@@ -270,6 +271,24 @@ def test_different_fingerprints_end_it_naming_what_differs() -> None:
     outcome = group.run()
     assert outcome.kind is OutcomeKind.ABORT
     assert "vllm is 0.0 on rank 0 (node-0), 0.1 on rank 1 (node-0)" in outcome.reason
+
+
+@pytest.mark.parametrize(
+    ("sizes", "adjustments", "rules"),
+    [
+        pytest.param((8,), (), ["remembered-plan"], id="one size, and no reason"),
+        pytest.param((8,), (STREAMS,), ["stream-budget"], id="one size, with its reason"),
+        pytest.param(ASKED.capture_sizes, (), [], id="all that is asked for"),
+    ],
+)
+def test_a_remembered_plan_that_is_narrower_says_so(
+    sizes: tuple[int, ...], adjustments: tuple[Adjustment, ...], rules: list[str]
+) -> None:
+    remembered = replace(make_plan(ASKED, RuntimeName.ACLGRAPH, DECODE, sizes), adjustments=adjustments)
+    group = Group(ASKED, remembered=remembered)
+    sealed(group)
+    assert group.session.plan is not None
+    assert [adjustment.rule for adjustment in group.session.plan.adjustments] == rules
 
 
 def test_a_remembered_plan_is_where_it_starts() -> None:
