@@ -212,17 +212,21 @@ ERRORS: tuple[KnownError, ...] = (
     KnownError(
         _K.INSTALLATION, ("which this version of ascend_serve uses",), _O.OURS, "a release with other private names"
     ),
-    KnownError(_K.NO_COMPILER, ("invalidcxxcompiler",), _O.TORCH, "Inductor"),
-    KnownError(_K.NO_COMPILER, ("no working c++ compiler found",), _O.TORCH, "Inductor"),
-    KnownError(_K.NO_COMPILER, ("failed to find c compiler",), _O.TORCH, "Triton"),
-    KnownError(_K.COMPILER_FAILED, ("cppcompileerror",), _O.TORCH, "Inductor"),
-    KnownError(_K.COMPILER_FAILED, ("c++ compile error",), _O.TORCH, "Inductor"),
+    # A compiler fails on a full disk, too.
     KnownError(_K.SHARED_MEMORY, ("insufficient space in /dev/shm",), _O.VLLM, "no room in /dev/shm"),
     KnownError(_K.SHARED_MEMORY, ("insufficient shared memory",), _O.TORCH, "no room in /dev/shm"),
     KnownError(_K.SHARED_MEMORY, ("unable to allocate shared memory",), _O.TORCH, "no room in /dev/shm"),
     KnownError(_K.SHARED_MEMORY, ("no space left on device", "/dev/shm"), _O.HOST, "no room in /dev/shm"),
     KnownError(_K.DISK_FULL, ("no space left on device",), _O.HOST, "ENOSPC"),
     KnownError(_K.DISK_FULL, ("disk quota exceeded",), _O.HOST, "EDQUOT"),
+    KnownError(
+        _K.DISK_FULL, ("ld terminated with signal 7",), _O.HOST, "the linker maps a file for which there is no room"
+    ),
+    KnownError(_K.NO_COMPILER, ("invalidcxxcompiler",), _O.TORCH, "Inductor"),
+    KnownError(_K.NO_COMPILER, ("no working c++ compiler found",), _O.TORCH, "Inductor"),
+    KnownError(_K.NO_COMPILER, ("failed to find c compiler",), _O.TORCH, "Triton"),
+    KnownError(_K.COMPILER_FAILED, ("cppcompileerror",), _O.TORCH, "Inductor"),
+    KnownError(_K.COMPILER_FAILED, ("c++ compile error",), _O.TORCH, "Inductor"),
     KnownError(_K.PATH_TOO_LONG, ("af_unix path too long",), _O.HOST, "Python's socket"),
     KnownError(_K.PATH_TOO_LONG, ("sockaddr_un.sun_path",), _O.HOST, "ZeroMQ's socket"),
     KnownError(_K.PATH_TOO_LONG, ("file name too long",), _O.HOST, "ENAMETOOLONG"),

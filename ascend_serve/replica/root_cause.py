@@ -16,6 +16,10 @@ _WRAPPERS = ("root cause", "ray::", "RayTaskError")
 """Parts of errors that only say that something else failed."""
 _OF_WORKER = re.compile(r"Worker failed with error '(.*)', please check the stack trace")
 """How vLLM's executor passes a worker's error on (``MultiprocExecutor.collective_rpc``, 0.23.0 and 0.32.0)."""
+_FULL = re.compile(
+    r"^(?:\(.*?\] )?(.*(?:[Nn]o space left on device|Disk quota exceeded|ld terminated with signal 7).*)$"
+)
+"""What the output of a compiler says of a full disk, below the error that tells only that it failed."""
 _CORE_BY_SIGNAL = re.compile(r"Failed core proc\(s\): \{.*?: (-\d+)")
 """vLLM's exit codes of engine cores by name (``wait_for_engine_startup``, 0.23.0 and 0.32.0); below zero: signals."""
 
@@ -50,8 +54,13 @@ class OwnLog:
 
 def last_error(lines: Iterable[str]) -> str | None:
     """The last error in ``lines`` that names a cause, rather than only that something failed."""
-    causes = [cause for line in lines if (cause := _cause(line)) is not None]
-    return causes[-1] if causes else None
+    last: str | None = None
+    for line in lines:
+        if (cause := _cause(line)) is not None:
+            last = cause
+        elif last is not None and (full := _FULL.match(line.strip())) and full[1] not in last:
+            last = f"{last}: {full[1]}"
+    return last
 
 
 def _cause(line: str) -> str | None:

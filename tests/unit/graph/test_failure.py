@@ -113,6 +113,19 @@ CASES = [
         id="torch finds too little shared memory",
     ),
     pytest.param("OSError", "[Errno 28] No space left on device: '/tmp/x'", FailureKind.DISK_FULL, id="disk full"),
+    pytest.param(
+        "InductorError",
+        "CppCompileError: C++ compile error\n\nOutput:\n<built-in>: fatal error: when writing output to /c/header.i: "
+        "No space left on device\ncompilation terminated.",
+        FailureKind.DISK_FULL,
+        id="a compiler on a full disk",
+    ),
+    pytest.param(
+        "InductorError",
+        "CppCompileError: C++ compile error\n\nOutput:\ncollect2: fatal error: ld terminated with signal 7 [Bus error]",
+        FailureKind.DISK_FULL,
+        id="a linker on a full disk",
+    ),
     pytest.param("OSError", "AF_UNIX path too long", FailureKind.PATH_TOO_LONG, id="path of a socket"),
     pytest.param(
         "ZMQError",

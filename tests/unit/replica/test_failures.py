@@ -28,6 +28,13 @@ EXECUTOR_LOG = """\
 (MainProcess pid=3) ERROR 11-28 10:41:56 [async_llm.py:906] vllm.v1.engine.exceptions.EngineDeadError: EngineCore \
 encountered an issue. See stack trace (above) for the root cause.
 """
+COMPILER_LOG = """\
+(EngineCore pid=1) ERROR 11-28 10:41 [core.py:9] torch._inductor.exc.InductorError: CppCompileError: C++ compile error
+(EngineCore pid=1) ERROR 11-28 10:41 [core.py:9] Output:
+(EngineCore pid=1) ERROR 11-28 10:41 [core.py:9] <built-in>: fatal error: when writing output to /c/a.i: No space \
+left on device
+(EngineCore pid=1) ERROR 11-28 10:41 [core.py:9] compilation terminated.
+"""
 
 
 @pytest.mark.parametrize(
@@ -36,6 +43,12 @@ encountered an issue. See stack trace (above) for the root cause.
         pytest.param(VLLM_LOG, "ValueError: Available memory (4.67/6.96 GiB) is too small", id="worker process"),
         pytest.param(RAY_LOG, "torch.cuda.OutOfMemoryError: NPU out of memory", id="Ray actor"),
         pytest.param(EXECUTOR_LOG, "RuntimeError: max(): Expected reduction dim", id="a worker's error, passed on"),
+        pytest.param(
+            COMPILER_LOG,
+            "torch._inductor.exc.InductorError: CppCompileError: C++ compile error: <built-in>: fatal error: when "
+            "writing output to /c/a.i: No space left on device",
+            id="a compiler on a full disk",
+        ),
         pytest.param("INFO all is well\n", None, id="no error"),
         pytest.param("", None, id="empty"),
     ],
@@ -92,10 +105,11 @@ def test_an_engine_that_did_not_start_tells_what_to_do(said: str, log: str, prob
 @pytest.mark.parametrize("kind", ["ConfigError", "CaptureError", "EngineError", "ModelError"])
 def test_an_error_survives_serves_text(kind: str) -> None:
     error: AscendServeError = getattr(errors, kind)('rank 1: "EL0009"\n{streams}', "set graph.mode=FULL")
+    error.record = "/cache/failures/x.txt"
     text = f"The deployment failed to start 1 times.\nError:\n  File x, line 3\n{marked(error)!r}\n{marked(error)}\nbye"
     found = unmarked(text)
     assert type(found) is type(error)
-    assert (found.problem, found.remedy) == (error.problem, error.remedy)
+    assert (found.problem, found.remedy, found.record) == (error.problem, error.remedy, error.record)
 
 
 @pytest.mark.parametrize(
