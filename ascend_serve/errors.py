@@ -18,6 +18,9 @@ class AscendServeError(Exception):
     Args:
         problem: What was wrong, with the full key, value or file.
         remedy: What to do next.
+
+    Attributes:
+        record: Where all that was known is kept, when something was lost that had begun; empty otherwise.
     """
 
     exit_code = 1
@@ -26,6 +29,7 @@ class AscendServeError(Exception):
         super().__init__(problem, remedy)
         self.problem = problem
         self.remedy = remedy
+        self.record = ""
 
     def __str__(self) -> str:
         return f"{self.problem}\n{self.remedy}" if self.remedy else self.problem

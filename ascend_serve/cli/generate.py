@@ -17,6 +17,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from ascend_serve.cli.arguments import ConfigPath, OverrideArguments, Verbose, described
+from ascend_serve.cli.failure_record import FailureRecord
 from ascend_serve.cli.lifetime import owned_processes
 from ascend_serve.cli.output import print_warning
 from ascend_serve.cli.output import stderr as console
@@ -66,6 +67,7 @@ def generate(
     verbose: Verbose = False,
 ) -> None:
     """Answer a file of requests offline. Exit code 3: some have no answer, their lines say why; 4: none has one."""
+    started = time.time()
     prefer_token_authentication()
     loaded = described(config, overrides).load()
     file = _output(output, resume=resume, force=force)
@@ -74,11 +76,17 @@ def generate(
         file.prepare(read_lines(requests))
         total = sum(1 for _ in read_lines(requests))
         stack.enter_context(owned_processes())
+        record = FailureRecord(loaded, started)
+        stack.enter_context(record.of_errors())
         from ascend_serve.offline.generation import Engine
 
         with StartupProgress(console) as progress:
             progress.enter("cluster")
-            engine = stack.enter_context(Engine(loaded, engines=engines, verbose=verbose, follow=progress.follow))
+            engine = Engine(
+                loaded, engines=engines, verbose=verbose, follow=progress.follow, on_loss=record.end_at_once
+            )
+            stack.enter_context(engine)
+        record.begin_to_serve(engine.cluster)
         reports = engine.reports()
         print_summary(console, reports[0])
         _warn_of_others(reports)

@@ -23,10 +23,12 @@ stderr = Console(stderr=True, soft_wrap=True, highlight=False)
 
 
 def print_error(error: AscendServeError) -> None:
-    """Print what was wrong and what to do next to the standard error stream."""
+    """Print what was wrong, what to do next and where to read more to the standard error stream."""
     stderr.print(f"[bold red]error:[/] {escape(error.problem)}")
     if error.remedy:
         stderr.print(f"[bold green]next:[/]  {escape(error.remedy)}")
+    if error.record:
+        stderr.print(f"[bold]kept:[/]  all that was known is in {escape(error.record)}")
 
 
 def print_warning(text: str) -> None:

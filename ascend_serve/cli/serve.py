@@ -13,7 +13,8 @@ from pydantic import SecretStr
 
 from ascend_serve.api.api_keys import api_keys
 from ascend_serve.cli.arguments import ConfigPath, Dashboard, ModelsAndOverrides, Verbose, load_models
-from ascend_serve.cli.lifetime import Ending, end_at_once, owned_processes
+from ascend_serve.cli.failure_record import FailureRecord
+from ascend_serve.cli.lifetime import Ending, owned_processes
 from ascend_serve.cli.output import print_warning, stdout
 from ascend_serve.cli.output import stderr as console
 from ascend_serve.cli.startup import StartupProgress
@@ -67,17 +68,20 @@ def serve(
     served = [_Model.of(fetched(each)) for each in configs]
     if not _given():
         check_vllm()
-    with owned_processes() as ending, ExitStack() as stack:
+    record = FailureRecord(configs[0], started)
+    with owned_processes() as ending, record.of_errors(), ExitStack() as stack:
         with StartupProgress(console) as progress:
             progress.enter("cluster")
-            cluster = stack.enter_context(_cluster(configs, verbose=verbose, dashboard=dashboard))
+            cluster = stack.enter_context(_cluster(configs, record, verbose=verbose, dashboard=dashboard))
         deployments = [stack.enter_context(_deployment(model, cluster, started, ending)) for model in served]
         for deployment in deployments:
             deployment.deploy()
         for model, deployment in zip(served, deployments, strict=True):
+            record.config = model.config
             _bring_up(deployment)
             _show(model, deployment, cluster)
-        _stay(deployments)
+        record.begin_to_serve(cluster)
+        _stay(deployments, record)
 
 
 def _given() -> bool:
@@ -85,13 +89,16 @@ def _given() -> bool:
 
 
 @contextmanager
-def _cluster(configs: Sequence[AscendServeConfig], *, verbose: bool, dashboard: bool) -> Iterator[Cluster]:
+def _cluster(
+    configs: Sequence[AscendServeConfig], record: FailureRecord, *, verbose: bool, dashboard: bool
+) -> Iterator[Cluster]:
     from ascend_serve.cluster.lease import ray_cluster
     from ascend_serve.replica.process_environment import engine_environment
 
     npus = sum(config.emulated.npus for config in configs)
     env = engine_environment(configs[0])
-    with ray_cluster(npus, env=env, verbose=verbose, dashboard=dashboard, on_loss=end_at_once) as cluster:
+    with ray_cluster(npus, env=env, verbose=verbose, dashboard=dashboard, on_loss=record.end_at_once) as cluster:
+        record.ray_logs = cluster.log_directory
         if not verbose:
             console.print(f"logs: {cluster.log_directory}", markup=False)
         yield cluster
@@ -139,19 +146,24 @@ def _show(model: _Model, deployment: ServeDeployment, cluster: Cluster) -> None:
     stdout.print(line, markup=False)
 
 
-def _stay(deployments: Sequence[ServeDeployment]) -> None:
-    """Wait until interrupted; tell what happens to engines, and when an application stops or begins to answer."""
+def _stay(deployments: Sequence[ServeDeployment], record: FailureRecord) -> None:
+    """Wait until interrupted; tell what happens to engines and replicas, and when an application begins to answer."""
+    from ascend_serve.serving.replica_watch import ReplicaWatch
+
     answers = dict.fromkeys(deployments, True)
+    replicas = {deployment: ReplicaWatch(deployment.name) for deployment in deployments}
     told: set[tuple[str, Event]] = set()
     while True:
-        time.sleep(_WATCH_SECONDS)
         for deployment, before in answers.items():
+            for end in replicas[deployment].ended():
+                print_warning(f"{deployment.name}: replica ended: {record.of_replica(deployment.config, end)}")
             _tell(deployment, told)
             answers[deployment] = deployment.check()
             if before and not answers[deployment]:
                 print_warning(f"No replica of {deployment.name} answers; Ray Serve starts another one.")
             elif answers[deployment] and not before:
                 stdout.print(f"{deployment.name} answers again.")
+        time.sleep(_WATCH_SECONDS)
 
 
 def _tell(deployment: ServeDeployment, told: set[tuple[str, Event]]) -> None:

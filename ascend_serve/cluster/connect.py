@@ -18,6 +18,7 @@ from ray._private.grpc_utils import init_grpc_channel
 
 from ascend_serve.cluster.placement import NodeOffer, offers
 from ascend_serve.cluster.signals import own_signals
+from ascend_serve.cluster.watch import OnLoss, given_loss, watched
 from ascend_serve.errors import ClusterError
 
 NAMESPACE = "ascend_serve"
@@ -47,12 +48,13 @@ class Cluster:
 
 
 @contextlib.contextmanager
-def connected_cluster(address: str, *, verbose: bool = False) -> Iterator[Cluster]:
+def connected_cluster(address: str, *, verbose: bool = False, on_loss: OnLoss | None = None) -> Iterator[Cluster]:
     """Connect to the Ray cluster at ``address`` and leave it at the end.
 
     Args:
         address: As in ``RAY_ADDRESS``: ``host:port`` or ``auto``.
         verbose: Whether logs of this job's processes are shown here.
+        on_loss: What to do when the cluster is lost meanwhile, after which whoever waits for Ray waits for long.
 
     Raises:
         ClusterError: It cannot be reached, or does not let us in.
@@ -68,8 +70,10 @@ def connected_cluster(address: str, *, verbose: bool = False) -> Iterator[Cluste
             )
     except Exception as error:
         raise _refused(address, error) from error
+    cluster = current_cluster()
     try:
-        yield current_cluster()
+        with watched(given_loss(cluster.address), on_loss):
+            yield cluster
     finally:
         ray.shutdown()
 

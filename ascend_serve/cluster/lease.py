@@ -33,7 +33,7 @@ def ray_cluster(
         env: Variables for the processes that are started on it.
         verbose: Whether their logs are shown here.
         dashboard: Whether a local cluster starts Ray's dashboard.
-        on_loss: What to do when a local cluster is lost; see `local_cluster`.
+        on_loss: What to do when a cluster is lost that is started or connected to here; see `local_cluster`.
 
     Raises:
         ClusterError: It cannot be reached, or does not start.
@@ -41,5 +41,5 @@ def ray_cluster(
     if ray.is_initialized():
         return nullcontext(current_cluster())
     if address := os.environ.get("RAY_ADDRESS"):
-        return connected_cluster(address, verbose=verbose)
+        return connected_cluster(address, verbose=verbose, on_loss=on_loss)
     return local_cluster(npus, env=env, verbose=verbose, dashboard=dashboard, on_loss=on_loss)

@@ -15,7 +15,7 @@ from ascend_serve.cluster.connect import NAMESPACE, Cluster, current_cluster, on
 from ascend_serve.cluster.placement import NPU
 from ascend_serve.cluster.signals import own_signals, shielded_from_signals
 from ascend_serve.cluster.umask import files_for_this_user
-from ascend_serve.cluster.watch import ClusterWatch, OnLoss, vital_processes
+from ascend_serve.cluster.watch import OnLoss, own_loss, vital_processes, watched
 from ascend_serve.cluster.workspace import Workspace
 from ascend_serve.errors import ClusterError
 from ascend_serve.node.environment import VISIBLE_DEVICES
@@ -73,7 +73,7 @@ def local_cluster(
     try:
         with _environment({**_MINIMAL, **env}):
             cluster = _start(workspace, npus, verbose=verbose, dashboard=dashboard)
-            with _watched(workspace, cluster, on_loss):
+            with watched(own_loss(vital_processes(), cluster.log_directory), _ending(workspace, on_loss)):
                 yield cluster
     except Exception:
         _stop(workspace, keep_logs=True)
@@ -120,22 +120,16 @@ def _start(workspace: Workspace, npus: int, *, verbose: bool, dashboard: bool) -
     return replace(current_cluster(), local=True, dashboard=url)
 
 
-@contextlib.contextmanager
-def _watched(workspace: Workspace, cluster: Cluster, on_loss: OnLoss | None) -> Iterator[None]:
+def _ending(workspace: Workspace, on_loss: OnLoss | None) -> OnLoss | None:
+    """End the processes of the cluster, too: whoever waits for Ray waits for ever, so that nothing here may ask it."""
     if on_loss is None:
-        yield
-        return
+        return None
 
     def lost(error: ClusterError) -> None:
-        # Whoever waits for Ray waits for ever, so that nothing here may ask it.
         workspace.end(keep_logs=True)
         on_loss(error)
 
-    watch = ClusterWatch(vital_processes(), cluster.log_directory, lost)
-    try:
-        yield
-    finally:
-        watch.stop()
+    return lost
 
 
 @contextlib.contextmanager

@@ -13,9 +13,11 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import wait
 from contextlib import ExitStack
 from itertools import cycle
 from types import TracebackType
@@ -45,8 +47,9 @@ from ascend_serve.doctor.preflight import check_here, fetched
 from ascend_serve.errors import AscendServeError, ClusterError, ConfigError, EngineError
 from ascend_serve.offline.batch_lines import CHAT, COMPLETIONS
 from ascend_serve.offline.offline_replica import Answer, OfflineReplica
-from ascend_serve.offline.tenancy import tenancy
+from ascend_serve.offline.tenancy import lose, tenancy
 from ascend_serve.planning import DeploymentPlan, plan_deployment
+from ascend_serve.replica.last_will import LastWill, newest_logs
 from ascend_serve.replica.process_environment import engine_environment
 from ascend_serve.replica.reservation import Reservation
 from ascend_serve.replica.vllm_import import check_vllm
@@ -65,6 +68,9 @@ _IN_FLIGHT = 1024
 _PLACEMENT_SECONDS = 60.0
 _SHUTDOWN_SECONDS = 30.0
 _POLL_SECONDS = 0.2
+_LOOK_SECONDS = 0.5
+_LOSS_SECONDS = 2.0
+"""How long it takes at most until the loss of a cluster is known."""
 
 
 class Engine:
@@ -80,7 +86,7 @@ class Engine:
             is said of the engine here holds for all of them.
         verbose: Whether the logs of all processes are shown.
         follow: What to tell the progress of the start-up.
-        on_loss: What to do when a local cluster is lost, which leaves the methods waiting; see `local_cluster`.
+        on_loss: What to do at once, in a thread of its own, when the cluster is lost. The methods raise that anyway.
 
     Attributes:
         cluster: The Ray cluster it runs on, inside the context.
@@ -113,6 +119,7 @@ class Engine:
         self._engines = engines
         self._verbose = verbose
         self._on_loss = on_loss
+        self._lost: ClusterError | None = None
         self._resources = ExitStack()
         self._replicas: tuple[ActorHandle, ...] = ()
 
@@ -165,9 +172,9 @@ class Engine:
             check_vllm()
         with ExitStack() as resources:
             env = engine_environment(self._config)
-            cluster = ray_cluster(self._config.emulated.npus, env=env, verbose=self._verbose, on_loss=self._on_loss)
+            cluster = ray_cluster(self._config.emulated.npus, env=env, verbose=self._verbose, on_loss=lose)
             npus = self._engines * self._config.parallel.world_size
-            self.cluster = resources.enter_context(tenancy(name, npus, cluster))
+            self.cluster = resources.enter_context(tenancy(name, npus, cluster, self._lose))
             plan = self._plan or plan_deployment(self._config, nodes=node_offers())
             replicas = self._start_all(plan, resources)
             self._resources = resources.pop_all()
@@ -181,14 +188,14 @@ class Engine:
         groups = [self._group if number == 0 else f"{self._group}-{number}" for number in range(self._engines)]
         replicas, starting = [], []
         for name in groups:
-            group, reservation = resources.enter_context(_placement(self._config, name, self._engines))
+            group, reservation = resources.enter_context(self._placed(name))
             replicas.append(_replica(self._config, group))
-            resources.callback(_stop, replicas[-1])
+            resources.callback(self._stop, replicas[-1])
             starting.append(replicas[-1].start.remote(self._config, plan, name, reservation.for_ranks(group)))
         while self._follow and ray.wait(starting, num_returns=len(starting), timeout=_POLL_SECONDS)[1]:
             self._follow(glance(self._group))
         for started in starting:
-            _result(started)
+            self._result(started)
         return tuple(replicas)
 
     def close(self) -> None:
@@ -222,19 +229,75 @@ class Engine:
         for request, replica in zip(each, cycle(replicas), strict=False):
             pending.append(replica.answer.remote(*_call(request)))
             if len(pending) >= _IN_FLIGHT * len(replicas):
-                yield _result(pending.popleft())
+                yield self._result(pending.popleft())
         while pending:
-            yield _result(pending.popleft())
+            yield self._result(pending.popleft())
 
     def report(self) -> GraphReport:
         """What was asked of graph mode, what holds, and why they differ; of the first of several engines."""
-        report: GraphReport = _result(self._running()[0].report.remote())
+        report: GraphReport = self._result(self._running()[0].report.remote())
         return report
 
     def reports(self) -> list[GraphReport]:
         """The report of each engine."""
         asked = [replica.report.remote() for replica in self._running()]
-        return [_result(reference) for reference in asked]
+        return [self._result(reference) for reference in asked]
+
+    @contextlib.contextmanager
+    def _placed(self, name: str) -> Iterator[tuple[PlacementGroup, Reservation]]:
+        """The NPUs of the ranks, and a core for the replica in the first bundle."""
+        reservation = Reservation.of(self._config.parallel, node_offers(), self._engines)
+        group = placement_group(list(reservation.bundles), strategy=reservation.strategy, name=name)
+        try:
+            if not group.wait(_PLACEMENT_SECONDS):
+                raise ClusterError(
+                    f"The cluster has {counted(self._config.parallel.world_size, 'NPU')} and a CPU for the engine, but "
+                    f"they are not free after {_PLACEMENT_SECONDS:.0f} s; {_holders(name)}",
+                    "Stop what holds them, or wait for it. `ray status` shows how much is in use.",
+                )
+            yield group, reservation
+        finally:
+            # A cluster that is lost answers nobody.
+            if self._lost is None:
+                remove_placement_group(group)
+
+    def _stop(self, replica: ActorHandle) -> None:
+        if self._lost is not None:
+            return
+        with contextlib.suppress(RayError):
+            ray.get(replica.shutdown.remote(), timeout=_SHUTDOWN_SECONDS)
+        ray.kill(replica)
+
+    def _lose(self, error: ClusterError) -> None:
+        logs = newest_logs(self.cluster.log_directory)
+        LastWill(self._config).of_error(error, None, what="The cluster of the engine was lost", logs=logs)
+        self._lost = error
+        if self._on_loss is not None:
+            self._on_loss(error)
+
+    def _result(self, reference: Any) -> Any:
+        """The result of a call to the replica, or the error that a user can act on."""
+        # Ray itself would wait for ever for a cluster that is lost.
+        answer = reference.future()
+        while not wait([answer], timeout=_LOOK_SECONDS).done:
+            self._raise_loss()
+        try:
+            return answer.result()
+        except RayActorError as error:
+            # With a cluster its processes end, and who watches the cluster looks later than Ray does.
+            time.sleep(_LOSS_SECONDS)
+            self._raise_loss()
+            lost = EngineError(f"The engine died: {error}", "Its logs are among Ray's; start it again.")
+            logs = newest_logs(self.cluster.log_directory)
+            raise LastWill(self._config).of_error(lost, None, what="The engine was lost", logs=logs) from error
+        except RayTaskError as error:
+            if isinstance(error.cause, AscendServeError):
+                raise error.cause from None
+            raise
+
+    def _raise_loss(self) -> None:
+        if self._lost is not None:
+            raise self._lost
 
     def _running(self) -> tuple[ActorHandle, ...]:
         if not self._replicas:
@@ -254,23 +317,6 @@ def _call(request: Request) -> tuple[str, dict[str, Any]]:
     if isinstance(request, Mapping):
         return CHAT if "messages" in request else COMPLETIONS, dict(request)
     raise TypeError(f"a request is a prompt, or a mapping with prompt or messages, not {request!r}")
-
-
-@contextlib.contextmanager
-def _placement(config: AscendServeConfig, name: str, engines: int) -> Iterator[tuple[PlacementGroup, Reservation]]:
-    """The NPUs of the ranks, and a core for the replica in the first bundle."""
-    reservation = Reservation.of(config.parallel, node_offers(), engines)
-    group = placement_group(list(reservation.bundles), strategy=reservation.strategy, name=name)
-    try:
-        if not group.wait(_PLACEMENT_SECONDS):
-            raise ClusterError(
-                f"The cluster has {counted(config.parallel.world_size, 'NPU')} and a CPU for the engine, but they are "
-                f"not free after {_PLACEMENT_SECONDS:.0f} s; {_holders(name)}",
-                "Stop what holds them, or wait for it. `ray status` shows how much is in use.",
-            )
-        yield group, reservation
-    finally:
-        remove_placement_group(group)
 
 
 def _holders(name: str) -> str:
@@ -295,21 +341,3 @@ def _replica(config: AscendServeConfig, group: PlacementGroup) -> ActorHandle:
         )
         .remote()
     )
-
-
-def _stop(replica: ActorHandle) -> None:
-    with contextlib.suppress(RayError):
-        ray.get(replica.shutdown.remote(), timeout=_SHUTDOWN_SECONDS)
-    ray.kill(replica)
-
-
-def _result(reference: Any) -> Any:
-    """The result of a call to the replica, or the error that a user can act on."""
-    try:
-        return ray.get(reference)
-    except RayActorError as error:
-        raise EngineError(f"The engine died: {error}", "Its logs are among Ray's; start it again.") from error
-    except RayTaskError as error:
-        if isinstance(error.cause, AscendServeError):
-            raise error.cause from None
-        raise

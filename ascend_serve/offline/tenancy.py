@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from ascend_serve.cluster.connect import Cluster, node_offers
 from ascend_serve.cluster.placement import counted
+from ascend_serve.cluster.watch import OnLoss
 from ascend_serve.errors import ClusterError
 
 
@@ -20,18 +21,20 @@ class _Tenant:
         name: The model's name.
         npus: NPUs that it holds.
         lease: What ends the cluster, where this engine is the one to do it.
+        on_loss: What to do when the cluster is lost.
     """
 
     name: str
     npus: int
     lease: ExitStack
+    on_loss: OnLoss
 
 
 _tenants: list[_Tenant] = []
 
 
 @contextlib.contextmanager
-def tenancy(name: str, npus: int, cluster: AbstractContextManager[Cluster]) -> Iterator[Cluster]:
+def tenancy(name: str, npus: int, cluster: AbstractContextManager[Cluster], on_loss: OnLoss) -> Iterator[Cluster]:
     """Hold NPUs of a cluster for as long as the block runs.
 
     A cluster that was started for one engine may have room for others of this process; the last one ends it.
@@ -39,7 +42,8 @@ def tenancy(name: str, npus: int, cluster: AbstractContextManager[Cluster]) -> I
     Args:
         name: The model's name.
         npus: How many NPUs.
-        cluster: What connects to the cluster or starts it.
+        cluster: What connects to the cluster or starts it; it tells `lose` when the cluster is lost.
+        on_loss: What to do when the cluster is lost, also one that was started for another engine.
 
     Raises:
         ClusterError: Other engines of this process hold the NPUs; they are named, and nothing is waited for.
@@ -47,7 +51,7 @@ def tenancy(name: str, npus: int, cluster: AbstractContextManager[Cluster]) -> I
     with ExitStack() as lease:
         connected = lease.enter_context(cluster)
         _check_room(name, npus, sum(offer.npus for offer in node_offers()))
-        tenant = _Tenant(name, npus, lease)
+        tenant = _Tenant(name, npus, lease, on_loss)
         _tenants.append(tenant)
         try:
             yield connected
@@ -55,6 +59,12 @@ def tenancy(name: str, npus: int, cluster: AbstractContextManager[Cluster]) -> I
             _tenants.remove(tenant)
             if _tenants:
                 _tenants[0].lease.push(lease.pop_all())
+
+
+def lose(error: ClusterError) -> None:
+    """Let all engines know that their cluster is lost."""
+    for tenant in list(_tenants):
+        tenant.on_loss(error)
 
 
 def _check_room(name: str, npus: int, offered: int) -> None:

@@ -14,13 +14,13 @@ from ray.util.placement_group import PlacementGroup
 from starlette.responses import PlainTextResponse
 
 from ascend_serve.config.schema import AscendServeConfig
-from ascend_serve.errors import AscendServeError
 from ascend_serve.events import PhaseEnded, Ready, Started, StartFailed
 from ascend_serve.graph.modes import Replan
 from ascend_serve.graph.runtimes import RUNTIMES
 from ascend_serve.planning import DeploymentPlan
 from ascend_serve.replica.engine_launcher import EngineLauncher, engine_arguments
 from ascend_serve.replica.engine_run import EngineRun
+from ascend_serve.replica.last_will import LastWill
 from ascend_serve.replica.software import installed_versions
 from ascend_serve.replica.warm_up import use_application, warm_up
 from ascend_serve.telemetry.event_log import EventLog, as_lines
@@ -104,11 +104,14 @@ class OpenAIEngine:
         for phase, passed in (seconds or {}).items():
             events.append(_ended(phase, passed))
         try:
-            engine = await cls._brought_up(config, plan, group, placement_group, events)
-        except AscendServeError as error:
-            events.append(StartFailed(time=time.time(), text=error.problem, advice=error.remedy))
-            raise
-        return engine
+            return await cls._brought_up(config, plan, group, placement_group, events)
+        except Exception as error:
+            report = events.story.report(events.events)
+            told = await asyncio.to_thread(LastWill(config).of_error, error, report)
+            events.append(StartFailed(time=time.time(), text=told.problem, advice=told.remedy))
+            if told is error:
+                raise
+            raise told from error
 
     @classmethod
     async def _brought_up(

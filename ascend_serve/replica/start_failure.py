@@ -16,7 +16,8 @@ _MARKED = re.compile(re.escape(_MARK) + r"([\w=-]+)")
 
 def marked(error: AscendServeError) -> RuntimeError:
     """Wrap ``error`` so that `unmarked` finds it again in the text of a traceback."""
-    fields = {"type": type(error).__name__, "problem": error.problem, "remedy": error.remedy}
+    kind = type(error).__name__
+    fields = {"type": kind, "problem": error.problem, "remedy": error.remedy, "record": error.record}
     # Base64, because quoting on the way, as by repr(), would change anything else.
     return RuntimeError(_MARK + base64.urlsafe_b64encode(json.dumps(fields).encode()).decode())
 
@@ -28,7 +29,9 @@ def unmarked(text: str) -> AscendServeError:
         lines = [line.strip() for line in text.splitlines() if line.strip()]
         return EngineError(f"The replica did not start: {lines[-1] if lines else 'no reason was given'}")
     fields = json.loads(base64.urlsafe_b64decode(found.group(1)))
-    return getattr(errors, fields["type"])(fields["problem"], fields["remedy"])
+    error: AscendServeError = getattr(errors, fields["type"])(fields["problem"], fields["remedy"])
+    error.record = fields["record"]
+    return error
 
 
 def said(text: str) -> str:

@@ -20,6 +20,7 @@ from ascend_serve.capture.snapshot import Snapshot
 from ascend_serve.config.serve_options import DEPLOYMENT
 from ascend_serve.errors import ClusterError
 from ascend_serve.replica.start_failure import said
+from ascend_serve.serving.replica_watch import REPLICA_PREFIX
 from ascend_serve.telemetry.replica_status import ClusterStatus, DeploymentStatus, ReplicaStatus
 
 logging.getLogger("ray.serve").setLevel(logging.WARNING)
@@ -27,8 +28,6 @@ logging.getLogger("ray.serve").setLevel(logging.WARNING)
 _ANSWER_SECONDS = 10.0
 _RUNNING: Any = "RUNNING"
 """Serve's state of a replica that answers; a text as well as a member of an enumeration."""
-_REPLICA_PREFIX = "SERVE_REPLICA::"
-"""How Ray Serve (2.60.0) names the actor of a replica: this, application, deployment and id, with ``#`` between."""
 _OURS = re.compile(rf"{DEPLOYMENT}(_\d+)?")
 """Our deployments: Ray Serve (2.60.0) numbers those of one name in an application, all but the first."""
 
@@ -145,7 +144,7 @@ def _replica_ids() -> dict[tuple[str, str], list[str]]:
 
 def _named_replicas() -> Iterator[tuple[str, str, str]]:
     for actor in ray.util.list_named_actors(all_namespaces=True):
-        application, _, rest = actor["name"].removeprefix(_REPLICA_PREFIX).partition("#")
+        application, _, rest = actor["name"].removeprefix(REPLICA_PREFIX).partition("#")
         deployment, _, replica = rest.partition("#")
-        if actor["name"].startswith(_REPLICA_PREFIX) and _OURS.fullmatch(deployment):
+        if actor["name"].startswith(REPLICA_PREFIX) and _OURS.fullmatch(deployment):
             yield application, deployment, replica

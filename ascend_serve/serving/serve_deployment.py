@@ -67,6 +67,7 @@ class ServeDeployment:
         local: Whether the cluster is this machine's alone, and is shut down when the application was stopped.
 
     Attributes:
+        config: What to serve.
         name: Name of the application.
         answered: Whether it has answered so far.
         waiting: What Serve says of a replica that no node has room for, after half a minute; empty otherwise.
@@ -81,7 +82,7 @@ class ServeDeployment:
         *,
         local: bool = False,
     ) -> None:
-        self._config = config
+        self.config = config
         self._plan = plan
         self._started = started
         self._keys = keys
@@ -100,11 +101,11 @@ class ServeDeployment:
             ClusterError: The cluster has too few NPUs, or another application answers there.
         """
         application = build_application(
-            self._config, self._plan, node_offers(), group=self._group, started=self._started, keys=self._keys
+            self.config, self._plan, node_offers(), group=self._group, started=self._started, keys=self._keys
         )
         self._start_serve()
-        warn_of_router(self._config.serving)
-        target = serve.RunTarget(application, name=self.name, route_prefix=self._config.serving.route_prefix)
+        warn_of_router(self.config.serving)
+        target = serve.RunTarget(application, name=self.name, route_prefix=self.config.serving.route_prefix)
         self._deployed = True
         try:
             serve.run_many([target], wait_for_applications_running=False)
@@ -154,7 +155,7 @@ class ServeDeployment:
     @property
     def url(self) -> str:
         """Where clients on this machine reach it."""
-        serving = self._config.serving
+        serving = self.config.serving
         scheme = "https" if "ssl_certfile" in serving.http_options else "http"
         host = LOOPBACK if serving.host in EVERYWHERE else serving.host
         return f"{scheme}://{host}:{serving.port}{serving.route_prefix.rstrip('/')}"
@@ -210,7 +211,7 @@ class ServeDeployment:
 
     def _delete(self) -> None:
         """Delete the application and wait for its last request; Serve 2.60 itself gives up after a minute."""
-        deadline = time.monotonic() + graceful_shutdown_seconds(self._config)
+        deadline = time.monotonic() + graceful_shutdown_seconds(self.config)
         while True:
             try:
                 serve.delete(self.name)
@@ -228,11 +229,11 @@ class ServeDeployment:
             )
         self._owns_serve = not status.proxies
         if not self._owns_serve:
-            warn_if_other(self._config.serving)
+            warn_if_other(self.config.serving)
             return
         try:
             serve.start(
-                **start_options(self._config.serving, local=self._local),
+                **start_options(self.config.serving, local=self._local),
                 logging_config=LoggingConfig(log_level="WARNING"),
             )
         except (RayError, TimeoutError) as error:

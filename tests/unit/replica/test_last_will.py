@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from ascend_serve.capture.roster import RankState
 from ascend_serve.config.schema import AscendServeConfig
+from ascend_serve.errors import AscendServeError, CaptureError, EngineError
 from ascend_serve.events import RestartFailed
 from ascend_serve.graph.death import WorkerLog
 from ascend_serve.replica import last_will
-from ascend_serve.replica.last_will import LastWill
+from ascend_serve.replica.last_will import LastWill, newest_logs
 from tests.reports import REPORT
 
 CONFIG = AscendServeConfig.model_validate({"model": {"path": "/models/m"}, "graph": {"mode": "FULL"}})
@@ -33,7 +35,7 @@ def test_it_holds_all_that_was_known(tmp_path: Path) -> None:
     file = LastWill(CONFIG, tmp_path / "failures").leave("rank 1 was killed", LOST)
     assert file is not None
     text = file.read_text()
-    assert text.startswith("The engine of m was lost: rank 1 was killed\n")
+    assert text.startswith("The engine was lost, m: rank 1 was killed\n")
     for part in ("Python 3", "torch 2", "fewer sizes", "mode: FULL", "rank 1, process 77 on node-b", "a traceback"):
         assert part in text
 
@@ -61,3 +63,48 @@ def test_where_none_can_be_written_the_engine_is_replaced_all_the_same(
     (tmp_path / "file").touch()
     assert LastWill(CONFIG, tmp_path / "file").leave("lost", REPORT) is None
     assert "cannot be kept" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "problem"),
+    [
+        pytest.param(CaptureError("rank 1 failed", "set graph.mode=NONE"), CaptureError, "rank 1 failed", id="known"),
+        pytest.param(KeyError("size"), EngineError, "The engine did not start: KeyError: 'size'", id="unforeseen"),
+    ],
+)
+def test_a_start_that_fails_leaves_one_whatever_the_error(
+    error: Exception, kind: type[AscendServeError], problem: str, tmp_path: Path
+) -> None:
+    (tmp_path / "raylet.err").write_text("no room\n")
+    told = LastWill(CONFIG, tmp_path / "failures").of_error(
+        error, LOST, logs=[tmp_path / "raylet.err", tmp_path / "gone"]
+    )
+    assert (type(told), told.problem) == (kind, problem)
+    (file,) = (tmp_path / "failures").iterdir()
+    assert told.record == str(file)
+    text = file.read_text()
+    for part in (f"The engine did not start, m: {problem}", "fewer sizes", "no room", "No such file"):
+        assert part in text
+
+
+def test_a_start_leaves_no_more_than_one(tmp_path: Path) -> None:
+    will = LastWill(CONFIG, tmp_path)
+    will.of_error(will.of_error(EngineError("lost"), LOST), None)
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_one_has_a_bound(tmp_path: Path) -> None:
+    many = REPORT.model_copy(update={"events": (RestartFailed(time=0.0, text="x" * 3_000_000),)})
+    file = LastWill(CONFIG, tmp_path).leave("lost", many)
+    assert file is not None
+    assert file.stat().st_size <= 2**20
+
+
+def test_of_many_logs_those_are_told_that_were_written_to_last(tmp_path: Path) -> None:
+    (tmp_path / "serve").mkdir()
+    (tmp_path / "empty.err").touch()
+    for number, name in enumerate([*(f"{each}.out" for each in range(20)), "raylet.err", "serve/replica.log"]):
+        (tmp_path / name).write_text("x")
+        os.utime(tmp_path / name, (number, number))
+    found = [file.name for file in newest_logs(tmp_path)]
+    assert found == ["replica.log", "raylet.err", *(f"{each}.out" for each in range(19, 9, -1))]
