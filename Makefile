@@ -167,6 +167,8 @@ lock:
 	$(COMPILE) 3.11 --overrides requirements/left-out.txt requirements/cpu.in --output-file requirements/cpu.lock
 	$(COMPILE) 3.11 --constraints requirements/cpu.lock requirements/dev.in --output-file requirements/dev.lock
 	$(COMPILE) 3.11 --constraints requirements/cpu.lock requirements/docs.in --output-file requirements/docs.lock
+	$(COMPILE) 3.11 --generate-hashes --constraints requirements/npu-0.23.0.lock requirements/image.in pyproject.toml \
+		--output-file requirements/image.lock
 	@for version in 3.12 3.13; do \
 		cp requirements/*.lock .cache/lock || exit 1; \
 		$(COMPILE) $$version --overrides requirements/left-out.txt requirements/cpu.in --output-file .cache/lock/cpu.lock || exit 1; \

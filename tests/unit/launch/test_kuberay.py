@@ -71,6 +71,36 @@ def test_every_mount_has_its_volume_and_shared_memory_is_large(path: Path) -> No
         assert volumes[mounts["/dev/shm"]]["emptyDir"] == {"medium": "Memory", "sizeLimit": "16Gi"}
 
 
+def pods(manifest: Any) -> list[Any]:
+    """The specification of every pod."""
+    spec = cluster(manifest)
+    groups = [spec["headGroupSpec"]["template"], *(group["template"] for group in spec["workerGroupSpecs"])]
+    submitter = manifest["spec"].get("submitterPodTemplate")
+    return [template["spec"] for template in (*groups, *([submitter] if submitter else []))]
+
+
+@each_manifest
+def test_nothing_runs_as_root_or_may_become_more_than_it_is(path: Path) -> None:
+    """What the profile `restricted` of Kubernetes' Pod Security Standards asks for, and a root that is read-only."""
+    image = (ROOT / "launch" / "Dockerfile").read_text()
+    manifest = read(path)
+    assert len(pods(manifest)) == (3 if manifest["kind"] == "RayJob" else 2)
+    for pod in pods(manifest):
+        context = pod["securityContext"]
+        assert context["runAsNonRoot"]
+        assert f"ARG USER_ID={context['runAsUser']}\nARG GROUP_ID={context['runAsGroup']}\n" in image
+        assert context["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert not pod["automountServiceAccountToken"]
+        for container in pod["containers"]:
+            assert container["securityContext"] == {
+                "allowPrivilegeEscalation": False,
+                "readOnlyRootFilesystem": True,
+                "capabilities": {"drop": ["ALL"]},
+            }
+            written = {mount["mountPath"] for mount in container["volumeMounts"] if not mount.get("readOnly")}
+            assert {"/tmp", "/home/serve"} <= written
+
+
 @each_manifest
 def test_authentication_is_on_and_ray_is_the_image_s(path: Path) -> None:
     spec = cluster(read(path))
