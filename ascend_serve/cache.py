@@ -21,6 +21,11 @@ def cache_folder() -> Path:
     return user_cache() / "ascend_serve"
 
 
+def failure_folder() -> Path:
+    """Where what is known of what failed is kept."""
+    return cache_folder() / "failures"
+
+
 def new_file(folder: Path, name: str, suffix: str, most: int) -> Path:
     """Make a file for its user alone, named after the moment; the oldest of many go.
 

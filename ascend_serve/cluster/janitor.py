@@ -26,6 +26,9 @@ from pathlib import Path
 KEEP_LOGS = b"keep logs"
 """What the owner says before it ends the janitor, when somebody will want to read the logs."""
 
+DONE = b"all done."
+"""What it says when nobody will. An owner that says nothing has been killed."""
+
 MEMBER = "ASCEND_SERVE_WORKSPACE"
 """Variable that tells the folder of the cluster to its processes."""
 
@@ -48,6 +51,11 @@ _LOOKS = 8
 
 _GRACE_SECONDS = 5.0
 """Between the polite signal and the hard one. Python's resource trackers use it to remove what they watch over."""
+
+
+_MOST_WILLS = 20
+_MOST_LOGS = 12
+_MOST_BYTES = 2**13
 
 
 class Register:
@@ -105,13 +113,40 @@ def clear_abandoned(place: Path, prefix: str) -> None:
             clear(register.parent)
 
 
-def watch(folder: Path, owner: int) -> None:
-    """Note shared memory until ``owner`` or the standard input ends, then clear away what there is."""
+def leave_will(folder: Path, wills: Path, owner: str) -> None:
+    """Write what is known of an owner that was killed: its command line, and the ends of the logs of its cluster.
+
+    Args:
+        folder: The cluster's folder.
+        wills: Where to, in a file for this user alone; the oldest of many go.
+        owner: Its process and command line.
+    """
+    logs = [path for kind in ("*.err", "*.out", "*.log") for path in folder.glob(f"ray/session_2*/logs/**/{kind}")]
+    logs.sort(key=lambda path: path.stat().st_mtime, reverse=True)
+    parts = [f"The command ended without a word, as by SIGKILL: {owner}"]
+    parts += [f"== end of {path}\n{_end(path)}" for path in logs[:_MOST_LOGS]]
+    wills.mkdir(parents=True, exist_ok=True, mode=0o700)
+    file = wills / f"{time.strftime('%Y-%m-%d_%H-%M-%S')}-killed-{folder.name}.txt"
+    with open(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", errors="replace") as text:
+        text.write("\n\n".join(parts) + "\n")
+    for old in sorted(wills.glob("*.txt"))[:-_MOST_WILLS]:
+        old.unlink(missing_ok=True)
+
+
+def watch(folder: Path, owner: int, wills: Path) -> None:
+    """Note shared memory until ``owner`` or the standard input ends, then clear away what there is.
+
+    Args:
+        folder: The cluster's folder.
+        owner: The process that watches over the cluster.
+        wills: Where to leave what is known when it is killed.
+    """
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     with (folder / REGISTER).open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         register, said = Register(folder), b""
+        line = Path(f"/proc/{owner}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
         os.write(sys.stdout.fileno(), READY)
         # A process that the owner forked may hold the pipe open, so its end is not the only sign.
         while os.getppid() == owner:
@@ -120,6 +155,9 @@ def watch(folder: Path, owner: int) -> None:
                 if not (word := os.read(sys.stdin.fileno(), len(KEEP_LOGS))):
                     break
                 said += word
+        if not said:
+            with contextlib.suppress(OSError):
+                leave_will(folder, wills, f"process {owner}, {line}")
         clear(folder, keep_logs=said == KEEP_LOGS)
 
 
@@ -147,6 +185,13 @@ def _mapped(pid: int) -> list[str]:
     return []
 
 
+def _end(path: Path) -> str:
+    with contextlib.suppress(OSError), path.open("rb") as content:
+        content.seek(max(0, path.stat().st_size - _MOST_BYTES))
+        return content.read().decode(errors="replace")
+    return ""
+
+
 def _end_processes(folder: Path) -> None:
     _signal(processes_of(folder), signal.SIGTERM)
     deadline = time.monotonic() + _GRACE_SECONDS
@@ -166,4 +211,4 @@ def _signal(pids: list[int], number: signal.Signals) -> None:
 
 
 if __name__ == "__main__":
-    watch(Path(sys.argv[1]), int(sys.argv[2]))
+    watch(Path(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]))

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Self
 
+from ascend_serve.cache import failure_folder
 from ascend_serve.cluster import janitor
 from ascend_serve.node.user_files import compiler_cache, home_in, temporary_places, usable_place
 
@@ -32,6 +33,7 @@ class Workspace:
         self.folder = folder
         self.ray_folder = folder / "ray"
         self._janitor = process
+        self._ended = False
         temporary = str(folder / janitor.TEMPORARY)
         self.environment: Mapping[str, str] = {
             janitor.MEMBER: str(folder),
@@ -59,13 +61,16 @@ class Workspace:
         return cls(folder, _start_janitor(folder))
 
     def end(self, *, keep_logs: bool = False) -> None:
-        """Have everything cleared away, and wait until it is.
+        """Have everything cleared away, and wait until it is; a second time does nothing.
 
         Args:
             keep_logs: Whether somebody will want to read the logs.
         """
+        if self._ended:
+            return
+        self._ended = True
         with contextlib.suppress(OSError, subprocess.TimeoutExpired):
-            self._janitor.communicate(janitor.KEEP_LOGS if keep_logs else None, timeout=_END_SECONDS)
+            self._janitor.communicate(janitor.KEEP_LOGS if keep_logs else janitor.DONE, timeout=_END_SECONDS)
         if self._janitor.poll() != 0:
             janitor.clear(self.folder, keep_logs=keep_logs)
 
@@ -87,7 +92,7 @@ def _haproxy_files(folder: Path) -> dict[str, str]:
 def _start_janitor(folder: Path) -> subprocess.Popen[bytes]:
     """Start it and wait until it watches. It is in a session of its own, so that no terminal ends it."""
     process = subprocess.Popen(
-        [sys.executable, "-I", "-S", janitor.__file__, str(folder), str(os.getpid())],
+        [sys.executable, "-I", "-S", janitor.__file__, str(folder), str(os.getpid()), str(failure_folder())],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

@@ -10,7 +10,7 @@ from pathlib import Path
 import ray
 import yaml
 
-from ascend_serve.cache import cache_folder, new_file
+from ascend_serve.cache import failure_folder, new_file
 from ascend_serve.cluster.worker_death import read_here, read_log
 from ascend_serve.config.schema import AscendServeConfig
 from ascend_serve.errors import AscendServeError, EngineError
@@ -42,7 +42,7 @@ class LastWill:
 
     def __init__(self, config: AscendServeConfig, folder: Path | None = None, *, ray_logs: Path | None = None) -> None:
         self._config = config
-        self._folder = folder or cache_folder() / "failures"
+        self._folder = folder or failure_folder()
         self._ray_logs = ray_logs
 
     def leave(

@@ -25,7 +25,7 @@ ALLOWED: dict[str, frozenset[str]] = {
         {"errors", "releases", "graph", "config", "capture", "emulated", "telemetry", "node", "cluster"}
     ),
     "node": frozenset({"errors", "releases", "cache", "graph", "config", "emulated"}),
-    "cluster": frozenset({"errors", "graph", "config", "node"}),
+    "cluster": frozenset({"errors", "cache", "graph", "config", "node"}),
     "doctor": frozenset({"errors", "releases", "graph", "config", "emulated", "node", "cluster", "planning"}),
     "install": frozenset({"errors", "releases", "node", "doctor"}),
     "api": frozenset({"errors", "config"}),

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from ray.serve._private import constants
 
+from ascend_serve.cache import failure_folder
 from ascend_serve.cluster import janitor
 from ascend_serve.cluster.workspace import Workspace
 from ascend_serve.node.user_files import is_usable_place
@@ -48,6 +49,13 @@ def place() -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix="ws", dir="/tmp"))
     yield folder
     shutil.rmtree(folder)
+
+
+@pytest.fixture(autouse=True)
+def failures(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Where what is known of killed owners is kept."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    return failure_folder()
 
 
 @pytest.fixture
@@ -128,6 +136,14 @@ def test_logs_can_be_kept(place: Path) -> None:
     (workspace.folder / "log").write_text("what happened")
     workspace.end(keep_logs=True)
     assert [path.name for path in place.rglob("*")] == [workspace.folder.name, "log"]
+
+
+def test_what_was_kept_stays_when_it_is_ended_once_more(place: Path) -> None:
+    workspace = Workspace.make([place])
+    (workspace.folder / "log").write_text("what happened")
+    workspace.end(keep_logs=True)
+    workspace.end()
+    assert (workspace.folder / "log").exists()
 
 
 def test_shared_memory_of_others_stays(place: Path, memory: Path) -> None:
@@ -216,3 +232,34 @@ def test_serve_has_haproxys_files_in_the_workspace(place: Path) -> None:
     assert all(hasattr(constants, name) for name in files), "Serve reads them"
     assert all(Path(path).is_relative_to(workspace.folder / janitor.TEMPORARY) for path in files.values())
     workspace.end()
+
+
+def owner_of(place: Path, memory: Path) -> tuple[subprocess.Popen[str], Path]:
+    """A process with a workspace in which something has logged, and the workspace's folder."""
+    command = [sys.executable, "-c", OWNER, str(place), MEMBER, str(memory)]
+    owner = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert owner.stdout is not None
+    folder = Path(owner.stdout.readline().split()[1])
+    logs = folder / "ray" / "session_2026-01-01" / "logs"
+    (logs / "serve").mkdir(parents=True)
+    (logs / "raylet.err").write_text("no room\n")
+    (logs / "serve" / "replica.log").write_text("a last word\n")
+    return owner, folder
+
+
+def test_an_owner_that_is_killed_leaves_what_is_known_of_it(place: Path, memory: Path, failures: Path) -> None:
+    owner, folder = owner_of(place, memory)
+    owner.kill()
+    owner.wait()
+    wait_until(lambda: not folder.exists())
+    (file,) = failures.iterdir()
+    assert file.stat().st_mode & 0o777 == 0o600
+    text = file.read_text()
+    for part in (f"as by SIGKILL: process {owner.pid}", str(place), "raylet.err\nno room", "a last word"):
+        assert part in text
+
+
+@pytest.mark.parametrize("keep_logs", [False, True], ids=["logs go", "logs stay"])
+def test_an_owner_that_ends_leaves_nothing_of_the_kind(place: Path, failures: Path, keep_logs: bool) -> None:
+    Workspace.make([place]).end(keep_logs=keep_logs)
+    assert not failures.exists()
