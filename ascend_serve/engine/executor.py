@@ -27,6 +27,7 @@ from ascend_serve.engine.group_settings import capture_deadlines, prepare_fresh_
 from ascend_serve.engine.histogram import StepHistogram
 from ascend_serve.engine.node_worker import local_world_size, use_node_workers
 from ascend_serve.engine.plan_memory import PlanMemory
+from ascend_serve.engine.queue_memory import forget_names
 from ascend_serve.engine.queue_wait import spare_cores
 from ascend_serve.engine.runtimes.loading import ask_ranks, settle_runtime
 from ascend_serve.engine.spare_worker import spares_first, worker_resources
@@ -59,6 +60,7 @@ class LockstepRayExecutor(RayExecutorV2):
         remembered = self._memory.recall()
         settle_runtime(self.vllm_config, request, offers, remembered)
         use_node_workers()
+        forget_names()
         continue_in_core()
         self._driver = DriverClient.start(
             settings.group,

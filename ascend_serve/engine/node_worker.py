@@ -23,12 +23,15 @@ from vllm.platforms import current_platform
 from vllm.v1.executor import multiproc_executor
 from vllm.v1.worker.worker_base import WorkerWrapperBase
 
+from ascend_serve.cluster.janitor import MEMBER
+from ascend_serve.engine.queue_memory import forget_names
 from ascend_serve.engine.queue_wait import spare_cores
 from ascend_serve.engine.runner_choice import seam_of
 from ascend_serve.errors import ClusterError
 from ascend_serve.node.environment import PER_NODE_VARIABLES, node_environment
 from ascend_serve.node.finding import Status
 from ascend_serve.node.model_download import provide_model
+from ascend_serve.node.own_folder import SOCKETS_VARIABLE, use_own_folder_for_sockets
 from ascend_serve.node.probe import network_facts
 
 
@@ -58,6 +61,9 @@ class NodeWorkerProc(vllm_executor.RayWorkerProc):
             ModelError: The model is not on this node, and cannot be downloaded.
         """
         os.environ.update(environment_here())
+        forget_names()
+        if MEMBER not in os.environ:
+            use_own_folder_for_sockets()
         # vLLM 0.32.0 names the devices of this executor on this node in an argument, 0.23.0 in a variable.
         devices = kwargs.get("assigned_physical_gpu_ids")
         if devices is None:
@@ -121,4 +127,4 @@ def environment_here() -> dict[str, str]:
 def use_node_workers() -> None:
     """Let vLLM's executor start these workers, and keep one node's variables from the others."""
     vllm_executor.RayWorkerProc = NodeWorkerProc
-    vllm_executor.WORKER_SPECIFIC_ENV_VARS.update(PER_NODE_VARIABLES)
+    vllm_executor.WORKER_SPECIFIC_ENV_VARS.update({*PER_NODE_VARIABLES, SOCKETS_VARIABLE})

@@ -9,9 +9,11 @@ from typing import Any
 import ray
 
 from ascend_serve.api.api_keys import VARIABLE
+from ascend_serve.cluster.janitor import MEMBER
 from ascend_serve.cluster.token import AUTH_MODE
 from ascend_serve.config.schema import AscendServeConfig
 from ascend_serve.graph.stream_costs import EXPANSION_MODE
+from ascend_serve.node.own_folder import use_own_folder
 from ascend_serve.replica.log_handlers import keep_handlers
 
 EMULATED_NPU = "ASCEND_SERVE_EMULATED_NPU"
@@ -61,9 +63,12 @@ def prepare_engine_process() -> None:
 
     The engine core is a process of its own that connects to Ray by itself: without an address it would start a cluster
     of its own. API keys are checked before vLLM's application, so its own check gets none, and neither do the engine
-    core and the workers. vLLM would take 16384 answers of one request, and close Ray Serve's log handlers.
+    core and the workers. vLLM would take 16384 answers of one request, and close Ray Serve's log handlers. On a
+    cluster that others have started nobody clears away what a process leaves in the folder for temporary files.
     """
     keep_handlers()
+    if MEMBER not in os.environ:
+        use_own_folder()
     os.environ.pop(VARIABLE, None)
     os.environ["RAY_ADDRESS"] = ray.get_runtime_context().gcs_address
     os.environ.setdefault("VLLM_MAX_N_SEQUENCES", str(MAX_ANSWERS))

@@ -14,7 +14,7 @@ from ascend_serve.graph.error_knowledge import recognize
 _ERROR = re.compile(r"(?:^|[\s\]])((?:\w+\.)*[A-Z]\w*(?:Error|Exception)): (.*\S)")
 _WRAPPERS = ("root cause", "ray::", "RayTaskError")
 """Parts of errors that only say that something else failed."""
-_OF_WORKER = re.compile(r"Worker failed with error '(.*)', please check the stack trace")
+_OF_WORKER = re.compile(r"Worker failed with error '(.*?)(?:', please check the stack trace|$)")
 """How vLLM's executor passes a worker's error on (``MultiprocExecutor.collective_rpc``, 0.23.0 and 0.32.0)."""
 _FULL = re.compile(
     r"^(?:\(.*?\] )?(.*(?:[Nn]o space left on device|Disk quota exceeded|ld terminated with signal 7).*)$"

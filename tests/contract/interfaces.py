@@ -85,7 +85,12 @@ VLLM: Table = {
         "VllmConfig.structured_outputs_config",
     ),
     "vllm.distributed.device_communicators.shm_broadcast": (
+        "MessageQueue._is_writer",
         "MessageQueue._spin_condition",
+        "MessageQueue.buffer",
+        "MessageQueue.wait_until_ready(self)",
+        "ShmRingBuffer.is_creator",
+        "ShmRingBuffer.shared_memory",
         "SpinCondition.busy_loop_s",
         "SpinCondition.is_reader",
         "SpinCondition.last_read",

@@ -39,6 +39,17 @@ def with_shared_memory(mebibytes: int) -> tuple[str, ...]:
     return ("unshare", "--mount", "sh", "-c", mount, "sh")
 
 
+READ_ONLY = (
+    "unshare",
+    "--mount",
+    "sh",
+    "-c",
+    'for place in /tmp "$HOME"; do mount --bind "$place" "$place"; done; mount -o remount,bind,ro / && exec "$@"',
+    "sh",
+)
+"""Runs a command with a root that is read-only but for ``/tmp`` and the home, as the manifests for KubeRay do."""
+
+
 @dataclass(frozen=True)
 class Machine:
     """An odd machine.
@@ -136,6 +147,7 @@ LONG = "t" * 95
 SERVED = [
     pytest.param(Machine(with_shared_memory(256)), id="256 MiB shared memory"),
     pytest.param(Machine(env=NO_COMPILER), id="no compiler, and nothing to compile"),
+    pytest.param(Machine(READ_ONLY), id="a root file system that is read-only"),
     pytest.param(Machine(env={"HOME": "{tmp}/missing"}), id="no home"),
     pytest.param(Machine(env={"HOME": "/proc"}), id="a home that cannot be written"),
     pytest.param(Machine(NAMELESS, {"HOME": "/proc"}), id="a user without name and home"),

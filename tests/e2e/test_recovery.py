@@ -188,3 +188,15 @@ def _kinds(http: httpx.Client) -> list[str]:
     """Kinds of the events of the engine's life, oldest first."""
     events: list[dict[str, Any]] = http.get("/graph/report").json()["events"]
     return [event["kind"] for event in events if event["kind"].startswith(("engine_", "restart_"))]
+
+
+@pytest.mark.slow
+def test_a_rank_that_is_stopped_is_named_and_not_the_one_that_waits_for_it(http: httpx.Client) -> None:
+    before = _kinds(http)
+    os.kill(http.get("/graph/report").json()["ranks"][1]["pid"], signal.SIGSTOP)
+    assert wait_until(lambda: len(_kinds(http)) >= len(before) + 2)
+    assert _kinds(http)[len(before) :] == ["engine_stalled", "engine_restarted"]
+    (text,) = [
+        event["text"] for event in http.get("/graph/report").json()["events"] if "cannot even tell" in str(event)
+    ]
+    assert re.search(r"within 30 s: rank 1 \(.*\) cannot even tell where: .*; meanwhile rank 0 \(.*\) stands in", text)

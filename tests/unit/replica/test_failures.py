@@ -28,6 +28,12 @@ EXECUTOR_LOG = """\
 (MainProcess pid=3) ERROR 11-28 10:41:56 [async_llm.py:906] vllm.v1.engine.exceptions.EngineDeadError: EngineCore \
 encountered an issue. See stack trace (above) for the root cause.
 """
+LONG_LOG = """\
+(EngineCore pid=1) ERROR 11-28 10:41:56 [core.py:9] RuntimeError: Worker failed with error 'OSError: [Errno 28] No \
+space left on device
+(EngineCore pid=1) ERROR 11-28 10:41:56 [core.py:9]
+(EngineCore pid=1) ERROR 11-28 10:41:56 [core.py:9] Set TORCHDYNAMO_VERBOSE=1', please check the stack trace above
+"""
 COMPILER_LOG = """\
 (EngineCore pid=1) ERROR 11-28 10:41 [core.py:9] torch._inductor.exc.InductorError: CppCompileError: C++ compile error
 (EngineCore pid=1) ERROR 11-28 10:41 [core.py:9] Output:
@@ -43,6 +49,9 @@ left on device
         pytest.param(VLLM_LOG, "ValueError: Available memory (4.67/6.96 GiB) is too small", id="worker process"),
         pytest.param(RAY_LOG, "torch.cuda.OutOfMemoryError: NPU out of memory", id="Ray actor"),
         pytest.param(EXECUTOR_LOG, "RuntimeError: max(): Expected reduction dim", id="a worker's error, passed on"),
+        pytest.param(
+            LONG_LOG, "RuntimeError: OSError: [Errno 28] No space left on device", id="the same, of several lines"
+        ),
         pytest.param(
             COMPILER_LOG,
             "torch._inductor.exc.InductorError: CppCompileError: C++ compile error: <built-in>: fatal error: when "
