@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
 
 from pydantic import SecretStr
 from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 from starlette.websockets import WebSocketClose
 
-from ascend_serve.api.clients import Clients
+from ascend_serve.api.clients import CLIENT, Clients
 from ascend_serve.api.request_limits import RequestLimits
 
 try:
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _OPEN = "/health"
+_LARGE_BYTES = 2**14
+"""Looking at less takes no time to speak of."""
 _POLICY_VIOLATION = 1008
 _CHALLENGE = {"WWW-Authenticate": "Bearer"}
 _BROWSERS_CHALLENGE = {"WWW-Authenticate": 'Basic realm="an API key as the password", charset="UTF-8"'}
@@ -108,6 +112,7 @@ class BodyGuard:
     def __init__(self, app: ASGIApp, limits: RequestLimits) -> None:
         self._app = app
         self._limits = limits
+        self._looking: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -120,10 +125,18 @@ class BodyGuard:
         if body is None:
             problem = f"The body of a request may have {self._limits.body_bytes} bytes (serving.max_body_bytes)."
             await _error(413, "Content Too Large", problem)(scope, receive, send)
-        elif refusal := self._limits.refusal(body) if "json" in headers.get("Content-Type", "") else None:
+        elif refusal := await self._refusal(scope, body) if "json" in headers.get("Content-Type", "") else None:
             await _error(400, "BadRequestError", refusal)(scope, receive, send)
         else:
             await self._app(scope, _replay(body, receive), send)
+
+    async def _refusal(self, scope: Scope, body: bytes) -> str | None:
+        """Look at a large body only when that of the same client before it is done with, and others had their turn."""
+        if len(body) <= _LARGE_BYTES:
+            return self._limits.refusal(body)
+        async with self._looking.setdefault(scope.get(CLIENT, ""), asyncio.Lock()):
+            await asyncio.sleep(0)
+            return self._limits.refusal(body)
 
     async def _body(self, receive: Receive) -> bytes | None:
         """The whole body, or ``None`` as soon as too much of it came."""

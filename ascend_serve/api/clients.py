@@ -11,8 +11,12 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
 
+CLIENT = "ascend_serve.client"
+"""Of a scope: who asks."""
+
+
 class Clients:
-    """Notes who asks, in the context of what answers.
+    """Notes who asks, in the scope and in the context of what answers.
 
     The address is the one that uvicorn knows: it believes a proxy on its own machine, as HAProxy is one, what that says
     of whom it asks for, and nobody else unless ``FORWARDED_ALLOW_IPS`` names them.
@@ -31,7 +35,8 @@ class Clients:
     # A coroutine function, or uvicorn takes it for an application of ASGI 2.
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            self._note(_key(scope) if self._has_keys else _address(scope))
+            scope[CLIENT] = _key(scope) if self._has_keys else _address(scope)
+            self._note(scope[CLIENT])
         await self._app(scope, receive, send)
 
 

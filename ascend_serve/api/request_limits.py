@@ -16,8 +16,8 @@ _BYTES_PER_TOKEN = 32
 _LEAST_TEXT_BYTES = 2**16
 """A text of more bytes for each token that the model takes would be refused by it, but only once it is tokenized."""
 
-_TOKEN_BYTES = 4
-"""Of a text in English, as a rule."""
+_PROMPTS_WEIGHT = 2
+"""Log probabilities of prompts take the event loop more than twice as long: they are made into text there at once."""
 
 _COMPLETION_TOKENS = 16
 """``max_tokens`` of a completion that does not say, as in OpenAI's API."""
@@ -92,7 +92,7 @@ class RequestLimits:
         prompt = _number(request, "prompt_logprobs", 0) or (logprobs if request.get("echo") else 0)
         unsaid = self.model_tokens if request.get("ignore_eos") else _COMPLETION_TOKENS
         answer = 0 if request.get("stream") else logprobs * min(_max_tokens(request, unsaid), self.model_tokens)
-        each = prompt * min(_prompt_tokens(request), self.model_tokens) + answer
+        each = _PROMPTS_WEIGHT * prompt * min(_prompt_tokens(request), self.model_tokens) + answer
         number = _prompts(request) * _number(request, "n", 1) * each
         if number > self.config.logprobs:
             what = "prompts x n x tokens x logprobs"
@@ -129,12 +129,12 @@ def _max_tokens(request: Mapping[str, Any], unsaid: int) -> int:
 
 
 def _prompt_tokens(request: Mapping[str, Any]) -> int:
-    """Tokens of the longest prompt, as far as they can be known before it is tokenized: a token is four bytes."""
+    """Tokens of the longest prompt at most, as far as that is known before it is tokenized."""
     prompt = request.get("prompt")
     if prompt is None:
-        return len(json.dumps(request.get("messages"))) // _TOKEN_BYTES
+        return len(json.dumps(request.get("messages")))
     prompts = prompt if _prompts(request) > 1 else [prompt]
-    return max(len(each) // _TOKEN_BYTES if isinstance(each, str) else len(each) for each in prompts)
+    return max(len(each) for each in prompts)
 
 
 def _number(request: Mapping[str, Any], name: str, unsaid: int) -> int:

@@ -289,7 +289,7 @@ class LimitsConfig(Section):
         100_000,
         ge=1,
         description="Log probabilities of one request together, of its prompts and of answers that are no stream: "
-        "prompts x n x tokens x logprobs.",
+        "prompts x n x tokens x logprobs. Those of prompts count twice; of a text each character is a token.",
     )
     grammar_values: int = Field(1000, ge=1, description="Values of a choice or of an enumeration in a JSON schema.")
 

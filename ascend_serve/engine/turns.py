@@ -57,7 +57,7 @@ class Turns:
         name = request.request_id
         if self._is_own(name):
             await self._add(request)
-        elif self._share.enter(CLIENT.get(), name, len(request.prompt_token_ids or ())):
+        elif self._share.enter(CLIENT.get(), name, _tokens(request)):
             try:
                 await self._add(request)
             except BaseException:
@@ -114,3 +114,9 @@ class Turns:
             self._processor.abort_requests([name if parent is None else parent.request_id], internal=True)
             if state.queue is not None:
                 state.queue.put(error)
+
+
+def _tokens(request: EngineCoreRequest) -> int:
+    """Tokens of its prompt and their log probabilities: one of these takes the front end as long as a rank a token."""
+    logprobs = 0 if request.sampling_params is None else request.sampling_params.prompt_logprobs or 0
+    return len(request.prompt_token_ids or ()) * (1 + max(0, logprobs))

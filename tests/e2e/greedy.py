@@ -178,7 +178,9 @@ _SEQUENCES = (
     Greed("3,000 chats in a batch, over the limit", f"{CHAT}/batch", {"messages": [_HELLO] * 3000}),
     Greed("256 chats in a batch", f"{CHAT}/batch", {"messages": [_HELLO] * 256, "max_tokens": 50}, 4),
     _completion("64 answers with 20 logprobs", 2, n=64, logprobs=20, **_LONG),
-    _completion("logprobs of 8 long prompts", 4, prompt=["a" * 1000] * 8, prompt_logprobs=20, max_tokens=1),
+    _completion("logprobs of 8 long prompts, over the limit", 4, prompt=["a" * 1000] * 8, prompt_logprobs=20),
+    _completion("logprobs of 2 long prompts", 4, prompt=["a" * 1000] * 2, prompt_logprobs=20, max_tokens=1),
+    _completion("logprobs of whole answers", 4, n=8, logprobs=20, ignore_eos=True, max_tokens=600),
     _completion("beam search", 4, use_beam_search=True, n=32, max_tokens=200),
     _completion("1,000 stop strings", 8, stop=[f"zz{number}" for number in range(1000)], **_LONG),
 )

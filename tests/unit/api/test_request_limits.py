@@ -82,6 +82,7 @@ def test_what_one_request_may_ask_for(request_: Any) -> None:
         ),
         pytest.param({**user("a"), "top_logprobs": 20, "n": 2, "ignore_eos": True}, "logprobs", id="of long answers"),
         pytest.param({"prompt": [[1] * 4000] * 2, "prompt_logprobs": 20}, "limits.logprobs", id="logprobs of prompts"),
+        pytest.param({"prompt": "a" * 3000, "prompt_logprobs": 20}, "tokens x logprobs: 120000", id="of one prompt"),
         pytest.param({"prompt": "text" * 4000, "n": 2, "echo": True, "logprobs": 20}, "limits.logprobs", id="echoed"),
         pytest.param({**user("text" * 4000), "n": 2, "prompt_logprobs": 20}, "limits.logprobs", id="of a chat"),
         pytest.param({"messages": [{}] * 2049}, "2048 prompts or messages, with their parts", id="messages"),
