@@ -200,6 +200,9 @@ def _state(story: Story, outcome: Outcome) -> tuple[str, str]:
         return "away", f"The engine was lost and is being replaced. {where}"
     if story.ready is None:
         return "starting", where
+    if story.group.phase is Phase.ABORTED:
+        # The driver tells it first.
+        return "away", "The engine was lost."
     if story.group.phase is not Phase.SERVE:
         return outcome, f"It serves, and captures other sizes between requests.{at}"
     return outcome, "It serves."

@@ -10,6 +10,7 @@ import pytest
 
 from ascend_serve.capture.messages import Phase
 from ascend_serve.events import (
+    Aborted,
     AnyEvent,
     Captured,
     CaptureFailed,
@@ -133,6 +134,11 @@ def test_ranks_by_graphs(events: list[Event], expected: list[tuple[str, list[str
         pytest.param([STARTED], ["starting", "ranks load the model"], id="starts"),
         pytest.param([STARTED, *until(Warming)], ["Now at FULL/8. 0 of 4 graphs"], id="captures"),
         pytest.param([STARTED, *session(), Ready(time=9.0)], ["degraded: less", "It serves."], id="serves"),
+        pytest.param(
+            [STARTED, *session(), Ready(time=9.0), Aborted(time=9.9, text="rank 1 was killed")],
+            ["away: no engine answers", "The engine was lost."],
+            id="is lost",
+        ),
         pytest.param(
             [STARTED, *session(), Ready(time=9.0), EngineDied(time=10.0, text="rank 1 was killed")],
             ["away: no engine answers", "is being replaced", "Cause: rank 1 was killed"],
