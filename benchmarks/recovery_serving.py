@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import httpx
@@ -33,8 +34,17 @@ BUSY_SECONDS = 5.0
 PATIENCE_SECONDS = 180.0
 
 
-def start(output: Path, *overrides: str, temporary: Path | None = None) -> Command:
-    """Start the server in a process group of its own, with a folder for its temporary files where one is given."""
+def start(
+    output: Path, *overrides: str, temporary: Path | None = None, environment: Mapping[str, str] | None = None
+) -> Command:
+    """Start the server in a process group of its own.
+
+    Args:
+        output: Where it writes to.
+        overrides: More of the configuration.
+        temporary: A folder for its temporary files, which is its alone.
+        environment: What it finds in its environment besides.
+    """
     port = free_port()
     folder = temporary or Path(tempfile.gettempdir())
     with output.open("w") as file:
@@ -44,7 +54,7 @@ def start(output: Path, *overrides: str, temporary: Path | None = None) -> Comma
             stderr=subprocess.STDOUT,
             process_group=0,
             text=True,
-            env={**os.environ, "TMPDIR": str(folder)},
+            env={**os.environ, "TMPDIR": str(folder), **(environment or {})},
         )
     return Command(process, output, port, folder)
 

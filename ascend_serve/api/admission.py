@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _OPEN = "/health"
+_TOKENIZERS = frozenset({"/tokenize", "/detokenize"})
 _LARGE_BYTES = 2**14
 """Looking at less takes no time to speak of."""
 _POLICY_VIOLATION = 1008
@@ -115,6 +116,7 @@ class BodyGuard:
         self._looking: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request, or pass it on."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -127,14 +129,21 @@ class BodyGuard:
             await _error(413, "Content Too Large", problem)(scope, receive, send)
         elif refusal := await self._refusal(scope, body) if "json" in headers.get("Content-Type", "") else None:
             await _error(400, "BadRequestError", refusal)(scope, receive, send)
+        elif len(body) > _LARGE_BYTES and _path(scope) in _TOKENIZERS:
+            async with self._one_of(scope):
+                await self._app(scope, _replay(body, receive), send)
         else:
             await self._app(scope, _replay(body, receive), send)
+
+    def _one_of(self, scope: Scope) -> asyncio.Lock:
+        """What one request of a client holds at a time."""
+        return self._looking.setdefault(scope.get(CLIENT, ""), asyncio.Lock())
 
     async def _refusal(self, scope: Scope, body: bytes) -> str | None:
         """Look at a large body only when that of the same client before it is done with, and others had their turn."""
         if len(body) <= _LARGE_BYTES:
             return self._limits.refusal(body)
-        async with self._looking.setdefault(scope.get(CLIENT, ""), asyncio.Lock()):
+        async with self._one_of(scope):
             await asyncio.sleep(0)
             return self._limits.refusal(body)
 

@@ -68,11 +68,14 @@ class FairShare:
         places: Requests that the engine core works on at once.
         prompt_tokens: Tokens of prompts that one client may have computed at once while others are about.
         clock: Seconds that pass.
+
+    Attributes:
+        prompt_tokens: As given.
     """
 
     def __init__(self, places: int, prompt_tokens: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._places = places
-        self._prompt_tokens = prompt_tokens
+        self.prompt_tokens = prompt_tokens
         self._clock = clock
         self._clients: dict[str, _Client] = {}
         self._running: dict[str, _Running] = {}
@@ -154,7 +157,7 @@ class FairShare:
         return (
             len(self._running) < self._places
             and who.running < max(1, self._places - max(1, self._places // _RESERVE))
-            and (not who.beginning or who.beginning + tokens <= self._prompt_tokens)
+            and (not who.beginning or who.beginning + tokens <= self.prompt_tokens)
         )
 
     def _prune(self) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from vllm.v1.engine.output_processor import OutputProcessor
 
 logger = logging.getLogger(__name__)
+
+_GRAMMARS = 1024
+"""Grammars that are known to be compiled; vLLM's backend keeps as many as fit into its cache."""
 
 CLIENT: ContextVar[str] = ContextVar("client", default="")
 """Who asks, in the context of what answers. Who is not told apart from others shares with them."""
@@ -40,6 +44,8 @@ class Turns:
         self._share = share
         self._is_own = is_own
         self._held: dict[str, EngineCoreRequest] = {}
+        self._compiling: dict[str, int] = {}
+        self._compiled: OrderedDict[int, None] = OrderedDict()
         self._sending: set[asyncio.Task[None]] = set()
         self._add: Callable[[EngineCoreRequest], Any]
         self._follow()
@@ -51,13 +57,14 @@ class Turns:
     def guard(self, engine_core: Any) -> None:
         """Let requests wait before ``engine_core``; those that wait already go to it as well."""
         self._add = engine_core.add_request_async
+        self._compiled.clear()
         engine_core.add_request_async = self._enter
 
     async def _enter(self, request: EngineCoreRequest) -> None:
         name = request.request_id
         if self._is_own(name):
             await self._add(request)
-        elif self._share.enter(CLIENT.get(), name, _tokens(request)):
+        elif self._share.enter(CLIENT.get(), name, self._weight(request)):
             try:
                 await self._add(request)
             except BaseException:
@@ -72,7 +79,7 @@ class Turns:
         def process_outputs(outputs: list[Any], *args: Any, **options: Any) -> Any:
             result = process(outputs, *args, **options)
             names = [output.request_id for output in outputs]
-            self._share.begin(names)
+            self._begin(names)
             self._leave(name for name in names if name not in self._processor.request_states)
             return result
 
@@ -84,10 +91,29 @@ class Turns:
         self._processor.process_outputs = process_outputs
         self._processor.abort_requests = abort_requests
 
+    def _weight(self, request: EngineCoreRequest) -> int:
+        """Tokens of its prompt; as many as one client may have where it brings a grammar that is yet to be compiled."""
+        params = request.sampling_params
+        if params is None or params.structured_outputs is None:
+            return _tokens(request)
+        grammar = hash(str(params.structured_outputs))
+        if grammar in self._compiled:
+            return _tokens(request)
+        self._compiling[request.request_id] = grammar
+        return self._share.prompt_tokens
+
+    def _begin(self, names: list[str]) -> None:
+        self._share.begin(names)
+        for name in self._compiling.keys() & names if self._compiling else ():
+            self._compiled[self._compiling.pop(name)] = None
+            if len(self._compiled) > _GRAMMARS:
+                self._compiled.popitem(last=False)
+
     def _leave(self, names: Iterable[str]) -> None:
         for name in names:
             self._share.leave(name)
             self._held.pop(name, None)
+            self._compiling.pop(name, None)
         for name in self._share.turns():
             sending = asyncio.create_task(self._send(name))
             self._sending.add(sending)

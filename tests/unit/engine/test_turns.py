@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
+from vllm import SamplingParams
 from vllm.exceptions import VLLMValidationError
+from vllm.sampling_params import StructuredOutputsParams
 from vllm.v1.engine import EngineCoreOutput, EngineCoreRequest, FinishReason
 from vllm.v1.engine.exceptions import EngineDeadError
 from vllm.v1.engine.output_processor import RequestOutputCollector
@@ -29,19 +32,20 @@ class Core:
 
 
 class Server(FrontEnd):
-    """A front end with one place, and one more that waits in the engine core for who is alone."""
+    """A front end whose engine has one place, unless it is said, and one more that waits there for who is alone."""
 
-    def __init__(self) -> None:
+    def __init__(self, places: int = 1) -> None:
         super().__init__()
         self.core = Core()
-        self.turns = Turns(self.processor, FairShare(1, 100), lambda name: name.startswith("own"))
+        self.turns = Turns(self.processor, FairShare(places, 100), lambda name: name.startswith("own"))
         self.turns.guard(self.core)
         self.queues: dict[str, RequestOutputCollector] = {}
 
-    async def ask(self, client: str, name: str) -> None:
+    async def ask(self, client: str, name: str, **sampling: Any) -> None:
         CLIENT.set(client)
-        self.queues[name] = self.add(request(name))
-        await self.core.add_request_async(request(name))
+        sent = request(name, SamplingParams(max_tokens=9, **sampling))
+        self.queues[name] = self.add(sent)
+        await self.core.add_request_async(sent)
 
     async def answer(self, name: str, reason: FinishReason | None = FinishReason.LENGTH) -> None:
         self.processor.process_outputs([EngineCoreOutput(name, [7], finish_reason=reason)])
@@ -102,6 +106,37 @@ def test_what_waits_goes_to_the_engine_core_that_is_there_then() -> None:
         assert fresh.got == ["a1"]
         await server.answer("a1")
         assert fresh.got == ["a1", "a3"]
+
+    asyncio.run(scenario())
+
+
+def test_new_grammars_of_one_client_are_compiled_one_after_another() -> None:
+    async def scenario() -> None:
+        server = Server(places=16)
+        await server.ask("b", "b1")
+        for name in ("a1", "a2", "a3"):
+            await server.ask("a", name, structured_outputs=StructuredOutputsParams(regex=name))
+        assert server.core.got == ["b1", "a1"]
+        await server.answer("a1", None)
+        assert server.core.got == ["b1", "a1", "a2"]
+        await server.abort("a2")
+        await server.answer("a3", None)
+        for name in ("a4", "a5"):
+            await server.ask("a", name, structured_outputs=StructuredOutputsParams(regex="a1"))
+        assert server.core.got == ["b1", "a1", "a2", "a3", "a4", "a5"]
+
+    asyncio.run(scenario())
+
+
+def test_log_probabilities_of_prompts_of_one_client_come_one_after_another() -> None:
+    async def scenario() -> None:
+        server = Server(places=16)
+        await server.ask("b", "b1")
+        for name in ("a1", "a2"):
+            await server.ask("a", name, prompt_logprobs=20)
+        assert server.core.got == ["b1", "a1"]
+        await server.answer("a1", None)
+        assert server.core.got == ["b1", "a1", "a2"]
 
     asyncio.run(scenario())
 
