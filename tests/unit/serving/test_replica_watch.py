@@ -1,4 +1,4 @@
-"""Which ends of replicas are told; Ray's answers are scripted, a real replica is killed in `tests/e2e/test_leftovers`."""
+"""Which ends of replicas are told; Ray's answers are scripted, `tests/e2e/test_leftovers` kills a real replica."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import ray
-from ray.exceptions import ActorDiedError, GetTimeoutError
+from ray.exceptions import GetTimeoutError, RayActorError
 
 from ascend_serve.cluster.worker_death import WorkerDeath
 from ascend_serve.graph.death import death_by_signal
@@ -27,7 +27,7 @@ class Cluster:
 
     def __init__(self) -> None:
         self.actors = [OURS, OTHER, "SERVE_CONTROLLER_ACTOR"]
-        self.end: Exception = ActorDiedError("its worker process has died")
+        self.end: Exception = RayActorError(error_msg="its worker process has died")
 
     def list_named_actors(self, *, all_namespaces: bool) -> list[dict[str, str]]:
         return [{"name": name, "namespace": "serve"} for name in self.actors]
@@ -62,7 +62,7 @@ def test_a_replica_that_is_killed_is_told_once(cluster: Cluster) -> None:
 @pytest.mark.parametrize(
     "end",
     [
-        pytest.param(ActorDiedError("The actor was killed by `ray.kill`"), id="Serve ended it"),
+        pytest.param(RayActorError(error_msg="The actor was killed by `ray.kill`"), id="Serve ended it"),
         pytest.param(GetTimeoutError(), id="it may live"),
     ],
 )
