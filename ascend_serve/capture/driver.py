@@ -96,7 +96,7 @@ class CaptureDriver:
 
     def note_place(self, rank: int, place: str) -> None:
         """Take note of where a rank stands still; ``place`` is empty when it goes on."""
-        self._places[rank] = place
+        self._places[rank] = self._session.meeting.places[rank] = place
 
     def standstill(self) -> str:
         """Which ranks stand still, and where: first those that cannot even tell, for whom the others wait."""

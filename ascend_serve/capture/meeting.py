@@ -16,6 +16,7 @@ class Meeting:
         refusals: By rank: the graph that was refused streams, and the streams left where the device told.
         digests: By digest: the first rank that holds it.
         hearsay: What a rank told of another that is gone, until there is word of its death.
+        places: By rank: where it stands still, of those that tell so while they are waited for.
     """
 
     def __init__(self, ranks: int) -> None:
@@ -25,6 +26,7 @@ class Meeting:
         self.refusals: dict[int, tuple[GraphKey, int | None]] = {}
         self.digests: dict[str, int] = {}
         self.hearsay: Failure | None = None
+        self.places: dict[int, str] = {}
 
     def __contains__(self, rank: int) -> bool:
         return rank in self.waiting
@@ -38,6 +40,7 @@ class Meeting:
         """Whether all ranks are there, and none is said to be gone."""
         return len(self.waiting) == self._ranks and self.hearsay is None
 
-    def missing(self) -> list[int]:
-        """Ranks that are not there, ascending."""
-        return [rank for rank in range(self._ranks) if rank not in self.waiting]
+    def hanging(self) -> list[int]:
+        """Ranks that are not there, ascending; where some of them tell so, and others do not, those others."""
+        missing = [rank for rank in range(self._ranks) if rank not in self.waiting]
+        return [rank for rank in missing if not self.places.get(rank)] or missing

@@ -76,6 +76,7 @@ class Session:
         state: What is waited for.
         outcome: How this incarnation ended, or ``None`` while it goes on.
         walk: How far the group is in its plan.
+        meeting: Who waits at the meeting point.
         events: What happened, oldest first, for whoever takes it from here.
     """
 
@@ -107,7 +108,7 @@ class Session:
         self._nodes: dict[int, str] = {}
         self._proposals: dict[int, Proposal] = {}
         self.walk = Walk(held)
-        self._meeting = Meeting(self._ranks)
+        self.meeting = Meeting(self._ranks)
 
     @property
     def plan(self) -> CapturePlan | None:
@@ -177,25 +178,23 @@ class Session:
         answers, self._answers = self._answers, []
         return answers
 
-    # Questions.
-
     def _ask(self, question: Question) -> None:
         verdict = standing.ended_verdict(self, question) or standing.late_verdict(self, question)
         if verdict is not None:
             self._answer(question, verdict)
         elif isinstance(question, Failed):
-            self._meeting.add(question)
+            self.meeting.add(question)
             self._end(causes.failed_rank(question, self._who(question.rank)), question.rank)
         elif standing.is_expected(self, question):
             _TAKE[self.state](self, question)
         else:
-            self._meeting.add(question)
+            self.meeting.add(question)
             self._end(causes.out_of_step(question, self._where(question.rank)), question.rank)
 
     # Meeting points.
 
     def _join(self, question: Join) -> None:
-        if question.rank not in self._meeting:
+        if question.rank not in self.meeting:
             self._nodes[question.rank] = question.node
             known = {"node": question.node, "pid": question.pid, "instruction_set": question.instruction_set}
             text = f"on {question.node}, process {question.pid}"
@@ -204,7 +203,7 @@ class Session:
             self._move(State.PROPOSE, Verdict(VerdictKind.PROPOSE, self.epoch), self._deadlines.propose)
 
     def _propose(self, question: Propose) -> None:
-        if question.rank not in self._meeting:
+        if question.rank not in self.meeting:
             self._proposals[question.rank] = question.proposal
             self._planning.ledger.propose(question.rank, question.proposal)
             self._tell(events.Proposed, rank=question.rank, **standing.of_proposal(question.proposal))
@@ -217,7 +216,7 @@ class Session:
             self._move(State.LEAVE, Verdict(VerdictKind.GO, self.epoch), self._deadlines.capture)
 
     def _leave(self, question: Leave) -> None:
-        repeated = question.rank in self._meeting
+        repeated = question.rank in self.meeting
         here = self._all_here(question)
         failure = None if repeated else self._note(question)
         if failure is not None and failure.needs_fresh_process:
@@ -234,22 +233,22 @@ class Session:
             self._tell(events.Captured, rank=rank, key=key.label, **known)
             return None
         failure = causes.failed_capture(question, self._who(rank), self._ranks)
-        self._meeting.failures.append(failure)
+        self.meeting.failures.append(failure)
         if failure.kind is FailureKind.STREAM_EXHAUSTED:
-            self._meeting.refusals[rank] = (key, result.streams_left)
+            self.meeting.refusals[rank] = (key, result.streams_left)
         self._note_failure(failure, rank)
         return failure
 
     def _settle_key(self) -> None:
-        if self.plan is not None and self._meeting.failures:
-            self._fall_back(self.plan, max(self._meeting.failures, key=lambda failure: failure.treatment.step))
+        if self.plan is not None and self.meeting.failures:
+            self._fall_back(self.plan, max(self.meeting.failures, key=lambda failure: failure.treatment.step))
         else:
             self._tell(events.Committed, key=self.walk.commit().label)
             self._walk_on(Verdict(VerdictKind.COMMIT, self.epoch))
 
     def _seal(self, question: Seal) -> None:
         here = self._all_here(question)
-        digests = self._meeting.digests
+        digests = self.meeting.digests
         digests.setdefault(question.digest, question.rank)
         if not question.canary_ok:
             self._end(causes.changed_numbers(self._who(question.rank)), question.rank)
@@ -261,8 +260,8 @@ class Session:
             self._move(State.SEALED, Verdict(VerdictKind.SEALED, self.epoch, self.plan), None)
 
     def _all_here(self, question: Question) -> bool:
-        self._meeting.add(question)
-        return self._meeting.complete
+        self.meeting.add(question)
+        return self.meeting.complete
 
     def _agree(self) -> None:
         try:
@@ -295,11 +294,11 @@ class Session:
 
     def _move(self, state: State, verdict: Verdict, patience: float | None) -> None:
         """Answer all that wait, and wait up to ``patience`` seconds for the next meeting."""
-        for questions in self._meeting.waiting.values():
+        for questions in self.meeting.waiting.values():
             for question in questions:
                 self._answer(question, verdict)
         self.state = state
-        self._meeting = Meeting(self._ranks)
+        self.meeting = Meeting(self._ranks)
         self._patience = patience or 0.0
         self._due = None if patience is None else self._now + patience
 
@@ -321,15 +320,15 @@ class Session:
             self._replace(death)
 
     def _deadline_passed(self) -> None:
-        if self._meeting.hearsay is not None:
-            self._start_over(self._meeting.hearsay)
+        if self.meeting.hearsay is not None:
+            self._start_over(self.meeting.hearsay)
             return
         if self.state is State.REPLACING:
             self._begin(self.incarnation + 1)
-        hang = causes.hanging_ranks(self._where(*self._meeting.missing()), self._patience)
+        hang = causes.hanging_ranks(self._where(*self.meeting.hanging()), self._patience)
         self._note_failure(hang, None)
         # A rank that was refused at this very meeting is why the others hang.
-        self._replace(self._meeting.failures[0] if self._meeting.failures else hang)
+        self._replace(self.meeting.failures[0] if self.meeting.failures else hang)
 
     def _who(self, *ranks: int) -> str:
         return name_ranks(ranks, self._nodes)
@@ -348,7 +347,7 @@ class Session:
 
     def _fall_back(self, plan: CapturePlan, failure: Failure) -> None:
         """Go down the ladder in place."""
-        self._planning.learn(self._meeting.refusals)
+        self._planning.learn(self.meeting.refusals)
         lower = self._planning.step_down(plan, failure)
         if lower is None:
             self._abort(failure.account, failure.advice)
@@ -362,12 +361,12 @@ class Session:
         """End this incarnation for all; but when a rank only tells that another is gone, wait for word of its death."""
         if not failure.is_hearsay:
             self._start_over(failure)
-        elif self._meeting.hearsay is None:
-            self._meeting.hearsay, self._due = failure, self._now + DEATH_SECONDS
+        elif self.meeting.hearsay is None:
+            self.meeting.hearsay, self._due = failure, self._now + DEATH_SECONDS
 
     def _start_over(self, failure: Failure) -> None:
         """Let fresh workers start from the plan that the ladder went down to."""
-        self._planning.learn(self._meeting.refusals)
+        self._planning.learn(self.meeting.refusals)
         try:
             start = self._planning.start_over(self.plan, failure)
         except LookupError as end:

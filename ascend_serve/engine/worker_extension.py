@@ -7,6 +7,7 @@ already has (``WorkerWrapperBase.init_worker``, 0.23.0 and 0.32.0), so its few p
 from __future__ import annotations
 
 import logging
+import math
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -20,7 +21,7 @@ from ascend_serve.capture.messages import CaptureResult, Lost, Phase
 from ascend_serve.capture.participant import Participant
 from ascend_serve.engine.canary import Canary
 from ascend_serve.engine.compilation import watch_static_kernels
-from ascend_serve.engine.group_settings import GroupSettings, read_settings
+from ascend_serve.engine.group_settings import GroupSettings, capture_deadlines, read_settings
 from ascend_serve.engine.npu import free_memory, instruction_set, scripted_fault, streams_left
 from ascend_serve.engine.proposal import group_rank, make_proposal
 from ascend_serve.engine.runner_choice import seam_of
@@ -66,11 +67,7 @@ class CaptureWorkerExtension:
         Args:
             patience: Seconds without another one after which this rank tells the driver where it stands.
         """
-        watch: StandstillWatch | None = getattr(self, "_standstill_watch", None)
-        if watch is None:
-            watch = StandstillWatch(_teller(cast("WorkerBase", self)))
-            self._standstill_watch = watch
-        watch.beat(patience)
+        _standstill_watch(cast("WorkerBase", self)).beat(patience)
 
 
 class WorkerSession:
@@ -87,6 +84,8 @@ class WorkerSession:
         self._canary = Canary(self._seam.fixed_batch)
         self._participant = _participant(worker, self._settings)
         self._phase = Phase.JOIN
+        self._watch = _standstill_watch(worker)
+        self._patience = capture_deadlines(worker.vllm_config, self._settings).capture / 2
 
     def run(self, other_sizes: Sequence[int]) -> Any:
         """Run the session to its end; errors outside of captures are told to the driver, never raised past it."""
@@ -144,7 +143,9 @@ class WorkerSession:
         if key in self._seam.held() or not self._participant.wants(key) or not self._participant.arrive(key):
             return
         self._phase = Phase.CAPTURE
+        self._watch.beat(self._patience)
         result = self._try_capture(key, original)
+        self._watch.beat(math.inf)
         if not self._participant.leave(key, result):
             self._seam.release([key])
 
@@ -178,6 +179,15 @@ def _participant(worker: WorkerBase, settings: GroupSettings) -> Participant:
         os.getpid(),
         instruction_set=instruction_set(),
     )
+
+
+def _standstill_watch(worker: WorkerBase) -> StandstillWatch:
+    """The watch over a worker's main loop, whose first call starts it."""
+    watch: StandstillWatch | None = getattr(worker, "_standstill_watch", None)
+    if watch is None:
+        watch = StandstillWatch(_teller(worker))
+        worker._standstill_watch = watch  # type: ignore[attr-defined]
+    return watch
 
 
 def _teller(worker: WorkerBase) -> Callable[[str], None]:

@@ -131,6 +131,30 @@ def test_a_warm_up_that_fails_is_decided_without_waiting_for_its_peers() -> None
     assert ends[0].text == "rank 2 (node-1) in warmup of FULL/4: unknown: RuntimeError: something else"
 
 
+@pytest.mark.parametrize(
+    ("tell", "named"),
+    [
+        pytest.param((), "ranks 0-1 (node) in capture", id="nobody tells where it stands"),
+        pytest.param((0,), "rank 1 (node) in capture", id="one waits for another, which is stopped"),
+        pytest.param((0, 1), "ranks 0-1 (node) in capture", id="both tell"),
+    ],
+)
+def test_of_ranks_that_hang_those_are_named_that_cannot_tell_where(tell: tuple[int, ...], named: str) -> None:
+    session = Session(2, ASKED, DEADLINES)
+    for rank in (0, 1):
+        session.handle(Join(rank, 0, "node"), 1.0)
+    for rank in (0, 1):
+        session.handle(Propose(rank, 0, able(ASKED)), 1.0)
+    assert session.key is not None
+    for rank in (0, 1):
+        session.handle(Arrive(rank, 0, session.epoch, session.key), 1.0)
+    for rank in tell:
+        session.meeting.places[rank] = "in all_reduce (x.py:3)"
+    session.tick(1.0 + DEADLINES.capture)
+    assert session.outcome is not None
+    assert session.outcome.reason.startswith(f"{named} of FULL/8: deadline")
+
+
 def test_a_hang_is_named_with_rank_node_and_phase() -> None:
     group = Group(ASKED, ranks=4, faults=[Fault(3, CAPTURE, "hang", 4)])
     sealed(group)
