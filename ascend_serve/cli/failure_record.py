@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from ascend_serve.cli.lifetime import end_at_once
 from ascend_serve.config.schema import AscendServeConfig
-from ascend_serve.errors import AscendServeError, ConfigError
+from ascend_serve.errors import AscendServeError, ConfigError, EventFileError
 
 if TYPE_CHECKING:
     from ascend_serve.cluster.connect import Cluster
@@ -95,5 +95,7 @@ class FailureRecord:
         file = latest_file(config.model.name)
         if file is None or file.stat().st_mtime < self._started:
             return None
-        events = list(read_events(file))
-        return Story.of(events).report(events)
+        with suppress(EventFileError):
+            events = list(read_events(file))
+            return Story.of(events).report(events)
+        return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import traceback
 from collections.abc import Iterable, Iterator
@@ -104,8 +105,12 @@ class LastWill:
 
 def newest_logs(folder: Path) -> list[Path]:
     """The logs of Ray's processes that were written to last, of a node whose folder of logs is ``folder``."""
-    found = [file for pattern in ("*.err", "*.out", "serve/*.log") for file in folder.glob(pattern)]
-    written = [(status.st_mtime, file) for file in found if (status := file.stat()).st_size]
+    written: list[tuple[float, Path]] = []
+    for file in (file for pattern in ("*.err", "*.out", "serve/*.log") for file in folder.glob(pattern)):
+        # Ray may take one away meanwhile.
+        with contextlib.suppress(OSError):
+            status = file.stat()
+            written += [(status.st_mtime, file)] if status.st_size else []
     return [file for _, file in sorted(written, reverse=True)[:_MOST_LOGS]]
 
 

@@ -94,3 +94,10 @@ def test_the_events_of_this_deployment_are_in_it(record: FailureRecord, kept: Pa
     (file,) = kept.iterdir()
     assert text == f"its worker process was ended by SIGKILL\nWhat was known of it is in {file}"
     assert ("== report" in file.read_text()) is (name == "m")
+
+
+def test_events_that_cannot_be_read_do_not_stand_in_the_way(record: FailureRecord, kept: Path) -> None:
+    EventLog.kept("m")
+    assert raised(record, EngineError("lost")).problem == "lost"
+    (file,) = kept.iterdir()
+    assert "== report" not in file.read_text()
