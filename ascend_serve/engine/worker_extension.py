@@ -186,7 +186,7 @@ def _standstill_watch(worker: WorkerBase) -> StandstillWatch:
     watch: StandstillWatch | None = getattr(worker, "_standstill_watch", None)
     if watch is None:
         watch = StandstillWatch(_teller(worker))
-        worker._standstill_watch = watch  # type: ignore[attr-defined]
+        worker._standstill_watch = watch
     return watch
 
 
