@@ -12,6 +12,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cache
 from typing import TYPE_CHECKING, Any, cast
 
 import ray
@@ -181,13 +182,10 @@ def _participant(worker: WorkerBase, settings: GroupSettings) -> Participant:
     )
 
 
+@cache
 def _standstill_watch(worker: WorkerBase) -> StandstillWatch:
-    """The watch over a worker's main loop, whose first call starts it."""
-    watch: StandstillWatch | None = getattr(worker, "_standstill_watch", None)
-    if watch is None:
-        watch = StandstillWatch(_teller(worker))
-        worker._standstill_watch = watch
-    return watch
+    """The watch over the main loop of the worker of this process, whose first call starts it."""
+    return StandstillWatch(_teller(worker))
 
 
 def _teller(worker: WorkerBase) -> Callable[[str], None]:
