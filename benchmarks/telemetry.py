@@ -18,7 +18,7 @@ import statistics
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Annotated, Any
@@ -41,7 +41,8 @@ _SETTLE_SECONDS = 0.5
 def main(
     *,
     batch: Annotated[list[int], typer.Option(help="Requests in the batch; may be repeated.")] = [1, 16],  # noqa: B006
-    pairs: Annotated[int, typer.Option(help="Pairs of blocks of steps, with and without.")] = 200,
+    pairs: Annotated[int, typer.Option(help="Pairs of blocks of steps, with and without, of one batch.")] = 190,
+    batches: Annotated[int, typer.Option(help="Batches, one after the other.")] = 3,
     windows: Annotated[int, typer.Option(help="Pairs of windows, alone and watched; 0 leaves that part out.")] = 12,
     seconds: Annotated[float, typer.Option(help="Length of a window.")] = 2.0,
     clients: Annotated[int, typer.Option(help="Requests at once while somebody looks.")] = 8,
@@ -60,7 +61,10 @@ def main(
             model, max(batch), steps, dtype="bfloat16", compilation_config=graphs, disable_log_stats=False
         )
         for title, switch in (("this project", _ours(engine)), ("vLLM's own metrics", _vllms(engine))):
-            _show_steps(title, [(size, _in_a_step(engine, size, pairs, switch)) for size in batch])
+            found: dict[int, list[tuple[float, float]]] = {size: [] for size in batch}
+            for size in batch * batches:
+                found[size] += _in_a_step(engine, size, pairs, switch)
+            _show_steps(title, found)
     _show_telling(*asyncio.run(_telling_ray()))
 
 
@@ -129,21 +133,25 @@ def _block(engine: Any, switch: Switch, is_on: bool) -> float:
     return 1e3 * (time.perf_counter() - begun) / _BLOCK_STEPS
 
 
-def _more(pairs: Sequence[tuple[float, float]]) -> tuple[float, float, float]:
-    """The median of how much more the second of a pair is, and the bounds of its 95 % interval, by rank."""
+def growth(pairs: Sequence[tuple[float, float]]) -> tuple[float, float, float]:
+    """How much more the second of a pair is than the first: the median, and the bounds of its 95 % interval.
+
+    The bounds are ranks of what was found, half of 1.96 standard deviations of a coin's throws from the middle, so that
+    neither outliers nor their distribution matter.
+    """
     more = sorted(second / first - 1 for first, second in pairs)
     reach = round(0.98 * len(more) ** 0.5)
     middle = len(more) // 2
     return statistics.median(more), more[max(middle - reach, 0)], more[min(middle + reach, len(more) - 1)]
 
 
-def _show_steps(title: str, rows: list[tuple[int, list[tuple[float, float]]]]) -> None:
+def _show_steps(title: str, found: Mapping[int, Sequence[tuple[float, float]]]) -> None:
     table = Table(title=f"in a step, {title}: FULL_DECODE_ONLY, bfloat16, one rank; medians")
     for column in ("batch", "ms without", "ms with", "more", "95 % interval"):
         table.add_column(column, justify="right")
-    for batch, pairs in rows:
+    for batch, pairs in found.items():
         without, with_it = (statistics.median(column) for column in zip(*pairs, strict=True))
-        more, low, high = _more(pairs)
+        more, low, high = growth(pairs)
         table.add_row(str(batch), f"{without:.3f}", f"{with_it:.3f}", f"{more:.2%}", f"{low:.2%} to {high:.2%}")
     Console().print(table)
 
@@ -254,10 +262,10 @@ def _threads(stop: threading.Event, *tasks: Any) -> Iterator[None]:
 
 def _show_watched(pairs: list[tuple[float, float]]) -> None:
     table = Table(title="while somebody looks: steps per second; medians, and of the ratio within a pair")
-    for column in ("alone", "watched", "more", "95 % interval"):
+    for column in ("alone", "watched", "change", "95 % interval"):
         table.add_column(column, justify="right")
     alone, watched = (statistics.median(column) for column in zip(*pairs, strict=True))
-    more, low, high = _more(pairs)
+    more, low, high = growth(pairs)
     table.add_row(f"{alone:.0f}", f"{watched:.0f}", f"{more:.1%}", f"{low:.1%} to {high:.1%}")
     Console().print(table)
 
