@@ -23,6 +23,10 @@ _SERVES_THREAD = "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD"
 """Serve's own switch (2.60.0). In a thread of its own an application hands each token to Serve's event loop, which
 costs a switch of threads, and the lock of Python's interpreter, for each."""
 
+_ARENAS = "MALLOC_ARENA_MAX"
+"""Of glibc, which gives new threads arenas of their own, eight for each core. Ray exports metrics from a new thread
+every ten seconds, and what each arena got for that stays there: 2.4 MiB."""
+
 MAX_ANSWERS = 128
 """Largest ``n`` of a request, as in OpenAI's API."""
 
@@ -54,7 +58,8 @@ def replica_runtime_env(config: AscendServeConfig, job: Mapping[str, Any] | None
         job: The job's, where this process is not connected to Ray yet.
     """
     job = dict(ray.get_runtime_context().runtime_env) if ray.is_initialized() else job or {}
-    chosen = {_SERVES_THREAD: os.environ.get(_SERVES_THREAD, "0")}
+    defaults = {_SERVES_THREAD: "0", _ARENAS: "2"}
+    chosen = {name: os.environ.get(name, value) for name, value in defaults.items()}
     return {**job, "env_vars": {**chosen, **job.get("env_vars", {}), **engine_environment(config)}}
 
 

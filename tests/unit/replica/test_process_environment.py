@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from ascend_serve.config.schema import AscendServeConfig, EmulatedConfig, HardwareConfig, ModelConfig
@@ -28,10 +26,13 @@ def test_the_expansion_mode_of_the_configuration_is_set_on_every_rank() -> None:
 
 
 @pytest.mark.parametrize(
-    ("job", "separate"),
-    [({}, "0"), ({"env_vars": {"RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "1"}}, "1")],
-    ids=["default", "the-job-says-so"],
+    ("name", "value"),
+    [
+        pytest.param("RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD", "0", id="it answers on Serve's event loop"),
+        pytest.param("MALLOC_ARENA_MAX", "2", id="its memory does not grow by the number of cores"),
+    ],
 )
-def test_a_replica_answers_on_serves_event_loop_unless_the_job_says_otherwise(job: Any, separate: str) -> None:
-    env = replica_runtime_env(AscendServeConfig(model=ModelConfig(path="m")), job)["env_vars"]
-    assert env["RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD"] == separate
+def test_a_replicas_environment_unless_the_job_says_otherwise(name: str, value: str) -> None:
+    config = AscendServeConfig(model=ModelConfig(path="m"))
+    assert replica_runtime_env(config, {})["env_vars"][name] == value
+    assert replica_runtime_env(config, {"env_vars": {name: "7"}})["env_vars"][name] == "7"
