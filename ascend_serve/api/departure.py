@@ -44,9 +44,17 @@ class Departure:
 
 
 def _until(gone: asyncio.Event, receive: Receive) -> Receive:
-    """``receive`` that says that the client has gone as soon as that is known."""
+    """``receive`` that says that the client has gone as soon as that is known.
+
+    Its first message is the request, which is there already: the guard before this has read it.
+    """
+    is_first = True
 
     async def received() -> Message:
+        nonlocal is_first
+        if is_first:
+            is_first = False
+            return await receive()
         receiving = asyncio.ensure_future(receive())
         waiting = asyncio.ensure_future(gone.wait())
         try:

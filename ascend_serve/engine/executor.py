@@ -23,6 +23,7 @@ from ascend_serve.capture.messages import Lost
 from ascend_serve.capture.outcome import IncarnationOutcome, OutcomeKind
 from ascend_serve.cluster.worker_death import WorkerDeath, death_of, death_of_actor, is_of
 from ascend_serve.engine.continuation import continue_in_core
+from ascend_serve.engine.first_prompts import queue_nothing_behind_first_prompts
 from ascend_serve.engine.group_settings import capture_deadlines, prepare_fresh_workers, read_settings
 from ascend_serve.engine.histogram import StepHistogram
 from ascend_serve.engine.node_worker import local_world_size, use_node_workers
@@ -62,6 +63,7 @@ class LockstepRayExecutor(RayExecutorV2):
         use_node_workers()
         forget_names()
         continue_in_core()
+        queue_nothing_behind_first_prompts(self.vllm_config)
         self._driver = DriverClient.start(
             settings.group,
             settings.data_parallel_size * self.parallel_config.world_size,

@@ -27,6 +27,10 @@ FALLBACK_PROXY = "SERVE_PROXY_ACTOR-fallback-"
 """How the name of the proxy begins that Serve (2.60.0) has behind HAProxy, for applications without a replica: the
 actor's, and the server's in HAProxy's configuration."""
 
+APPLICATION_WATCHES = "X-Request-Disconnect-Disabled"
+"""Header by which Serve (2.60.0) leaves it to the application to notice that its client has gone. vLLM does; Serve
+would have two tasks more for each request, each a turn of the event loop before the engine has it."""
+
 UNAVAILABLE = (
     "HTTP/1.1 503 Service Unavailable\r\n"
     "Content-Type: application/json\r\n"
@@ -89,12 +93,7 @@ def adapted(text: str, listener: Listener) -> str:
     text = _replaced(text, r"^( *option httplog)$", "\n    ".join((r"\1", *_LIMITS)))
     text = re.sub(rf"^ *log {re.escape(_DEFAULT_LOG)} .*\n", "", text, flags=re.MULTILINE)
     text = _replaced(text, r"^(frontend http_frontend\n *bind) (\S+):(\d+)$", lambda found: _bind(found, listener))
-    text = re.sub(
-        r"^( *http-reuse always)$",
-        rf"\1\n    http-response set-header {DETOUR} 1 if {{ srv_name -m beg {FALLBACK_PROXY} }}",
-        text,
-        flags=re.MULTILINE,
-    )
+    text = re.sub(r"^ *http-reuse always$(?:\n(?!backend ).*)*", _backend, text, flags=re.MULTILINE)
     if listener.certificate is not None:
         text = re.sub(r"^( *server \S+ \S+:\d+) ", r"\1 ssl verify none ", text, flags=re.MULTILINE)
     return text
@@ -105,6 +104,15 @@ def _replaced(text: str, pattern: str, replacement: str | Callable[[re.Match[str
     if not count:
         raise UnknownConfigurationError(f"HAProxy's configuration has no {pattern}")
     return done
+
+
+def _backend(found: re.Match[str]) -> str:
+    """The backend of an application, of which Serve's own proxy may be the only server."""
+    first, _, rest = found[0].partition("\n")
+    rules = [f"http-response set-header {DETOUR} 1 if {{ srv_name -m beg {FALLBACK_PROXY} }}"]
+    if any(not name.startswith(FALLBACK_PROXY) for name in re.findall(r"^ *server (\S+)", rest, re.MULTILINE)):
+        rules.append(f"http-request set-header {APPLICATION_WATCHES} ?1")
+    return "\n    ".join((first, *rules)) + f"\n{rest}"
 
 
 def _bind(found: re.Match[str], listener: Listener) -> str:

@@ -217,7 +217,13 @@ VLLM: Table = {
         "AsyncLLM.output_handler",
         "AsyncLLM.renderer",
     ),
-    "vllm.v1.engine.core": ("EngineCoreProc.run_engine_core",),
+    "vllm.v1.engine.core": (
+        "EngineCoreProc.run_engine_core",
+        "EngineCore.batch_queue",
+        "EngineCore.batch_queue_size",
+        "EngineCore.scheduler",
+        "EngineCore.step_with_batch_queue(self)",
+    ),
     "vllm.v1.engine.exceptions": ("EngineDeadError",),
     "vllm.v1.engine.output_processor": (
         "OutputProcessor.has_unfinished_requests(self)",

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from fastapi import FastAPI, Request
 from fastapi.responses import StreamingResponse
-from starlette.types import Message
+from starlette.types import Message, Receive
 from vllm.entrypoints.serve.utils.api_utils import with_cancellation
 
 from ascend_serve.api.departure import Departure
@@ -62,8 +62,14 @@ def scope(path: str) -> dict[str, Any]:
     }
 
 
-async def receive() -> Message:
-    return await asyncio.get_running_loop().create_future()
+def client() -> Receive:
+    """Sends its request, and stays."""
+    sent: list[Message] = [{"type": "http.request", "body": b"", "more_body": False}]
+
+    async def receive() -> Message:
+        return sent.pop() if sent else await asyncio.get_running_loop().create_future()
+
+    return receive
 
 
 async def send(message: Message) -> None:
@@ -73,7 +79,7 @@ async def send(message: Message) -> None:
 @pytest.mark.parametrize("path", ["/whole", "/stream", "/deaf"])
 async def test_a_cancelled_request_ends(path: str) -> None:
     engine = Engine()
-    request = asyncio.create_task(Departure(application(engine))(scope(path), receive, send))
+    request = asyncio.create_task(Departure(application(engine))(scope(path), client(), send))
     await engine.begun.wait()
     request.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -106,4 +112,4 @@ async def test_an_error_of_the_application_is_its_own() -> None:
         raise ValueError("its own")
 
     with pytest.raises(ValueError, match="its own"):
-        await Departure(failing)({"type": "http"}, receive, send)
+        await Departure(failing)({"type": "http"}, client(), send)

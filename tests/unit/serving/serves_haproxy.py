@@ -46,7 +46,7 @@ def write_configuration(
         bufsize=int(settings.get("RAY_SERVE_HAPROXY_TUNE_BUFSIZE", constants.RAY_SERVE_HAPROXY_TUNE_BUFSIZE)),
     )
     api = HAProxyApi(config, config_file_path=str(place / "haproxy.cfg"))
-    if servers:
+    if servers or fallback is not None:
         api.set_backend_configs({"http-demo": _backend(servers, fallback)})
     api._generate_config_file_internal()
     return place / "haproxy.cfg"

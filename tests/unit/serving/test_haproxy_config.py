@@ -7,9 +7,17 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from ray.serve._private.constants import SERVE_HTTP_REQUEST_DISCONNECT_DISABLED_HEADER
 
 from ascend_serve.serving.haproxy import haproxy_binary
-from ascend_serve.serving.haproxy_config import ERROR_FILE, UNAVAILABLE, Listener, UnknownConfigurationError, adapted
+from ascend_serve.serving.haproxy_config import (
+    APPLICATION_WATCHES,
+    ERROR_FILE,
+    UNAVAILABLE,
+    Listener,
+    UnknownConfigurationError,
+    adapted,
+)
 from tests.unit.serving.serves_haproxy import write_configuration
 
 PORT = 8123
@@ -77,6 +85,16 @@ def test_what_serve_does_not_write_is_no_reason_to_guess(missing: str, tmp_path:
     text = write_configuration(tmp_path, PORT, 30000).read_text().replace(missing, "something else")
     with pytest.raises(UnknownConfigurationError):
         adapted(text, Listener())
+
+
+@pytest.mark.parametrize(
+    ("replicas", "watches"), [pytest.param((30000,), True, id="a replica"), pytest.param((), False, id="Serve's proxy")]
+)
+def test_only_a_replica_watches_for_clients_that_go(replicas: tuple[int, ...], watches: bool, tmp_path: Path) -> None:
+    file = write_configuration(tmp_path, PORT, *replicas, fallback=8500)
+    rule = f"http-request set-header {APPLICATION_WATCHES} ?1"
+    assert (rule in adapted(file.read_text(), Listener())) is watches
+    assert SERVE_HTTP_REQUEST_DISCONNECT_DISABLED_HEADER == APPLICATION_WATCHES.lower()
 
 
 def make_certificate(file: Path) -> None:
