@@ -94,7 +94,7 @@ def test_only_a_replica_watches_for_clients_that_go(replicas: tuple[int, ...], w
     file = write_configuration(tmp_path, PORT, *replicas, fallback=8500)
     rule = f"http-request set-header {APPLICATION_WATCHES} ?1"
     assert (rule in adapted(file.read_text(), Listener())) is watches
-    assert SERVE_HTTP_REQUEST_DISCONNECT_DISABLED_HEADER == APPLICATION_WATCHES.lower()
+    assert APPLICATION_WATCHES.lower() == SERVE_HTTP_REQUEST_DISCONNECT_DISABLED_HEADER
 
 
 def make_certificate(file: Path) -> None:
