@@ -164,13 +164,15 @@ class ServeDeployment:
         """Whether it answers at `url`, and HAProxy asks a replica itself.
 
         Proxies learn of a new application some time after it runs, and HAProxy has Serve's proxy in between until then.
+        A replica whose engine is lost meanwhile answers too: it says since when it recovers.
         """
         deadline = time.monotonic() + _REACH_SECONDS
         while time.monotonic() < deadline:
             with contextlib.suppress(httpx.TransportError):
                 # The certificate is for the name that clients use.
                 answer = httpx.get(f"{self.url}/health", trust_env=False, timeout=_REACH_SECONDS, verify=False)
-                if answer.is_success and DETOUR not in answer.headers:
+                is_a_replicas = answer.is_success or "recovering_since" in answer.text
+                if is_a_replicas and DETOUR not in answer.headers:
                     return True
             time.sleep(_POLL_SECONDS)
         return False

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 from types import SimpleNamespace
 
 import pytest
@@ -15,7 +19,9 @@ from ascend_serve.config.schema import AscendServeConfig
 from ascend_serve.config.serve_options import DEPLOYMENT
 from ascend_serve.errors import ClusterError
 from ascend_serve.planning import plan_deployment
+from ascend_serve.serving.haproxy_config import DETOUR, UNAVAILABLE
 from ascend_serve.serving.serve_deployment import ServeDeployment
+from tests.patience import PATIENCE_SECONDS
 
 CONFIG = AscendServeConfig.model_validate({"model": {"path": "demo"}, "emulated": {"npus": 1}})
 
@@ -56,3 +62,46 @@ def test_replicas_serve_on_while_a_new_controller_asks_them(monkeypatch: pytest.
     assert deployment.check()
     monkeypatch.setattr(serve, "status", lambda: status(STARTING=1))
     assert not deployment.check()
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "body", "answers"),
+    [
+        pytest.param(200, {}, "", True, id="a replica"),
+        pytest.param(503, {}, '{"recovering_since": 1.0}', True, id="a replica whose engine is replaced"),
+        pytest.param(503, {}, UNAVAILABLE, False, id="HAProxy, which reaches no replica"),
+        pytest.param(200, {DETOUR: "1"}, "", False, id="Serve's proxy"),
+        pytest.param(404, {}, "", False, id="another application"),
+    ],
+)
+def test_who_answers_at_the_address(
+    status: int, headers: dict[str, str], body: str, answers: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ascend_serve.serving.serve_deployment._REACH_SECONDS", PATIENCE_SECONDS if answers else 0.3)
+    with server(status, headers, body) as port:
+        config = CONFIG.model_copy(update={"serving": CONFIG.serving.model_copy(update={"port": port})})
+        assert ServeDeployment(config, plan_deployment(config), started=0.0).answers_http() is answers
+
+
+@contextmanager
+def server(status: int, headers: dict[str, str], body: str) -> Iterator[int]:
+    """A server that says one thing.
+
+    Yields:
+        Its port.
+    """
+
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            for name, value in headers.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(body.encode())
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answer) as serving:
+        Thread(target=serving.serve_forever, daemon=True).start()
+        try:
+            yield serving.server_port
+        finally:
+            serving.shutdown()
