@@ -51,7 +51,8 @@ class Core(EngineCore):
     """An engine core whose steps are vLLM's."""
 
     def __init__(self) -> None:
-        self.batch_queue, self.batch_queue_size = deque(maxlen=2), 2
+        self.batch_queue: Any = deque(maxlen=2)
+        self.batch_queue_size = 2
         self.scheduler: Any = Scheduler()
         self.model_executor: Any = Executor()
         self.is_mm_encoder_only = self.is_pooling_model = self.check_for_draft_tokens = False
