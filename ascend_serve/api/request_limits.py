@@ -92,7 +92,8 @@ class RequestLimits:
         prompt = _number(request, "prompt_logprobs", 0) or (logprobs if request.get("echo") else 0)
         unsaid = self.model_tokens if request.get("ignore_eos") else _COMPLETION_TOKENS
         answer = 0 if request.get("stream") else logprobs * min(_max_tokens(request, unsaid), self.model_tokens)
-        each = _PROMPTS_WEIGHT * prompt * min(_prompt_tokens(request), self.model_tokens) + answer
+        asked = min(_prompt_tokens(request), self.model_tokens) if prompt else 0
+        each = _PROMPTS_WEIGHT * prompt * asked + answer
         number = _prompts(request) * _number(request, "n", 1) * each
         if number > self.config.logprobs:
             what = "prompts x n x tokens x logprobs"
@@ -133,8 +134,8 @@ def _prompt_tokens(request: Mapping[str, Any]) -> int:
     prompt = request.get("prompt")
     if prompt is None:
         return len(json.dumps(request.get("messages")))
-    prompts = prompt if _prompts(request) > 1 else [prompt]
-    return max(len(each) for each in prompts)
+    is_list = isinstance(prompt, list) and all(isinstance(each, str | list) for each in prompt)
+    return max((len(each) for each in (prompt if is_list else [prompt]) if isinstance(each, str | list)), default=0)
 
 
 def _number(request: Mapping[str, Any], name: str, unsaid: int) -> int:

@@ -6,6 +6,8 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from ascend_serve.api.request_limits import RequestLimits
 from ascend_serve.config.schema import LimitsConfig
@@ -82,6 +84,7 @@ def test_what_one_request_may_ask_for(request_: Any) -> None:
         ),
         pytest.param({**user("a"), "top_logprobs": 20, "n": 2, "ignore_eos": True}, "logprobs", id="of long answers"),
         pytest.param({"prompt": [[1] * 4000] * 2, "prompt_logprobs": 20}, "limits.logprobs", id="logprobs of prompts"),
+        pytest.param({"prompt": ["a" * 8000], "prompt_logprobs": 20}, "limits.logprobs", id="logprobs of one prompt"),
         pytest.param({"prompt": "a" * 3000, "prompt_logprobs": 20}, "tokens x logprobs: 120000", id="of one prompt"),
         pytest.param({"prompt": "text" * 4000, "n": 2, "echo": True, "logprobs": 20}, "limits.logprobs", id="echoed"),
         pytest.param({**user("text" * 4000), "n": 2, "prompt_logprobs": 20}, "limits.logprobs", id="of a chat"),
@@ -130,3 +133,18 @@ def test_a_limit_on_text_is_that_of_the_user() -> None:
 def test_a_short_model_takes_texts_of_some_length_all_the_same() -> None:
     """What is too long for it has an answer that tells its tokens."""
     assert RequestLimits(0, LimitsConfig(), model_tokens=16).text_bytes == 2**16
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
+    max_leaves=12,
+)
+_NAMES = ("prompt", "input", "messages", "n", "max_tokens", "logprobs", "prompt_logprobs", "echo", "structured_outputs")
+
+
+@given(request_=st.fixed_dictionaries({}, optional=dict.fromkeys(_NAMES, _JSON)))
+@settings(deadline=None)
+def test_whatever_is_sent_gets_an_answer(request_: dict[str, Any]) -> None:
+    told = refusal(request_)
+    assert told is None or told.strip()
