@@ -23,6 +23,7 @@ from ascend_serve.capture.participant import Participant
 from ascend_serve.engine.group_settings import prepare_fresh_workers
 from ascend_serve.engine.proposal import group_rank
 from ascend_serve.engine.runner_choice import seam_of
+from ascend_serve.engine.standstill import StandstillWatch
 from ascend_serve.engine.worker_extension import CaptureWorkerExtension, WorkerSession
 from ascend_serve.graph.plan import GraphRequest
 from tests.cann_sim import control
@@ -48,7 +49,11 @@ class PipedCapture(CaptureWorkerExtension):
     def run_capture_session(self, other_sizes: Any = ()) -> Any:
         worker: Any = self
         participant = Participant(_Here.link, group_rank(worker), len(_Here.before), "here", os.getpid())
-        with patch("ascend_serve.engine.worker_extension._participant", lambda *_: participant):
+        watch = StandstillWatch(lambda place: None)
+        with (
+            patch("ascend_serve.engine.worker_extension._participant", lambda *_: participant),
+            patch("ascend_serve.engine.worker_extension._standstill_watch", lambda _: watch),
+        ):
             session = WorkerSession(worker)
         if _Here.graphs is not None:
             device = worker.local_rank

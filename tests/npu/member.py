@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from multiprocessing.connection import Connection
 from typing import Any
@@ -11,6 +12,7 @@ import torch
 from ascend_serve.capture.messages import Compiling, Phase, Question, Verdict
 from ascend_serve.capture.participant import Participant
 from ascend_serve.engine.canary import Canary
+from ascend_serve.engine.standstill import StandstillWatch
 from ascend_serve.engine.worker_extension import WorkerSession
 from ascend_serve.graph.modes import GraphMode, RuntimeName
 from ascend_serve.graph.plan import Proposal
@@ -48,6 +50,9 @@ class DecoderSession(WorkerSession):
         self._canary = canary
         self._worker: Any = self
         self._phase = Phase.JOIN
+        # A rank that stands still tells its driver, which has a line of its own here and is not told.
+        self._watch = StandstillWatch(lambda place: None)
+        self._patience = math.inf
 
     def compile_or_warm_up_model(self) -> str:
         """What vLLM's worker has of this name."""
