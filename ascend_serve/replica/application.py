@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,7 @@ from ascend_serve.cluster.placement import NodeOffer
 from ascend_serve.config.schema import AscendServeConfig
 from ascend_serve.config.serve_options import DEPLOYMENT
 from ascend_serve.errors import AscendServeError
+from ascend_serve.node.own_folder import leave_own_folder
 from ascend_serve.planning import DeploymentPlan
 from ascend_serve.replica.process_environment import replica_runtime_env
 from ascend_serve.replica.reservation import Reservation
@@ -108,6 +110,7 @@ class EngineReplica:
                 seconds={"replica_process": time.time() - started},
             )
         except AscendServeError as error:
+            await asyncio.to_thread(leave_own_folder)
             raise marked(error) from error
         self._engine.note_total(time.time() - started)
         metrics = self._metrics = ReplicaMetrics()
@@ -176,6 +179,8 @@ class EngineReplica:
             self._supervisor.stop()
         if hasattr(self, "_engine"):
             self._engine.shutdown()
+        # Serve ends this process without another word.
+        leave_own_folder()
 
 
 @serve.ingress()

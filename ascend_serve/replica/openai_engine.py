@@ -17,7 +17,6 @@ from ascend_serve.config.schema import AscendServeConfig
 from ascend_serve.events import PhaseEnded, Ready, Started, StartFailed
 from ascend_serve.graph.modes import Replan
 from ascend_serve.graph.runtimes import RUNTIMES
-from ascend_serve.node.own_folder import leave_own_folder
 from ascend_serve.planning import DeploymentPlan
 from ascend_serve.replica.engine_launcher import EngineLauncher, engine_arguments
 from ascend_serve.replica.engine_run import EngineRun
@@ -110,8 +109,6 @@ class OpenAIEngine:
             report = events.story.report(events.events)
             told = await asyncio.to_thread(LastWill(config).of_error, error, report)
             events.append(StartFailed(time=time.time(), text=told.problem, advice=told.remedy))
-            # Whoever made this process ends it without another word.
-            await asyncio.to_thread(leave_own_folder)
             if told is error:
                 raise
             raise told from error
@@ -194,7 +191,6 @@ class OpenAIEngine:
         """End the engine core, its workers and their spares."""
         self.run.shutdown()
         self._launcher.spares.end()
-        leave_own_folder()
 
     async def _begin_to_serve(self) -> None:
         await self._launcher.catch_up()
