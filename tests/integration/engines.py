@@ -144,7 +144,7 @@ def main() -> None:
     else:
         results = run_emulated(scenarios, *map(int, sys.argv[2:]))
     for result in results:
-        print(MARK + RESULT.dump_json(result).decode(), flush=True)
+        print(f"\n{MARK}{RESULT.dump_json(result).decode()}", flush=True)
 
 
 def run_stock(scenario: Scenario) -> Result:

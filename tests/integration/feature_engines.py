@@ -66,7 +66,8 @@ def main() -> None:
     ray.init(address=cluster.address, log_to_driver=False, runtime_env={"env_vars": ENVIRONMENT})
     try:
         for start, feature, what in _run([start for start in all_starts() if start.name in names], Models(**models)):
-            print(MARK + json.dumps([start.name, feature, what]), flush=True)
+            # On a line of its own, whatever else writes to the same place.
+            print(f"\n{MARK}{json.dumps([start.name, feature, what])}", flush=True)
     finally:
         ray.shutdown()
         cluster.shutdown()
