@@ -38,12 +38,15 @@ def leave_out(processor: OutputProcessor, is_own: Callable[[str], bool]) -> None
     """
     process = processor.process_outputs
 
-    def process_outputs(outputs: list[Any], timestamp: Any = None, stats: Any = None, **options: Any) -> Any:
+    def process_outputs(
+        outputs: list[Any], engine_core_timestamp: Any = None, iteration_stats: Any = None, **options: Any
+    ) -> Any:
         own = [output for output in outputs if is_own(output.request_id)]
         if not own:
-            return process(outputs, timestamp, stats, **options)
-        result = process([output for output in outputs if not is_own(output.request_id)], timestamp, stats, **options)
-        result.reqs_to_abort.extend(process(own, timestamp, None, **options).reqs_to_abort)
+            return process(outputs, engine_core_timestamp, iteration_stats, **options)
+        others = [output for output in outputs if not is_own(output.request_id)]
+        result = process(others, engine_core_timestamp, iteration_stats, **options)
+        result.reqs_to_abort.extend(process(own, engine_core_timestamp, None, **options).reqs_to_abort)
         return result
 
     processor.process_outputs = process_outputs

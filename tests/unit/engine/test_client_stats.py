@@ -45,7 +45,7 @@ def answered(*names: str) -> tuple[IterationStats, dict[str, Any]]:
         EngineCoreOutput(name, [7], finish_reason=FinishReason.LENGTH, prefill_stats=prefill()) for name in names
     ]
     stats = IterationStats()
-    processor.process_outputs(outputs, 1.0, stats)
+    processor.process_outputs(outputs, engine_core_timestamp=1.0, iteration_stats=stats)
     assert not processor.has_unfinished_requests()
     return stats, {name: queue.get_nowait() for name, queue in queues.items()}
 
