@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import socket
+from ascend_serve.node import ports
 
 
 def free_port() -> int:
     """A port of the loopback device that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
+    return ports.free_port("127.0.0.1")

@@ -22,6 +22,7 @@ from ascend_serve.cli.summary import curl_line, print_summary
 from ascend_serve.cluster.token import prefer_token_authentication
 from ascend_serve.config import AscendServeConfig
 from ascend_serve.doctor.preflight import behind_one_server, check_here, check_port, fetched
+from ascend_serve.node.ports import kept_port
 from ascend_serve.planning import DeploymentPlan, plan_deployment
 from ascend_serve.replica.vllm_import import check_vllm
 
@@ -70,6 +71,8 @@ def serve(
         check_vllm()
     record = FailureRecord(configs[0], started)
     with owned_processes() as ending, record.of_errors(), ExitStack() as stack:
+        if not _given():
+            stack.enter_context(kept_port(configs[0].serving.host, configs[0].serving.port))
         with StartupProgress(console) as progress:
             progress.enter("cluster")
             cluster = stack.enter_context(_cluster(configs, record, verbose=verbose, dashboard=dashboard))

@@ -20,6 +20,7 @@ from ascend_serve.node.finding import Status
 from ascend_serve.node.machine import Need, examine_machine, machine_facts
 from ascend_serve.node.model_download import HubModel, provide_model
 from ascend_serve.node.model_files import check_model_files, model_facts
+from ascend_serve.node.ports import free_port
 
 logger = logging.getLogger(__name__)
 
@@ -216,6 +217,6 @@ def _not_told_apart(configs: Sequence[AscendServeConfig]) -> Iterator[tuple[str,
 
 
 def _free_port(host: str) -> int:
-    with contextlib.suppress(OSError), socket.create_server((host, 0)) as probe:
-        return int(probe.getsockname()[1])
+    with contextlib.suppress(OSError):
+        return free_port(host)
     return 8001

@@ -99,6 +99,13 @@ def adapted(text: str, listener: Listener) -> str:
     return text
 
 
+def gist(error: str) -> str:
+    """The line of an error that says what is wrong; HAProxy's alerts come after notices of its version."""
+    first = error.splitlines()[0]
+    alerts = [line.partition(" : ")[2] for line in error.splitlines() if line.startswith("[ALERT]")]
+    return f"{first.partition('[')[0]}{alerts[0]}" if alerts else first
+
+
 def _replaced(text: str, pattern: str, replacement: str | Callable[[re.Match[str]], str]) -> str:
     done, count = re.subn(pattern, replacement, text, flags=re.MULTILINE)
     if not count:

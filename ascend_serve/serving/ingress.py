@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-import socket
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping
@@ -19,6 +18,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from ascend_serve.cluster.local import LOOPBACK
 from ascend_serve.config.schema import Ingress, ServingConfig
+from ascend_serve.node.ports import free_port
 from ascend_serve.serving.haproxy import CERTIFICATE, COMMAND, HOST, KEY
 from ascend_serve.serving.haproxy_config import FALLBACK_PROXY
 
@@ -108,7 +108,7 @@ def haproxy_environment(serving: ServingConfig, command: str, *, local: bool) ->
     threads = max(1, min(_MOST_THREADS, (os.cpu_count() or 1) // _CORES_PER_THREAD))
     settings = {**_SETTINGS, "RAY_SERVE_HAPROXY_NBTHREAD": str(threads)}
     if local:
-        settings["RAY_SERVE_FALLBACK_PROXY_HTTP_PORT"] = str(_free_port())
+        settings["RAY_SERVE_FALLBACK_PROXY_HTTP_PORT"] = str(free_port(LOOPBACK))
     chosen = {name: os.environ.get(name, value) for name, value in settings.items()}
     own = {ENABLED: "1", "RAY_SERVE_HAPROXY_BINARY_PATH": command}
     files = {CERTIFICATE: "ssl_certfile", KEY: "ssl_keyfile"}
@@ -181,8 +181,3 @@ def _haproxy_here() -> HAProxyHere:
         return HAProxyHere(command, str(error))
     said = (done.stderr or done.stdout).strip().splitlines() or [f"exit code {done.returncode}"]
     return HAProxyHere(command, "" if done.returncode == 0 else said[-1])
-
-
-def _free_port() -> int:
-    with socket.create_server((LOOPBACK, 0)) as probe:
-        return int(probe.getsockname()[1])

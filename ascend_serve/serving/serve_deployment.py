@@ -28,7 +28,7 @@ from ascend_serve.events import OF_THE_ENGINE, Event
 from ascend_serve.planning import DeploymentPlan
 from ascend_serve.replica.application import build_application, graceful_shutdown_seconds
 from ascend_serve.replica.start_failure import unmarked
-from ascend_serve.serving.haproxy_config import DETOUR
+from ascend_serve.serving.haproxy_config import DETOUR, gist
 from ascend_serve.serving.ingress import EVERYWHERE, start_options, warn_if_other, warn_of_router
 from ascend_serve.telemetry.report import GraphReport
 
@@ -239,11 +239,14 @@ class ServeDeployment:
                 logging_config=LoggingConfig(log_level="WARNING"),
             )
         except (RayError, TimeoutError) as error:
-            said = getattr(error, "cause", None) or error
-            raise ClusterError(
-                f"Ray Serve did not start its HTTP proxy: {str(said).splitlines()[0]}",
-                "The machine may be too busy: try again. The proxy's log is `serve/proxy_*` among the logs of Ray.",
-            ) from error
+            said = str(getattr(error, "cause", None) or error)
+            problem = f"Ray Serve did not start its HTTP proxy: {gist(said)}"
+            raise ClusterError(problem, self._where_no_proxy(said)) from error
+
+    def _where_no_proxy(self, said: str) -> str:
+        if "cannot bind socket" in said:
+            return f"Another program listens on serving.port {self.config.serving.port} by now: set another one."
+        return "The machine may be too busy: try again. The proxy's log is `serve/proxy_*` among the logs of Ray."
 
 
 def _is_being_found(deployment: DeploymentStatusOverview | None) -> bool:

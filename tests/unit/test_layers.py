@@ -47,7 +47,19 @@ ALLOWED: dict[str, frozenset[str]] = {
         }
     ),
     "serving": frozenset(
-        {"errors", "config", "events", "capture", "telemetry", "cluster", "doctor", "planning", "api", "replica"}
+        {
+            "errors",
+            "config",
+            "events",
+            "capture",
+            "telemetry",
+            "node",
+            "cluster",
+            "doctor",
+            "planning",
+            "api",
+            "replica",
+        }
     ),
     "offline": frozenset({"errors", "config", "capture", "telemetry", "cluster", "doctor", "planning", "replica"}),
     "bench": frozenset({"errors", "telemetry"}),

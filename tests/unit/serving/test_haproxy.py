@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import socket
 import ssl
 import subprocess
@@ -25,7 +26,7 @@ from starlette.types import Receive, Scope, Send
 from ascend_serve.config.schema import ServingConfig
 from ascend_serve.node.user_files import LONGEST_PLACE
 from ascend_serve.serving.haproxy import CERTIFICATE, COMMAND, HOST, KEY
-from ascend_serve.serving.haproxy_config import DETOUR
+from ascend_serve.serving.haproxy_config import DETOUR, gist
 from ascend_serve.serving.ingress import haproxy_environment
 from tests.patience import PATIENCE_SECONDS, wait_until
 from tests.ports import free_port
@@ -305,3 +306,18 @@ def test_a_configuration_that_it_does_not_know_ends_it_with_a_way_out(tmp_path: 
     assert done.returncode == 1
     assert "serving.ingress=proxy" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_port_that_is_taken_is_told_in_one_line(tmp_path: Path, port: int) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "ascend_serve.serving.haproxy",
+        "-db",
+        "-f",
+        str(write_configuration(tmp_path, port)),
+    ]
+    with socket.create_server(("127.0.0.1", port)):
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    said = gist(f"HAProxy crashed during startup: {done.stderr}")
+    assert re.fullmatch(f"HAProxy crashed during startup: .*cannot bind socket .*{port}]", said)

@@ -27,13 +27,20 @@ CONFIG = AscendServeConfig.model_validate({"model": {"path": "demo"}, "emulated"
 
 
 @pytest.mark.parametrize(
-    "error",
+    ("error", "remedy"),
     [
-        pytest.param(TimeoutError("HTTP proxies not available after 60s."), id="too slow"),
-        pytest.param(RayActorError(error_msg="killed by `ray.kill`"), id="killed by Serve"),
+        pytest.param(TimeoutError("HTTP proxies not available after 60s."), "try again", id="too slow"),
+        pytest.param(RayActorError(error_msg="killed by `ray.kill`"), "try again", id="killed by Serve"),
+        pytest.param(
+            TimeoutError("HAProxy crashed: [NOTICE] (7) : of a version\n[ALERT] (7) : cannot bind socket"),
+            "listens on serving.port 8000",
+            id="its port is taken",
+        ),
     ],
 )
-def test_a_proxy_that_does_not_start_has_an_answer(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_proxy_that_does_not_start_has_an_answer(
+    error: Exception, remedy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def start(**_: object) -> None:
         raise error
 
@@ -43,8 +50,9 @@ def test_a_proxy_that_does_not_start_has_an_answer(error: Exception, monkeypatch
         "ascend_serve.serving.serve_deployment.node_offers", lambda: (NodeOffer("node-0", "node-0", 1),)
     )
     with pytest.raises(ClusterError, match="did not start its HTTP proxy") as caught:
-        ServeDeployment(CONFIG, plan_deployment(CONFIG), started=0.0).deploy()
-    assert "try again" in caught.value.remedy
+        ServeDeployment(CONFIG, plan_deployment(CONFIG), started=0.0, local=True).deploy()
+    assert str(error).splitlines()[0].partition("[")[0] in str(caught.value)
+    assert remedy in caught.value.remedy
 
 
 def test_replicas_serve_on_while_a_new_controller_asks_them(monkeypatch: pytest.MonkeyPatch) -> None:
