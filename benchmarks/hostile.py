@@ -20,12 +20,12 @@ from pathlib import Path
 from typing import Annotated
 
 import httpx
-import psutil
 import typer
 from rich.table import Table
 
 from benchmarks.command_line import console
 from benchmarks.recovery_serving import start
+from benchmarks.victims import replica
 from tests.e2e.command import Command
 from tests.e2e.greedy import TABLE, Answer, Greed, ask
 from tests.patience import PATIENCE_SECONDS
@@ -112,11 +112,6 @@ def main(
                 table.add_row(*row)
                 console.print(*row[:2], markup=False)
     console.print(table)
-
-
-def replica(command: Command) -> psutil.Process:
-    """The replica's process."""
-    return next(each for each in command.processes() if "Replica" in " ".join(each.cmdline()))
 
 
 def beside(greed: Greed, steady: SteadyClient, url: str, command: Command) -> tuple[str, ...]:

@@ -1,37 +1,65 @@
-"""From a killed worker to serving again, under load.
+"""What clients see of processes that end under them, and how soon they go on.
 
-``python -m benchmarks.recovery_serving [KILLS]`` starts ``ascend-serve serve configs/demo.yaml`` (TP 2 on emulated
-NPUs) with 8 clients, half of them streaming, and kills the worker process of rank 1 (SIGKILL) once it serves, KILLS
-times in one run. The time is that from the kill to the first right answer that was under way then, or was asked for
-after the first error.
-Every reply of the run is judged.
+``python -m benchmarks.recovery_serving [--kills N] [--minutes M] [key=value ...]`` starts ``ascend-serve serve
+configs/demo.yaml`` (TP 2 on emulated NPUs, float32) with 8 clients that stream greedy answers. N times, once the spares
+wait, the worker process of rank 1 is killed: the time is that from the kill to the first new token of any client. Then,
+for M minutes, a process of a random kind is killed or stopped every 30 seconds, whatever became of the one before.
+Every reply is judged by the text of an undisturbed server, and belongs to the last fault before its end. After Ctrl-C
+what is left behind is printed.
 """
 
 from __future__ import annotations
 
+import math
 import os
+import random
+import re
+import shutil
 import signal
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
+from typing import Annotated
 
 import httpx
-from rich.console import Console
+import typer
 from rich.table import Table
 
+from ascend_serve.node.user_files import compiler_cache
+from benchmarks.command_line import console
+from benchmarks.victims import Fault, hit
 from tests.e2e.command import Command
 from tests.e2e.conftest import COMMAND
-from tests.e2e.load import Load
+from tests.e2e.load import Load, Reply, Verdict
 from tests.ports import free_port
 
 CONFIG = Path(__file__).parents[1] / "configs" / "demo.yaml"
-BUSY_SECONDS = 5.0
-"""Load before each kill."""
 PATIENCE_SECONDS = 180.0
+RANKS = 2
+TOKENS = 150
+OVERRIDES = (
+    # In bfloat16 batches of different sizes, and prefill and decode, round differently.
+    "vllm.dtype=float32",
+    # Answers take seconds, and are under way when something ends.
+    "emulated.device_time.fixed=20",
+    "serving.health.stall_seconds=15",
+)
+
+_BUSY_SECONDS = 5.0
+"""Load before each kill."""
+_KILL_SECONDS = 30.0
+_HANG_SECONDS = 60.0
+_WAKE_SECONDS = 45.0
+"""A worker that was stopped goes on when another has taken its place."""
+_SETTLE_SECONDS = 60.0
+_SPARES = re.compile(r"^ascend_serve_spare_workers (\S+)", re.MULTILINE)
 
 
 def start(
@@ -59,39 +87,163 @@ def start(
     return Command(process, output, port, folder)
 
 
-def kill_and_wait(load: Load, url: str) -> float:
-    """Kill the worker of rank 1 and measure the seconds until it serves again."""
-    time.sleep(BUSY_SECONDS)
-    report = httpx.get(f"{url}/graph/report").json()
-    os.kill(report["ranks"][1]["pid"], signal.SIGKILL)
-    return load.wait_until_back(time.monotonic(), PATIENCE_SECONDS)
+@dataclass(frozen=True)
+class Hit:
+    """A fault that has happened.
+
+    Attributes:
+        moment: When, on the monotonic clock.
+        fault: Which.
+        pid: The process that it has hit.
+    """
+
+    moment: float
+    fault: Fault
+    pid: int
 
 
-def main() -> None:
-    """Kill, measure, judge, and print."""
-    kills = int(sys.argv[1]) if len(sys.argv) > 1 else 3
-    console = Console()
+def main(
+    overrides: Annotated[list[str] | None, typer.Argument(help="More of the configuration.")] = None,
+    kills: Annotated[int, typer.Option(help="Workers that are killed one after the other, and timed.")] = 5,
+    minutes: Annotated[float, typer.Option(help="How long processes of random kinds are killed then.")] = 0.0,
+    seed: Annotated[int, typer.Option(help="Of the order of those kinds.")] = 0,
+) -> None:
+    """Kill, measure, judge, print."""
+    given = overrides or []
+    spares = 0 if "serving.recovery.spares=false" in given else RANKS
+    with served(*OVERRIDES, *given) as command:
+        load = Load(command.url, streams=1, tokens=TOKENS, patience=PATIENCE_SECONDS)
+        if kills:
+            with load.running():
+                seconds = [kill_and_wait(load, command, spares) for _ in range(kills)]
+            show_times(seconds, load.replies)
+        if minutes:
+            with load.running():
+                hits = kill_on(command, 60 * minutes, random.Random(seed))
+            show_hits(hits, load.replies, load.token_times)
+        show_engines(command.url)
+    console.print("left behind:", command.left_behind() or "nothing")
+    shutil.rmtree(command.temporary)
+
+
+@contextmanager
+def served(*overrides: str) -> Iterator[Command]:
+    """A server with a folder of its own for temporary files."""
+    temporary = Path(tempfile.mkdtemp(prefix="recovery-", dir="/tmp"))
     with tempfile.TemporaryDirectory() as folder:
-        server = start(Path(folder) / "output", *sys.argv[2:])
+        caches = compiler_cache([Path(tempfile.gettempdir())])
+        command = start(Path(folder) / "output", *overrides, temporary=temporary, environment=caches)
         try:
-            server.wait_for("curl ")
-            url = f"http://127.0.0.1:{server.port}"
-            with Load(url).running() as load:
-                seconds = [kill_and_wait(load, url) for _ in range(kills)]
-            report = httpx.get(f"{url}/graph/report").json()
+            command.wait_for("curl ")
+            yield command
         finally:
-            server.end(signal.SIGINT)
-    table = Table("kill to serving again", "seconds")
+            command.end(signal.SIGINT)
+
+
+def kill_and_wait(load: Load, command: Command, spares: int) -> float:
+    """Kill the worker of rank 1 when ``spares`` wait, and measure the seconds to the first new token."""
+    time.sleep(_BUSY_SECONDS)
+    until = time.monotonic() + PATIENCE_SECONDS
+    while _spares(command.url) < spares and time.monotonic() < until:
+        time.sleep(1)
+    moment = time.monotonic()
+    hit(Fault.WORKER, command, rank=1)
+    return load.wait_for_token(moment, PATIENCE_SECONDS)
+
+
+def kill_on(command: Command, seconds: float, chance: random.Random) -> list[Hit]:
+    """Let a fault of a random kind happen every 30 seconds; each kind comes as often as any other."""
+    until = time.monotonic() + seconds
+    hits: list[Hit] = []
+    for fault in _faults(chance):
+        _watch(command, hits, min(until, time.monotonic() + _KILL_SECONDS))
+        if time.monotonic() >= until:
+            break
+        moment = time.monotonic()
+        if (pid := hit(fault, command, chance.randrange(RANKS))) is not None:
+            hits.append(Hit(moment, fault, pid))
+            console.print(f"{seconds - until + moment:6.1f} s: {fault}, process {pid}")
+    _watch(command, hits, time.monotonic() + _SETTLE_SECONDS)
+    return hits
+
+
+def _faults(chance: random.Random) -> Iterator[Fault]:
+    while True:
+        yield from chance.sample(list(Fault), len(Fault))
+
+
+def _watch(command: Command, hits: Sequence[Hit], until: float) -> None:
+    """Note the processes that there are, and wake those that were stopped long ago."""
+    while time.monotonic() < until:
+        command.look()
+        for each in hits:
+            if each.fault is Fault.STOPPED and each.moment + _WAKE_SECONDS < time.monotonic():
+                with suppress(ProcessLookupError):
+                    os.kill(each.pid, signal.SIGCONT)
+        time.sleep(1)
+
+
+def _spares(url: str) -> float:
+    with suppress(httpx.HTTPError):
+        found = _SPARES.search(httpx.get(f"{url}/metrics", timeout=PATIENCE_SECONDS).text)
+        return float(found[1]) if found else 0.0
+    return 0.0
+
+
+def show_times(seconds: Sequence[float], replies: Sequence[Reply]) -> None:
+    """Print how long the clients waited, and what their replies were worth."""
+    table = Table("kill to first new token", "seconds")
     table.add_row("each", ", ".join(f"{value:.1f}" for value in seconds))
     table.add_row("median", f"{statistics.median(seconds):.1f}")
-    table.add_row("phases of the last start", str(report["seconds"]))
     console.print(table)
-    for verdict, count in load.verdicts().items():
-        console.print(f"{count:6} replies: {verdict}")
+    show_replies(replies)
+
+
+def show_replies(replies: Sequence[Reply]) -> None:
+    """Print what all were worth, and how many streams came as a whole."""
+    console.print(_worth(replies))
+    at_once = sum(reply.is_at_once for reply in replies if reply.verdict is Verdict.RIGHT)
+    console.print(f"{at_once} right streams gave out no token before the last tenth of their time")
+
+
+def show_hits(hits: Sequence[Hit], replies: Sequence[Reply], tokens: Sequence[float]) -> None:
+    """Print what clients saw of each kind of fault."""
+    columns = ("fault", "times", "median s without a token", "most", "replies that were not right", "hangs")
+    table = Table(*columns, title=f"{len(hits)} faults, {len(replies)} replies")
+    moments = [each.moment for each in hits]
+    for fault in Fault:
+        numbers = [number for number, each in enumerate(hits) if each.fault is fault]
+        if not numbers:
+            continue
+        spans = [(moments[number], (*moments, math.inf)[number + 1]) for number in numbers]
+        silent = [_silence(tokens, *span) for span in spans]
+        theirs = [reply for reply in replies if any(begin <= reply.ended < end for begin, end in spans)]
+        hangs = sum(reply.longest_wait > _HANG_SECONDS for reply in theirs)
+        wrong = [reply for reply in theirs if reply.verdict is not Verdict.RIGHT]
+        median, most = (f"{value:.1f}" for value in (statistics.median(silent), max(silent)))
+        table.add_row(fault.value, str(len(numbers)), median, most, _worth(wrong), str(hangs))
+    console.print(table)
+    show_replies(replies)
+
+
+def _worth(replies: Sequence[Reply]) -> str:
+    return ", ".join(f"{number} {verdict}" for verdict, number in Counter(reply.verdict for reply in replies).items())
+
+
+def _silence(tokens: Sequence[float], begin: float, end: float) -> float:
+    """The longest time without a token of any client."""
+    times = sorted(time for time in tokens if begin <= time < end)
+    return max((later - earlier for earlier, later in pairwise((begin, *times))), default=math.inf)
+
+
+def show_engines(url: str) -> None:
+    """Print what the server tells of its engines."""
+    report = httpx.get(f"{url}/graph/report", timeout=PATIENCE_SECONDS).json()
+    console.print("phases of the last start:", report["seconds"])
     for event in report["events"]:
         if event["kind"].startswith(("engine", "restart")):
-            console.print(f"{event['time']:.1f} {event['kind']}: {event['text']}")
+            console.print(f"{event['time']:.1f} {event['kind']}: {event['text']}", markup=False)
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

@@ -10,7 +10,6 @@ are held against those before, and after Ctrl-C what is left behind is printed.
 from __future__ import annotations
 
 import itertools
-import os
 import shutil
 import signal
 import tempfile
@@ -31,8 +30,9 @@ from rich.table import Table
 
 from ascend_serve.node.user_files import compiler_cache
 from benchmarks.command_line import console
-from benchmarks.hostile import MIB, replica
+from benchmarks.hostile import MIB
 from benchmarks.recovery_serving import PATIENCE_SECONDS, start
+from benchmarks.victims import Fault, hit, own_memory, replica
 from tests.e2e.command import Command
 from tests.e2e.greedy import CHAT, COMPLETIONS, Greed, Manner
 from tests.e2e.hostile import attacks
@@ -165,7 +165,7 @@ def mix(url: str, command: Command, minutes: float) -> Counter[str]:
         for _ in range(CLIENTS):
             pool.submit(_ask_on, url, lambda: not stop.is_set(), told)
         pool.submit(_attack, url, stop)
-        _kill_on(url, command, time.monotonic() + 60 * minutes, told)
+        _kill_on(command, time.monotonic() + 60 * minutes, told)
     return told
 
 
@@ -178,25 +178,14 @@ def _attack(url: str, stop: threading.Event) -> None:
                 client.request(attack.method, attack.path, content=attack.body, headers=attack.headers)
 
 
-def _kill_on(url: str, command: Command, until: float, told: Counter[str]) -> None:
-    for kind in itertools.cycle(("rank", "engine core")):
+def _kill_on(command: Command, until: float, told: Counter[str]) -> None:
+    for fault in itertools.cycle((Fault.WORKER, Fault.CORE)):
         time.sleep(max(0.0, min(_KILL_SECONDS, until - time.monotonic())))
         command.look()
         if time.monotonic() >= until:
             return
-        with suppress(httpx.HTTPError, psutil.Error, StopIteration):
-            victim = _rank(url) if kind == "rank" else _core(command)
-            os.kill(victim, signal.SIGKILL)
-            told[f"killed: {kind}"] += 1
-
-
-def _rank(url: str) -> int:
-    return int(httpx.get(f"{url}/graph/report", timeout=PATIENCE_SECONDS).json()["ranks"][0]["pid"])
-
-
-def _core(command: Command) -> int:
-    """The largest process that the replica has forked: the others wait for their turn to become one."""
-    return max(replica(command).children(recursive=True), key=_own).pid
+        if hit(fault, command) is not None:
+            told[fault.value] += 1
 
 
 def usages(command: Command) -> dict[str, Usage]:
@@ -217,7 +206,7 @@ def _kind(process: psutil.Process) -> str:
 
 def _own(process: psutil.Process) -> float:
     """Memory that is the process's alone, in MiB."""
-    return float(process.memory_full_info().uss) / MIB
+    return own_memory(process) / MIB
 
 
 def show(before: Mapping[str, Usage], after: Mapping[str, Usage]) -> None:

@@ -32,6 +32,10 @@ class Command:
         self._seen: set[psutil.Process] = set()
         self._shared_memory: set[Path] = set()
 
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
     def text(self) -> str:
         return self.output.read_text()
 

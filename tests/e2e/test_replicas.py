@@ -32,7 +32,7 @@ def server(start: Callable[..., Command]) -> Iterator[Command]:
 
 @pytest.fixture(scope="module")
 def load(server: Command) -> Load:
-    return Load(f"http://127.0.0.1:{server.port}", CLIENTS, has_streams=False)
+    return Load(f"http://127.0.0.1:{server.port}", CLIENTS, streams=0)
 
 
 def test_whole_answers_outlive_their_replica(server: Command, load: Load) -> None:
