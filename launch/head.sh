@@ -11,6 +11,10 @@ eval "$exports"
 
 # Ray has its workers give way to all else on a node (niceness 15); a rank that waits makes all ranks wait.
 export RAY_worker_niceness="${RAY_worker_niceness:-0}"
+# Ray asks a node every 3 s and gives it up after 5 answers that fail, or that it has waited 10 s for.
+export RAY_health_check_period_ms="${RAY_health_check_period_ms:-1000}"
+export RAY_health_check_failure_threshold="${RAY_health_check_failure_threshold:-4}"
+export RAY_health_check_timeout_ms="${RAY_health_check_timeout_ms:-5000}"
 export RAY_AUTH_MODE=token
 (umask 077 && ray get-auth-token --generate >/dev/null)
 

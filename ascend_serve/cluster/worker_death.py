@@ -78,9 +78,12 @@ def death_of_actor(error: RayActorError, actor: ActorHandle, node_id: str) -> Wo
         actor: The actor.
         node_id: Ray's id of its node.
     """
-    said = str(_final_word(error, actor))
+    final = _final_word(error, actor)
+    said = str(final)
     pid, address = _PID.search(said), _ADDRESS.search(said)
-    log = None if pid is None else read_at(int(pid[1]), node_id)
+    # A node that does not answer would be asked for the log in vain.
+    is_silent = isinstance(final, ActorUnavailableError)
+    log = None if pid is None or is_silent else read_at(int(pid[1]), node_id)
     return WorkerDeath(read_death(said, log), address[1] if address else "")
 
 

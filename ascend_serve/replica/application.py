@@ -39,7 +39,8 @@ _UNLIMITED = 2**31 - 1
 _DEFAULTS: dict[str, Any] = {
     "max_ongoing_requests": _UNLIMITED,
     "graceful_shutdown_timeout_s": 10.0,
-    "health_check_period_s": 5.0,
+    # A replica that has ended is replaced when it does not answer: its node may not be able to tell.
+    "health_check_period_s": 1.0,
 }
 """Options of the deployment that differ from Serve's defaults; ``serving.deployment`` wins."""
 

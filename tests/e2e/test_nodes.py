@@ -1,4 +1,7 @@
-"""A node dies while serving: the replica comes back on a spare one, and on one that joins later."""
+"""A node dies while serving: the replica comes back on a spare one, and on one that joins later.
+
+Where the replica was on another node, its clients get their answers as if nothing had happened.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
 
@@ -16,20 +20,30 @@ from tests.e2e.command import Command
 from tests.e2e.conftest import COMMAND
 from tests.e2e.load import Load, Verdict
 from tests.e2e.ray_head import RayHead, kill, ray_head
-from tests.patience import PATIENCE_SECONDS
+from tests.patience import PATIENCE_SECONDS, wait_until
 from tests.ports import free_port
 
 pytestmark = pytest.mark.slow
 
 BUSY_SECONDS = 5.0
+TOKENS = 150
+SPARES = "ascend_serve_spare_workers 2.0"
 FAIR = {Verdict.RIGHT, Verdict.CLEAN_ERROR, Verdict.BROKEN}
 """What a client may see: a stream whose replica is gone breaks off, which nobody takes for an end."""
+
+
+WATCH = {
+    "RAY_health_check_period_ms": "1000",
+    "RAY_health_check_failure_threshold": "4",
+    "RAY_health_check_timeout_ms": "5000",
+}
+"""How `launch/head.sh` has Ray look after its nodes."""
 
 
 @pytest.fixture
 def cluster() -> Iterator[RayHead]:
     """A head without NPUs, so that it never loses a rank."""
-    with ray_head(npus=0) as head:
+    with ray_head(npus=0, variables=WATCH) as head:
         yield head
 
 
@@ -80,3 +94,26 @@ def test_a_replica_comes_back_on_a_spare_node_and_on_a_new_one(cluster: RayHead,
         print(f"serving again after {on_spare:.0f} s and {on_new:.0f} s: {dict(load.verdicts())}")
         assert set(load.verdicts()) <= FAIR
         command.wait_for("answers again")
+
+
+def test_requests_outlive_a_node_of_ranks_alone(cluster: RayHead, serve: Callable[..., Command]) -> None:
+    with ExitStack() as stack:
+        nodes = [stack.enter_context(cluster.node(npus=1)) for _ in range(2)]
+        # In float32, or other batches round differently; slow, so that answers are under way when the node is lost.
+        command = serve("vllm.dtype=float32", "emulated.device_time.fixed=20")
+        stack.enter_context(cluster.node(npus=1))
+        load = Load(command.url, clients=4, tokens=TOKENS)
+        with load.running():
+            assert wait_until(lambda: SPARES in httpx.get(f"{command.url}/metrics", timeout=PATIENCE_SECONDS).text)
+            (lost, *_) = (node for node in nodes if not _has(node, "ServeReplica:demo"))
+            seconds = load.wait_for_token(lose(lost), PATIENCE_SECONDS)
+            time.sleep(BUSY_SECONDS)
+        print(f"next token after {seconds:.1f} s: {dict(load.verdicts())}")
+        events = httpx.get(f"{command.url}/graph/report").json()["events"]
+        print(*(f"{event['kind']}: {event['text']}" for event in events if "engine" in event["kind"]))
+        assert set(load.verdicts()) == {Verdict.RIGHT}
+
+
+def _has(node: psutil.Process, name: str) -> bool:
+    """Whether a process of a node is called so."""
+    return any(name in " ".join(process.cmdline()) for process in node.children(recursive=True))

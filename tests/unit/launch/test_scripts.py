@@ -60,6 +60,13 @@ def test_the_head_offers_its_npus_and_switches_authentication_on(node: Path) -> 
     assert (node / "token").exists()
 
 
+def test_the_head_misses_a_node_within_seconds_unless_told_otherwise(node: Path) -> None:
+    environment = run(node, "head.sh", RAY_health_check_period_ms="2000").stdout.splitlines()
+    assert "RAY_health_check_period_ms=2000" in environment
+    assert "RAY_health_check_failure_threshold=4" in environment
+    assert "RAY_health_check_timeout_ms=5000" in environment
+
+
 @pytest.mark.parametrize("options", [["--port=6380"], ["--port", "6380"]], ids=" ".join)
 def test_workers_are_told_the_port_that_is_asked_for(node: Path, options: list[str]) -> None:
     answer = run(node, "head.sh", *options)
