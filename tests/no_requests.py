@@ -19,5 +19,15 @@ class NoRequests:
         assert not list(requests)
 
 
+class NoTurns:
+    """Stands in for `engine.turns.Turns`: nobody waits."""
+
+    def close(self) -> None:
+        """Let nobody in."""
+
+    def open(self) -> None:
+        """Let everybody in."""
+
+
 async def stop_reading() -> None:
     """Nothing to read."""

@@ -71,9 +71,11 @@ class FairShare:
 
     Attributes:
         prompt_tokens: As given.
+        is_open: Whether anything goes in at all.
     """
 
     def __init__(self, places: int, prompt_tokens: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self.is_open = True
         self._places = places
         self.prompt_tokens = prompt_tokens
         self._clock = clock
@@ -152,6 +154,8 @@ class FairShare:
         who.beginning += tokens
 
     def _has_room(self, who: _Client, tokens: int) -> bool:
+        if not self.is_open:
+            return False
         if len(self._clients) == 1:
             return len(self._running) < self._places + max(1, self._places // _AHEAD)
         return (

@@ -60,6 +60,15 @@ class Turns:
         self._compiled.clear()
         engine_core.add_request_async = self._enter
 
+    def close(self) -> None:
+        """Let all wait whom no engine core has got: the one that is there is lost, and the next has its requests."""
+        self._share.is_open = False
+
+    def open(self) -> None:
+        """Let them go to the engine core again."""
+        self._share.is_open = True
+        self._leave(())
+
     async def _enter(self, request: EngineCoreRequest) -> None:
         name = request.request_id
         if self._is_own(name):

@@ -52,6 +52,8 @@ class Recovery:
 
     async def lose(self) -> None:
         """Keep what was under way on an engine that is lost, or end it; again for what came meanwhile."""
+        # Whose turn came before the next engine has got what it goes on with would be sent there twice.
+        self._llm.turns.close()
         await self._stop()
         await self._llm.stop_reading()
         if not self._open.is_holding:
@@ -68,6 +70,7 @@ class Recovery:
         """End all of them: no engine takes the place of the one that is lost."""
         self._open.is_holding = False
         self._fail(self._open)
+        self._llm.turns.open()
 
     def begin_to_hand_over(self, lost_at: float) -> str:
         """Let the requests go on, on an engine that can answer.
@@ -84,6 +87,7 @@ class Recovery:
         self._metrics.lost(LostRequest.GIVEN_UP, len(given_up))
         self._given_up.clear()
         left = [request for request in self._on_engine() if request.name not in given_up]
+        self._llm.turns.open()
         self._handing_over = asyncio.create_task(self._hand_over(left))
         kinds = Counter(self._kind(request) for request in left) + Counter({LostRequest.GIVEN_UP: len(given_up)})
         return ", ".join(f"{number} {kind.value}" for kind, number in kinds.items())

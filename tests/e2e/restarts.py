@@ -22,7 +22,7 @@ from ascend_serve.replica.gate import Gate
 from ascend_serve.replica.supervisor import Supervisor
 from ascend_serve.telemetry.metrics import ReplicaMetrics
 from ascend_serve.telemetry.report import GraphReport
-from tests.no_requests import NoRequests, stop_reading
+from tests.no_requests import NoRequests, NoTurns, stop_reading
 from tests.patience import wait_until
 from tests.ports import free_port
 from tests.reports import REPORT
@@ -54,7 +54,12 @@ class ScriptedEngine:
         # What answers now and what starts it anew are one here.
         self.run = self
         self.llm = SimpleNamespace(
-            errored=False, is_busy=False, beat=self.beat, stop_reading=stop_reading, open_requests=NoRequests()
+            errored=False,
+            is_busy=False,
+            beat=self.beat,
+            stop_reading=stop_reading,
+            open_requests=NoRequests(),
+            turns=NoTurns(),
         )
         self.seconds = {"engine": restart.expected}
         self.events: list[Event] = []

@@ -110,6 +110,22 @@ def test_what_waits_goes_to_the_engine_core_that_is_there_then() -> None:
     asyncio.run(scenario())
 
 
+def test_nobody_s_turn_comes_between_two_engine_cores() -> None:
+    async def scenario() -> None:
+        server, fresh = Server(), Core()
+        await _ask_all(server, "a a1", "a a2", "a a3")
+        server.turns.close()
+        server.turns.guard(fresh)
+        await server.abort("a1")
+        await _ask_all(server, "b b1", "b own1")
+        assert fresh.got == ["own1"]
+        server.turns.open()
+        await server.answer("a2")
+        assert fresh.got == ["own1", "b1"]
+
+    asyncio.run(scenario())
+
+
 def test_new_grammars_of_one_client_are_compiled_one_after_another() -> None:
     async def scenario() -> None:
         server = Server(places=16)

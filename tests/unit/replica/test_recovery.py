@@ -20,10 +20,11 @@ WAITING = "waiting"
 
 
 class Requests:
-    """Requests under way; one whose name begins with ``image`` cannot go on, with ``waiting`` waits for its turn."""
+    """Requests under way; one whose name begins with ``image`` cannot go on, with ``waiting`` waits while it has to."""
 
     def __init__(self, *requests: Trial) -> None:
         self.is_holding = False
+        self.is_open = True
         self.left = list(requests)
         self.told: dict[str, str] = {}
 
@@ -36,8 +37,14 @@ class Requests:
     def obstacle(self, request: Trial, vllm_config: Any) -> str | None:
         return OBSTACLE if request.name.startswith(OBSTACLE) else None
 
+    def close(self) -> None:
+        self.is_open = False
+
+    def open(self) -> None:
+        self.is_open = True
+
     def is_waiting(self, name: str) -> bool:
-        return name.startswith(WAITING)
+        return name.startswith(WAITING) and not self.is_open
 
     def fail(self, requests: Iterable[Trial], refusal: str = "") -> None:
         for request in list(requests):
@@ -128,6 +135,7 @@ def test_what_waits_for_its_turn_is_no_suspect_and_not_waited_for() -> None:
     async def check(engine: Engine, recovery: Recovery) -> None:
         assert not waiting.is_suspect
         assert recovery.begin_to_hand_over(0.0) == "1 retried"
+        assert not requests.is_waiting("waiting"), "whose turn came with that"
         await until(lambda: engine.got == ["a"])
         requests.left[0].tokens += 1
         await until(lambda: recovery.is_over)

@@ -20,7 +20,7 @@ from ascend_serve.replica import supervisor as supervisor_module
 from ascend_serve.replica.supervisor import Supervisor
 from ascend_serve.telemetry.metrics import ReplicaMetrics
 from ascend_serve.telemetry.report import GraphReport
-from tests.no_requests import NoRequests, stop_reading
+from tests.no_requests import NoRequests, NoTurns, stop_reading
 from tests.patience import PATIENCE_SECONDS
 from tests.reports import REPORT
 
@@ -49,6 +49,7 @@ class SimulatedEngine:
             decode=self.decode,
             stop_reading=stop_reading,
             open_requests=NoRequests(),
+            turns=NoTurns(),
         )
         self.seconds = {"imports": 9.0, "engine": EXPECTED_SECONDS - 2.0, "warm_up": 2.0}
         self.events: list[Event] = []
