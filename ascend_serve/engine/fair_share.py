@@ -86,6 +86,11 @@ class FairShare:
         self._served = 0
         self._pruned = 0.0
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether the engine core has no request."""
+        return not self._running
+
     def is_waiting(self, name: str) -> bool:
         """Whether a request waits for its turn."""
         return name in self._waiting
@@ -100,10 +105,11 @@ class FairShare:
         """
         if name in self._running or name in self._waiting:
             return name in self._running
+        # Before who asks is looked up: one who comes back after long would be forgotten with the request.
+        self._prune()
         who = self._clients.get(client)
         if who is None:
             who = self._clients[client] = _Client(self._clock())
-        self._prune()
         if not who.waiting and self._has_room(who, tokens):
             self._start(who, name, tokens)
             return True

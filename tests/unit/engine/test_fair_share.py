@@ -125,6 +125,16 @@ def test_the_same_request_again_is_no_other() -> None:
     assert share.end("a0") == ["b1"]
 
 
+def test_who_comes_back_after_long_gets_an_answer() -> None:
+    share = Share(places=1)
+    share.ask("a", 1)
+    share.ask("b", 1)
+    assert share.end("a0") == ["b1"]
+    share.time.now = LONG_SECONDS
+    assert share.ask("a", 1) == 0
+    assert share.end("b1") == ["a2"]
+
+
 STEPS = st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 30), st.integers(0, 150), st.integers(0, 40)))
 
 
