@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
@@ -13,7 +13,7 @@ from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 from starlette.websockets import WebSocketClose
 
-from ascend_serve.api.clients import CLIENT, Clients
+from ascend_serve.api.clients import CLIENT, Clients, Note
 from ascend_serve.api.request_limits import RequestLimits
 
 try:
@@ -35,14 +35,14 @@ _PAGES = frozenset({"/graph", "/graph/stream", "/graph/events"})
 """Paths that people open in a browser; all of them only tell."""
 
 
-def guarded(app: ASGIApp, keys: Sequence[SecretStr], limits: RequestLimits, note: Callable[[str], object]) -> ASGIApp:
+def guarded(app: ASGIApp, keys: Sequence[SecretStr], limits: RequestLimits, note: Note) -> ASGIApp:
     """Put the guards before ``app``.
 
     Args:
         app: What to guard.
         keys: Keys that clients may use; without one everybody may ask.
         limits: How much one request may ask for.
-        note: Is told who asks, in the context of what answers.
+        note: Is told who asks.
     """
     limited = Clients(BodyGuard(app, limits), note, has_keys=bool(keys))
     return EveryRouteAuthentication(limited, [key.get_secret_value() for key in keys]) if keys else limited

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
 from starlette.datastructures import Headers
@@ -15,6 +16,10 @@ CLIENT = "ascend_serve.client"
 """Of a scope: who asks."""
 
 
+Note = Callable[[str], AbstractContextManager[object]]
+"""Is told who asks, in the context of what answers; what it returns lasts until there is an answer."""
+
+
 class Clients:
     """Notes who asks, in the scope and in the context of what answers.
 
@@ -23,11 +28,11 @@ class Clients:
 
     Args:
         app: What answers.
-        note: Is told who asks.
+        note: As it says.
         has_keys: Whether clients have keys, which were checked before.
     """
 
-    def __init__(self, app: ASGIApp, note: Callable[[str], object], *, has_keys: bool) -> None:
+    def __init__(self, app: ASGIApp, note: Note, *, has_keys: bool) -> None:
         self._app = app
         self._note = note
         self._has_keys = has_keys
@@ -36,8 +41,10 @@ class Clients:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             scope[CLIENT] = _key(scope) if self._has_keys else _address(scope)
-            self._note(scope[CLIENT])
-        await self._app(scope, receive, send)
+            with self._note(scope[CLIENT]):
+                await self._app(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
 
 
 def _key(scope: Scope) -> str:

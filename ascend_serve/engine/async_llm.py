@@ -22,13 +22,14 @@ from vllm.v1.engine.core_client import EngineCoreClient
 from vllm.v1.engine.output_processor import RequestOutputCollector
 from vllm.v1.executor.abstract import Executor
 
+from ascend_serve.engine.arrivals import CLIENT
 from ascend_serve.engine.client_stats import ClientStats, leave_out
 from ascend_serve.engine.executor import LockstepRayExecutor
 from ascend_serve.engine.fair_share import FairShare
 from ascend_serve.engine.open_requests import OpenRequest, OpenRequests
 from ascend_serve.engine.prefork import forked_engine_core
 from ascend_serve.engine.runner_choice import check_model_runner
-from ascend_serve.engine.turns import CLIENT, Turns
+from ascend_serve.engine.turns import Turns
 
 logger = logging.getLogger(__name__)
 

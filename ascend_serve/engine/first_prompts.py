@@ -2,16 +2,25 @@
 
 With async scheduling an engine core queues a second step as soon as it has given the first one out. To an idle engine
 requests come one by one even where they were sent as one: the first prompt makes a step alone, its next token would
-be queued behind it, and all other prompts would wait for both. So nothing is queued behind the first step of an idle
-engine, whose NPUs wait once for the host instead.
+be queued behind it, and all other prompts would wait for both. So the first step of an idle engine waits for requests
+that were sent at once (`mark_followed`), and nothing is queued behind it: the NPUs wait once for the host instead.
 """
 
 from __future__ import annotations
 
+import queue
 from typing import Any
 
 from vllm.config import VllmConfig
+from vllm.v1.engine import EngineCoreRequest
 from vllm.v1.engine.core import EngineCore
+
+_FOLLOWED = "x-ascend-serve-followed"
+"""Among the trace headers of a request behind which the front end has sent another one: the field that vLLM hands on as
+it is, and reads nothing from that it does not know."""
+
+_FOLLOWING_SECONDS = 0.002
+"""How long a request is waited for that was sent already."""
 
 _vllms_step = EngineCore.step_with_batch_queue
 
@@ -22,11 +31,29 @@ def queue_nothing_behind_first_prompts(vllm_config: VllmConfig) -> None:
         EngineCore.step_with_batch_queue = _step
 
 
+def mark_followed(request: EngineCoreRequest) -> None:
+    """Let an idle engine core wait for the request that is sent to it right behind ``request``."""
+    request.trace_headers = {**(request.trace_headers or {}), _FOLLOWED: "1"}
+
+
 def _step(core: Any) -> Any:
     steps = core.batch_queue_size
     is_idle = not core.batch_queue and not core.scheduler.running
+    if is_idle:
+        _receive_followers(core)
     try:
         core.batch_queue_size = 1 if is_idle else steps
         return _vllms_step(core)
     finally:
         core.batch_queue_size = steps
+
+
+def _receive_followers(core: Any) -> None:
+    while (newest := next(reversed(core.scheduler.requests.values()), None)) and _FOLLOWED in (
+        newest.trace_headers or ()
+    ):
+        try:
+            sent = core.input_queue.get(timeout=_FOLLOWING_SECONDS)
+        except queue.Empty:
+            return
+        core._handle_client_request(*sent)

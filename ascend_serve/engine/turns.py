@@ -10,11 +10,11 @@ import asyncio
 import logging
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
-from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from vllm.exceptions import VLLMValidationError
 
+from ascend_serve.engine.arrivals import CLIENT, Arrivals
 from ascend_serve.engine.fair_share import FairShare
 
 if TYPE_CHECKING:
@@ -26,9 +26,6 @@ logger = logging.getLogger(__name__)
 _GRAMMARS = 1024
 """Grammars that are known to be compiled; vLLM's backend keeps as many as fit into its cache."""
 
-CLIENT: ContextVar[str] = ContextVar("client", default="")
-"""Who asks, in the context of what answers. Who is not told apart from others shares with them."""
-
 
 class Turns:
     """Lets requests of clients go to the engine core when it is their turn.
@@ -37,9 +34,13 @@ class Turns:
         processor: vLLM's output processor, which knows when a request begins and ends.
         share: Decides whose turn it is.
         is_own: Tells by its name whether a request is the replica's own, which waits for nobody.
+
+    Attributes:
+        arrivals: Requests that have come to the replica and not yet to the engine core.
     """
 
     def __init__(self, processor: OutputProcessor, share: FairShare, is_own: Callable[[str], bool]) -> None:
+        self.arrivals = Arrivals()
         self._processor = processor
         self._share = share
         self._is_own = is_own
@@ -71,10 +72,12 @@ class Turns:
 
     async def _enter(self, request: EngineCoreRequest) -> None:
         name = request.request_id
+        is_idle = self._share.is_idle
         if self._is_own(name):
             await self._add(request)
         elif self._share.enter(CLIENT.get(), name, self._weight(request)):
             try:
+                await self.arrivals.together(request, is_idle=is_idle)
                 await self._add(request)
             except BaseException:
                 self._leave([name])

@@ -28,9 +28,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
     from ascend_serve.api.handle_api import Body, Reply
-    from ascend_serve.api.request_limits import RequestLimits
     from ascend_serve.events import Event
-    from ascend_serve.replica.supervisor import Supervisor
     from ascend_serve.telemetry.report import GraphReport
 
 _UNLIMITED = 2**31 - 1
@@ -48,30 +46,6 @@ _DEFAULTS: dict[str, Any] = {
 def graceful_shutdown_seconds(config: AscendServeConfig) -> float:
     """How long a replica that ends may take to finish its requests."""
     return float({**_DEFAULTS, **config.serving.deployment}["graceful_shutdown_timeout_s"])
-
-
-def protected(
-    app: ASGIApp,
-    supervisor: Supervisor,
-    keys: Sequence[SecretStr],
-    limits: RequestLimits,
-    metrics: ReplicaMetrics,
-) -> ASGIApp:
-    """Put everything before the application of an engine that stands between it and who asks.
-
-    Args:
-        app: vLLM's application.
-        supervisor: Knows whether the engine answers.
-        keys: Keys that clients may use; without one everybody may ask.
-        limits: How much one request may ask for.
-        metrics: Where requests are counted.
-    """
-    from ascend_serve.api.admission import guarded
-    from ascend_serve.api.departure import Departure
-    from ascend_serve.engine.turns import CLIENT
-    from ascend_serve.replica.gate import Gate
-
-    return guarded(Gate(Departure(app), supervisor, metrics.passed), keys, limits, CLIENT.set)
 
 
 class EngineReplica:
@@ -122,13 +96,18 @@ class EngineReplica:
         self._api = HandleApi(self._guarded_app())
 
     def _guarded_app(self, keys: Sequence[SecretStr] = ()) -> ASGIApp:
+        """Everything that stands between the application of the engine and who asks, and that."""
+        from ascend_serve.api.admission import guarded
+        from ascend_serve.api.departure import Departure
         from ascend_serve.api.request_limits import RequestLimits
         from ascend_serve.api.response_items import ResponseItems
+        from ascend_serve.replica.gate import Gate
 
         longest = self._engine.run.llm.model_config.max_model_len
         items = ResponseItems(self._engine.app).refusal
         limits = RequestLimits(self._serving.max_body_bytes, self._serving.limits, longest, items)
-        return protected(self._observer.around(self._engine.app), self._supervisor, keys, limits, self._metrics)
+        app = Gate(Departure(self._observer.around(self._engine.app)), self._supervisor, self._metrics.passed)
+        return guarded(app, keys, limits, self._engine.coming)
 
     async def chat(self, request: Body) -> Reply:
         """Answer the body of a chat request; see `HandleApi.ask`."""

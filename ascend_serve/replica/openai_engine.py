@@ -7,7 +7,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING
 
 from ray.util.placement_group import PlacementGroup
@@ -134,6 +134,10 @@ class OpenAIEngine:
         await engine._begin_to_serve()
         events.append(Ready(time=time.time()))
         return engine
+
+    def coming(self, client: str) -> AbstractContextManager[None]:
+        """While the context lasts a request of ``client`` is answered."""
+        return self.run.llm.turns.arrivals.coming(client)
 
     @property
     def seconds(self) -> Mapping[str, float]:

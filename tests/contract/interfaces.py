@@ -217,7 +217,10 @@ VLLM: Table = {
         "AsyncLLM.output_handler",
         "AsyncLLM.renderer",
     ),
+    "vllm.v1.core.sched.scheduler": ("Scheduler.requests", "Scheduler.running"),
     "vllm.v1.engine.core": (
+        "EngineCoreProc._handle_client_request(self, request_type, request)",
+        "EngineCoreProc.input_queue",
         "EngineCoreProc.run_engine_core",
         "EngineCore.batch_queue",
         "EngineCore.batch_queue_size",
@@ -250,6 +253,7 @@ VLLM: Table = {
         "EngineCoreRequest.request_id",
         "EngineCoreRequest.resumable",
         "EngineCoreRequest.sampling_params",
+        "EngineCoreRequest.trace_headers",
     ),
     "vllm.v1.metrics.loggers": (
         "PrometheusStatLogger.record(self, scheduler_stats, iteration_stats, mm_cache_stats, engine_idx)",

@@ -13,6 +13,7 @@ import re
 import socket
 import threading
 from collections.abc import Iterable, Iterator
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
@@ -259,7 +260,7 @@ def _names_of_others() -> frozenset[str]:
         ActorMethod,
         socket.socket,
     ]
-    kinds += [asyncio.Task, argparse.ArgumentParser, argparse.ArgumentError(None, "")]
+    kinds += [asyncio.Event, asyncio.Task, ContextVar, argparse.ArgumentParser, argparse.ArgumentError(None, "")]
     kinds += [fastapi.FastAPI(), SecretStr, httpx.AsyncClient, httpx.Response(200), re.Pattern]
     kinds += [PlacementGroup, PlacementGroupSchedulingStrategy(PlacementGroup.empty())]
     return frozenset(name for kind in kinds for name in dir(kind))

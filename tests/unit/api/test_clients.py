@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import pytest
 from starlette.responses import PlainTextResponse
 from starlette.testclient import TestClient
@@ -28,7 +31,13 @@ NEAR = "192.0.2.7"
 )
 def test_who_asks(has_keys: bool, peer: str, headers: dict[str, str], client: str) -> None:
     told: list[str] = []
-    app = Clients(PlainTextResponse("fine"), told.append, has_keys=has_keys)
+
+    @contextmanager
+    def note(client: str) -> Iterator[None]:
+        told.append(client)
+        yield
+
+    app = Clients(PlainTextResponse("fine"), note, has_keys=has_keys)
     uvicorns = ProxyHeadersMiddleware(app, trusted_hosts=HAPROXY)  # type: ignore[arg-type]
     TestClient(uvicorns, client=(peer, 1)).get("/", headers=headers)  # type: ignore[arg-type]
     assert told == [client]

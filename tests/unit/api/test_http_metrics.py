@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -57,7 +58,7 @@ class Served:
         self.app.middleware_stack = self.app.build_middleware_stack()
         metrics = HttpMetrics(self.app)
         limits = RequestLimits(LIMIT, LimitsConfig(), 4096)
-        whole = metrics.around(guarded(Gate(self.app, self.engine), [SecretStr(KEY)], limits, str))  # type: ignore[arg-type]
+        whole = metrics.around(guarded(Gate(self.app, self.engine), [SecretStr(KEY)], limits, nullcontext))  # type: ignore[arg-type]
         self.client = TestClient(
             whole, root_path=prefix, base_url=f"http://test{prefix}", raise_server_exceptions=False
         )

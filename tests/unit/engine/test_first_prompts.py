@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future
@@ -9,16 +10,20 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from vllm import SamplingParams
 from vllm.config import VllmConfig
+from vllm.v1.engine import EngineCoreRequest, EngineCoreRequestType
 from vllm.v1.engine.core import EngineCore
 
-from ascend_serve.engine.first_prompts import queue_nothing_behind_first_prompts
+from ascend_serve.engine.first_prompts import mark_followed, queue_nothing_behind_first_prompts
+from tests.unit.engine.test_open_requests import request
 
 
 class Scheduler:
     """One request, which is running once it is scheduled, and its steps."""
 
     def __init__(self) -> None:
+        self.requests: dict[str, EngineCoreRequest] = {}
         self.running: list[str] = []
         self.steps: list[str] = []
 
@@ -56,7 +61,12 @@ class Core(EngineCore):
         self.scheduler: Any = Scheduler()
         self.model_executor: Any = Executor()
         self.is_mm_encoder_only = self.is_pooling_model = self.check_for_draft_tokens = False
+        self.input_queue: Any = queue.Queue()
         self.aborts_queue: Any = SimpleNamespace(empty=lambda: True)
+
+    def _handle_client_request(self, kind: EngineCoreRequestType, sent: EngineCoreRequest) -> None:
+        assert kind is EngineCoreRequestType.ADD
+        self.scheduler.requests[sent.request_id] = sent
 
     def _should_throttle_prefills(self) -> bool:
         return False
@@ -118,6 +128,28 @@ def test_what_three_steps_of_an_idle_engine_tell(is_async: bool, stages: int, to
     assert [core.step_with_batch_queue()[0] for _ in range(3)] == told
     assert core.scheduler.steps[0] == "first prompt"
     assert core.batch_queue_size == 2
+
+
+@pytest.mark.usefixtures("_vllms_step")
+@pytest.mark.parametrize(
+    ("sent", "in_first_step"),
+    [
+        pytest.param("a b", ["a"], id="one that is followed by nothing is computed at once"),
+        pytest.param("a+ b+ c d", ["a", "b", "c"], id="those that were sent together are computed together"),
+        pytest.param("a+ b+", ["a", "b"], id="what never comes is not waited for"),
+    ],
+)
+def test_the_first_step_of_an_idle_engine(sent: str, in_first_step: list[str]) -> None:
+    queue_nothing_behind_first_prompts(config(is_async=True, stages=1))
+    core = Core()
+    for name in sent.split():
+        each = request(name.rstrip("+"), SamplingParams(max_tokens=9))
+        if name.endswith("+"):
+            mark_followed(each)
+        core.input_queue.put((EngineCoreRequestType.ADD, each))
+    core._handle_client_request(*core.input_queue.get())
+    core.step_with_batch_queue()
+    assert list(core.scheduler.requests) == in_first_step
 
 
 @pytest.mark.usefixtures("_vllms_step")

@@ -13,8 +13,9 @@ from vllm.v1.engine import EngineCoreOutput, EngineCoreRequest, FinishReason
 from vllm.v1.engine.exceptions import EngineDeadError
 from vllm.v1.engine.output_processor import RequestOutputCollector
 
+from ascend_serve.engine.arrivals import CLIENT
 from ascend_serve.engine.fair_share import FairShare
-from ascend_serve.engine.turns import CLIENT, Turns
+from ascend_serve.engine.turns import Turns
 from tests.unit.engine.test_open_requests import FrontEnd, request
 
 
