@@ -71,7 +71,7 @@ test-cann: $(CANN)/.torch-npu-$(TORCH_NPU)
 	@$(CANN_PYTEST) tests/npu tests/conformance --ignore-glob="*/test_vllm_ascend*"
 
 test-npu: test-cann $(CANN)/.vllm-ascend
-	@$(CANN_PYTEST) tests/npu/test_vllm_ascend.py tests/npu/test_vllm_ascend_serve.py
+	@$(CANN_PYTEST) tests/npu/test_vllm_ascend*.py
 
 # What `pip install ascend-serve` brings, at the versions of the lock, and the test tools. Tests of the other packages count
 # on what comes with vLLM.
@@ -153,11 +153,10 @@ $(CANN)/.torch-npu-$(TORCH_NPU): | $(DEVELOPMENT)
 	@$(BIN)/python -m pip --python $(CANN_PYTHON) install -qq --disable-pip-version-check --no-deps "torch-npu==$(TORCH_NPU)"
 	@touch $@
 
-$(CANN)/.vllm-ascend: tests/npu/vendor.py tests/contract/vendors.py | $(CANN)/.torch-npu-$(TORCH_NPU)
-	@echo "install: Python sources of vllm-ascend and its vLLM"
+$(CANN)/.vllm-ascend: tests/npu/vendor.py tests/npu/vllm_ascend.py | $(CANN)/.torch-npu-$(TORCH_NPU)
+	@echo "install: Python sources of releases of vllm-ascend, each with its vLLM"
 	@rm -rf $(CANN)/vllm-ascend
-	@mkdir $(CANN)/vllm-ascend
-	@$(BIN)/python -m tests.npu.vendor $(CANN)/vllm-ascend
+	@$(BIN)/python -m tests.npu.vendor
 	@touch $@
 
 # One lock for all Pythons: the newer ones must come to the same.

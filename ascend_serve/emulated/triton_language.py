@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from ascend_serve.emulated.philox import rand, randint
+
 _LAUNCH_OPTIONS = frozenset({"num_warps", "num_stages", "num_ctas"})
 """How a device runs a kernel; no arguments of it."""
 
@@ -235,6 +237,8 @@ LANGUAGE: Mapping[str, Any] = {
     "reshape": lambda value, *shape: _block(np.reshape(np.asarray(value), shape[0] if len(shape) == 1 else shape)),
     "interleave": _interleave,
     "gather": lambda value, index, axis: _block(np.take_along_axis(np.asarray(value), np.asarray(index), axis)),
+    "rand": _lifted(rand),
+    "randint": _lifted(randint),
     "range": _loop,
     "static_range": _loop,
     "static_assert": _nothing,

@@ -2,20 +2,25 @@
 
 Run by the Python that torch_npu is installed in: ``python tests/cann_sim/build.py OUT``. Prints the folder with the
 library, OUT/<digest of sources and versions>, and builds nothing that is there already.
+
+``CXX`` names another compiler than ``g++``, and a second argument another folder with torch and torch_npu than those of
+this Python: that is how it is built for another processor.
 """
 
 from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import os
 import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from importlib.util import find_spec
 from pathlib import Path
+
+COMPILER = os.environ.get("CXX", "g++")
 
 HERE = Path(__file__).parent
 OPERATORS = HERE / "operators.txt"
@@ -48,6 +53,7 @@ _ARGUMENTS = {
     "Tensor": ("const aclTensor*", "to_tensor"),
     "Tensors": ("const aclTensorList*", "to_tensors"),
     "Scalar": ("const aclScalar*", "to_scalar"),
+    "Bound": ("const aclScalar*", "to_bound"),
     "Ints": ("const aclIntArray*", "to_ints"),
     "String": ("const char*", "to_string"),
     "Dynamic": ("const aclTensor*", "to_dynamic"),
@@ -94,20 +100,20 @@ def operators_source(aten: Path) -> str:
 
 def unimplemented_source(names: list[str]) -> str:
     """Functions that end the process with their name, for all that torch_npu links to and nobody implements."""
-    declared = "void cann_sim_unimplemented(const char*);\n"
-    return declared + "".join(f'void {name}(void) {{ cann_sim_unimplemented("{name}"); }}\n' for name in names)
+    declared = 'extern "C" void cann_sim_unimplemented(const char*);\n'
+    return declared + "".join(f'extern "C" void {name}() {{ cann_sim_unimplemented("{name}"); }}\n' for name in names)
 
 
-def package(name: str) -> Path:
-    """Folder of an installed package, without importing it.
+def package(name: str, path: list[str]) -> tuple[Path, str]:
+    """Folder and version of a package that is installed on ``path``, without importing it.
 
     Raises:
         SystemExit: It is not installed.
     """
-    spec = find_spec(name)
-    if spec is None or spec.origin is None:
-        raise SystemExit(f"error: {name} is not installed for {sys.executable}")
-    return Path(spec.origin).parent
+    found = next(iter(importlib.metadata.distributions(name=name, path=path)), None)
+    if found is None:
+        raise SystemExit(f"error: {name} is not installed for {sys.executable}, or not in {path}")
+    return Path(str(found.locate_file(name))), found.version
 
 
 def symbols(files: list[Path], which: str) -> set[str]:
@@ -122,16 +128,11 @@ def linked_names(torch_npu: Path) -> list[str]:
     return sorted(name for name in symbols(files, "--undefined-only") if _CANN_NAME.match(name))
 
 
-def digest(torch: Path, torch_npu: Path) -> str:
+def digest(*packages: tuple[Path, str]) -> str:
     """Changes with all that the library is made of."""
     parts = [path.read_bytes() for path in (Path(__file__), OPERATORS, *SOURCES)]
-    versions = (
-        str(torch),
-        str(torch_npu),
-        importlib.metadata.version("torch"),
-        importlib.metadata.version("torch_npu"),
-    )
-    return hashlib.sha256(b"\0".join([*parts, *map(str.encode, versions)])).hexdigest()[:16]
+    words = (COMPILER, *(str(word) for package in packages for word in package))
+    return hashlib.sha256(b"\0".join([*parts, *map(str.encode, words)])).hexdigest()[:16]
 
 
 def build(folder: Path, torch: Path, torch_npu: Path) -> None:
@@ -146,7 +147,7 @@ def build(folder: Path, torch: Path, torch_npu: Path) -> None:
     def compile_one(source: Path) -> Path:
         target = folder / f"{source.stem}.o"
         # Not optimised: what takes time is ATen's.
-        subprocess.run(["g++", "-std=c++20", "-Wall", "-c", "-fPIC", *include, source, "-o", target], check=True)
+        subprocess.run([COMPILER, "-std=c++20", "-Wall", "-c", "-fPIC", *include, source, "-o", target], check=True)
         return target
 
     # The longest first.
@@ -160,13 +161,13 @@ def build(folder: Path, torch: Path, torch_npu: Path) -> None:
         ).stdout.splitlines()
         if len(line.split()) == 3
     }
-    missing = folder / "unimplemented.c"
+    missing = folder / "unimplemented.cpp"
     missing.write_text(unimplemented_source([n for n in linked_names(torch_npu) if n not in defined]), encoding="utf-8")
     library = folder / "libascendcl.so"
-    subprocess.run(["gcc", "-c", "-fPIC", "-w", missing, "-o", folder / "unimplemented.o"], check=True)
+    subprocess.run([COMPILER, "-c", "-fPIC", "-w", missing, "-o", folder / "unimplemented.o"], check=True)
     link = [f"-L{torch / 'lib'}", f"-Wl,-rpath,{torch / 'lib'}", "-ltorch_cpu", "-lc10", "-lpthread"]
     subprocess.run(
-        ["g++", "-shared", *objects, folder / "unimplemented.o", "-o", library, "-Wl,-soname,libascendcl.so", *link],
+        [COMPILER, "-shared", *objects, folder / "unimplemented.o", "-o", library, "-Wl,-soname,libascendcl.so", *link],
         check=True,
     )
     for name in LIBRARIES[1:]:
@@ -175,16 +176,17 @@ def build(folder: Path, torch: Path, torch_npu: Path) -> None:
 
 def main() -> None:
     """Build what is not there yet, and print where it is."""
-    if shutil.which("g++") is None:
-        raise SystemExit("error: the simulated CANN needs a C++ compiler (g++)")
-    torch, torch_npu = package("torch"), package("torch_npu")
+    if shutil.which(COMPILER) is None:
+        raise SystemExit(f"error: the simulated CANN needs a C++ compiler ({COMPILER})")
+    path = sys.argv[2:] or sys.path
+    torch, torch_npu = package("torch", path), package("torch_npu", path)
     folder = Path(sys.argv[1]) / digest(torch, torch_npu)
     if not (folder / "libruntime.so").exists():
         shutil.rmtree(folder, ignore_errors=True)
         scratch = folder.with_suffix(".part")
         shutil.rmtree(scratch, ignore_errors=True)
         scratch.mkdir(parents=True)
-        build(scratch, torch, torch_npu)
+        build(scratch, torch[0], torch_npu[0])
         scratch.rename(folder)
     print(folder.resolve())
 

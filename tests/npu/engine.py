@@ -1,4 +1,4 @@
-"""One rank of vLLM 0.23.0 with vllm-ascend 0.23.0 on the simulated CANN, with our capture session in its start.
+"""One rank of vLLM with vllm-ascend on the simulated CANN, with our capture session in its start.
 
 Each rank is an engine in a process of its own, all of which schedule alike (vLLM's "external launcher").
 """
@@ -15,22 +15,25 @@ import torch
 from pydantic import TypeAdapter
 from vllm import LLM, SamplingParams
 from vllm.plugins import load_general_plugins
+from vllm.v1.executor import abstract
 from vllm.v1.executor.uniproc_executor import ExecutorWithExternalLauncher
 from vllm.v1.kv_cache_interface import KVCacheConfig
+from vllm_ascend.utils import adapt_patch
 
 from ascend_serve.capture.outcome import IncarnationOutcome
 from ascend_serve.capture.participant import Participant
 from ascend_serve.engine.group_settings import prepare_fresh_workers
-from ascend_serve.engine.proposal import group_rank
 from ascend_serve.engine.runner_choice import seam_of
 from ascend_serve.engine.standstill import StandstillWatch
 from ascend_serve.engine.worker_extension import CaptureWorkerExtension, WorkerSession
 from ascend_serve.graph.plan import GraphRequest
 from tests.cann_sim import control
 from tests.npu.member import PipeLink
-from tests.npu.start import BATCHES, MAX_REQUESTS, PROMPTS, SIZES, TOKENS, Start
+from tests.npu.start import BATCHES, MAX_REQUESTS, PROMPTS, TOKENS, Start
 
-# Once, before ranks are forked: the plugins bring kernels, which the worker's modules look for when they are imported.
+# Once, before ranks are forked, in the order of a start: models are imported after what vllm-ascend changes for them,
+# and the plugins bring kernels, which the worker's modules look for when they are imported.
+adapt_patch(is_global_patch=True)
 load_general_plugins()
 import vllm_ascend.worker.worker  # noqa: E402, F401
 
@@ -38,6 +41,7 @@ import vllm_ascend.worker.worker  # noqa: E402, F401
 class _Here:
     """What executor and extension need to know of their rank: there is one engine per process."""
 
+    rank: int
     link: PipeLink
     graphs: int | None
     before: Sequence[IncarnationOutcome]
@@ -48,7 +52,7 @@ class PipedCapture(CaptureWorkerExtension):
 
     def run_capture_session(self, other_sizes: Any = ()) -> Any:
         worker: Any = self
-        participant = Participant(_Here.link, group_rank(worker), len(_Here.before), "here", os.getpid())
+        participant = Participant(_Here.link, _Here.rank, len(_Here.before), "here", os.getpid())
         watch = StandstillWatch(lambda place: None)
         with (
             patch("ascend_serve.engine.worker_extension._participant", lambda *_: participant),
@@ -78,18 +82,25 @@ def engine(start: Start) -> LLM:
     """Start vLLM on this rank, in this process."""
     eager = start.mode == "NONE"
     graphs: dict[str, Any] = {
-        "compilation_config": {"cudagraph_mode": start.mode, "cudagraph_capture_sizes": list(SIZES)},
+        "compilation_config": {"cudagraph_mode": start.mode, "cudagraph_capture_sizes": list(start.sizes)},
         "worker_extension_cls": f"{__name__}.{PipedCapture.__name__}",
     }
+    if not eager:
+        # VLLM asks whether its own launcher was named, so another class cannot be given in its place.
+        abstract.ExecutorWithExternalLauncher = LockstepLauncher
     return LLM(
         start.model,
-        dtype="float32",
+        dtype=start.dtype,
         seed=0,
-        tensor_parallel_size=start.ranks,
-        distributed_executor_backend=ExecutorWithExternalLauncher if eager else LockstepLauncher,
+        tensor_parallel_size=start.tensor,
+        pipeline_parallel_size=start.pipeline,
+        data_parallel_size=start.data,
+        distributed_executor_backend="external_launcher",
         enforce_eager=eager,
         additional_config={
             "ascend_compilation_config": {"enable_npugraph_ex": start.npugraph_ex},
+            # The format FRACTAL_NZ, for weights in bfloat16, is not simulated.
+            "weight_nz_mode": 0,
             "ascend_serve": {"request": TypeAdapter(GraphRequest).dump_python(start.request, mode="json")},
         },
         max_model_len=256,
@@ -99,6 +110,7 @@ def engine(start: Start) -> LLM:
         enable_prefix_caching=False,
         disable_log_stats=True,
         **({} if eager else graphs),
+        **start.arguments,
     )
 
 
@@ -118,6 +130,7 @@ def run(start: Start, rank: int, before: Sequence[IncarnationOutcome], link: Con
         link: The line to the driver, where there is one.
     """
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(start.ranks))
+    _Here.rank = rank
     if link is not None:
         _Here.link = PipeLink(link)
     _Here.before = before

@@ -3,7 +3,7 @@
     python -m tests.npu.serve CONFIG
 
 serves CONFIG, sends it the batches of ``start.py``, and prints its report and its answers as JSON. It runs where
-vLLM 0.23.0 and vllm-ascend 0.23.0 are on the path.
+a release of vllm-ascend and its vLLM are on the path.
 """
 
 from __future__ import annotations

@@ -32,6 +32,8 @@ ELEMENTWISE: dict[str, Case] = {
     "where": lambda x, y: torch.where(x > y, x, y),
     "masked fill": lambda x, y: (x * 1).masked_fill_(x > 0, 5.0),
     "masked fill by a tensor": lambda x, y: (x * 1).masked_fill_(x > 0, y[0, 0]),
+    "clamp": lambda x, y: x.clamp(-0.5, 0.5) + x.clamp(min=0.1) + x.clamp(max=0.2),
+    "clamp at one end": lambda x, y: x.clamp_min(0.1) - x.clamp_max(0.2),
     "cast": lambda x, y: x.to(torch.int32),
     "bfloat16": lambda x, y: x.bfloat16() + y.bfloat16(),
 }
@@ -214,6 +216,164 @@ def test_tokens_go_to_their_slots_of_the_cache() -> None:
         expected = torch.zeros(BLOCKS * BLOCK, KV_HEADS, HEAD)
         expected[5], expected[22] = tokens[0], tokens[2]
         agree(cache.flatten(0, 1), expected)
+
+
+def test_quantisation_of_tokens(tensors: tuple[torch.Tensor, torch.Tensor]) -> None:
+    x, _ = tensors
+    got, scale = torch_npu.npu_dynamic_quant(x.npu())
+    agree(scale, x.abs().amax(-1) / 127)
+    agree(got, (x * 127 / x.abs().amax(-1, keepdim=True)).round().to(torch.int8))
+
+
+EXPERTS = torch.tensor([[0, 2], [1, 3], [2, 0]], dtype=torch.int32)
+"""Two of four for each of three tokens."""
+
+
+@pytest.mark.parametrize(("first", "last"), [(0, 4), (2, 4)], ids=["all experts", "experts of this rank"])
+def test_tokens_go_to_their_experts_and_back(first: int, last: int) -> None:
+    x, weights = torch.randn(3, 4), torch.randn(last - first, 4, 5)
+    sent, rows, counts, _ = torch_npu.npu_moe_init_routing_v2(
+        x.npu(),
+        EXPERTS.npu(),
+        active_num=EXPERTS.numel(),
+        expert_num=4,
+        expert_tokens_num_type=1,
+        expert_tokens_num_flag=True,
+        active_expert_range=[first, last],
+        quant_mode=-1,
+    )
+    computed = torch_npu.npu_grouped_matmul(
+        x=[sent], weight=[weights.npu()], split_item=2, group_list_type=1, group_type=0, group_list=counts
+    )[0]
+    shares = torch.rand(3, 2)
+    got = torch_npu.npu_moe_token_unpermute(permuted_tokens=computed, sorted_indices=rows, probs=shares.npu())
+    here = [(token, place, int(expert) - first) for (token, place), expert in _each(EXPERTS) if first <= expert < last]
+    wanted = torch.zeros(3, 5)
+    for token, place, expert in here:
+        wanted[token] += shares[token, place] * (x[token] @ weights[expert])
+    agree(got, wanted)
+    assert counts.cpu().sum() == len(here)
+
+
+def _each(table: torch.Tensor) -> list[tuple[tuple[int, int], torch.Tensor]]:
+    return [((row, column), table[row, column]) for row in range(len(table)) for column in range(table.shape[1])]
+
+
+def test_the_best_experts_by_softmax() -> None:
+    logits = torch.randn(3, 8)
+    weights, chosen, _ = torch_npu.npu_moe_gating_top_k(logits.npu(), k=2, renorm=1, norm_type=0)
+    best = logits.softmax(-1).topk(2)
+    agree(chosen, best.indices.int())
+    agree(weights, best.values / best.values.sum(-1, keepdim=True))
+
+
+def test_the_best_experts_by_sigmoid_of_the_best_group() -> None:
+    scores, bias = torch.tensor([[0.9, 0.1, 0.2, 0.6, 0.5, 0.3]]), torch.tensor([0.0, 0, 0, 0, 0, 0.4])
+    weights, chosen, _ = torch_npu.npu_moe_gating_top_k(
+        scores.logit().npu(),
+        k=2,
+        bias=bias.npu(),
+        k_group=1,
+        group_count=2,
+        group_select_mode=1,
+        norm_type=1,
+        routed_scaling_factor=2.0,
+    )
+    assert chosen.tolist() == [[5, 3]]
+    agree(weights, torch.tensor([[2 / 3, 4 / 3]]))
+
+
+LATENT, ROPE = 512, 64
+
+
+def rotated(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+    """Pairs of neighbours, rotated, as two halves."""
+    first, second = x[..., ::2], x[..., 1::2]
+    return torch.cat([first, second], -1) * cos + torch.cat([-second, first], -1) * sin
+
+
+def test_rotary_embedding_of_neighbours() -> None:
+    x, angle = torch.randn(2, 3, 1, ROPE), torch.randn(2, 1, 1, ROPE)
+    got = torch_npu.npu_interleave_rope(x.npu(), angle.cos().npu(), angle.sin().npu())
+    agree(got, rotated(x, angle.cos(), angle.sin()))
+
+
+def test_the_latent_of_a_token_goes_to_its_slot() -> None:
+    kv, weight, angle = torch.randn(2, 1, 1, LATENT + ROPE), torch.rand(LATENT), torch.randn(2, 1, 1, ROPE)
+    ropes, latents = (torch.zeros(BLOCKS, BLOCK, 1, size).npu() for size in (ROPE, LATENT))
+    slots = torch.tensor([5, -1]).npu()
+    _, _, rope, latent = torch_npu.npu_kv_rmsnorm_rope_cache(
+        *(x.npu() for x in (kv, weight, angle.cos(), angle.sin())),
+        *(slots, ropes, latents),
+        epsilon=1e-6,
+        cache_mode="PA",
+        is_output_kv=True,
+    )
+    agree(latent, torch.nn.functional.rms_norm(kv[..., :LATENT], (LATENT,), weight, 1e-6))
+    agree(rope, rotated(kv[..., LATENT:], angle.cos(), angle.sin()))
+    for cache, tokens in ((ropes, rope), (latents, latent)):
+        expected = torch.zeros(BLOCKS * BLOCK, tokens.shape[-1])
+        expected[5] = tokens.cpu()[0, 0, 0]
+        agree(cache.flatten(0, 2), expected)
+
+
+def test_attention_with_ropes_apart() -> None:
+    def packed(size: int) -> torch.Tensor:
+        return torch.randn(5, HEADS, size)
+
+    query, key, value, query_rope, key_rope = (packed(size) for size in (HEAD, HEAD, HEAD, ROPE, ROPE))
+    got, lse = torch_npu.npu_fused_infer_attention_score(
+        *(x.npu() for x in (query, key, value)),
+        query_rope=query_rope.npu(),
+        key_rope=key_rope.npu(),
+        atten_mask=torch.ones(2048, 2048, dtype=torch.int8).triu(1).npu(),
+        input_layout="TND",
+        num_heads=HEADS,
+        num_key_value_heads=HEADS,
+        scale=0.1,
+        sparse_mode=3,
+        softmax_lse_flag=True,
+        actual_seq_lengths=[5],
+        actual_seq_lengths_kv=[5],
+    )
+    scores = torch.einsum("qnd,knd->nqk", torch.cat([query, query_rope], -1), torch.cat([key, key_rope], -1)) * 0.1
+    scores.masked_fill_(torch.ones(5, 5, dtype=torch.bool).triu(1), -torch.inf)
+    agree(got, torch.einsum("nqk,knd->qnd", scores.softmax(-1), value))
+    agree(lse, scores.logsumexp(-1).t().unsqueeze(-1))
+
+
+@pytest.mark.parametrize("layout", ["BNSD_NBSD", "TND_NTD"])
+def test_attention_over_latents(layout: str) -> None:
+    query, rope = torch.randn(2, HEADS, LATENT), torch.randn(2, HEADS, ROPE)
+    latents, ropes = (torch.randn(BLOCKS, 1, BLOCK, size) for size in (LATENT, ROPE))
+    table, lengths = torch.tensor([[3, 1], [5, 0]], dtype=torch.int32), [7, 2]
+    is_packed = layout.startswith("TND")
+    got, _ = torch_npu.npu_fused_infer_attention_score_v2(
+        (query if is_packed else query.unsqueeze(2)).npu(),
+        *(latents.npu(), latents.npu()),
+        query_rope=(rope if is_packed else rope.unsqueeze(2)).npu(),
+        key_rope=ropes.npu(),
+        num_query_heads=HEADS,
+        num_key_value_heads=1,
+        input_layout=layout,
+        atten_mask=torch.ones(2048, 2048, dtype=torch.int8).triu(1).npu() if is_packed else None,
+        sparse_mode=3 if is_packed else 0,
+        softmax_scale=0.1,
+        block_table=table.npu(),
+        block_size=BLOCK,
+        actual_seq_qlen=[1, 2] if is_packed else None,
+        actual_seq_kvlen=lengths,
+    )
+    for request, length in enumerate(lengths):
+        keys = torch.cat([latents, ropes], -1)[table[request].long()].flatten(0, 2)[:length]
+        scores = torch.cat([query, rope], -1)[request] @ keys.t() * 0.1
+        agree(got.flatten(1, -2)[:, request], scores.softmax(-1) @ keys[:, :LATENT])
+
+
+def test_product_of_batches_with_the_batch_in_the_middle() -> None:
+    x, weight = torch.randn(2, 3, 4), torch.randn(2, 4, 5)
+    got = torch_npu.npu_transpose_batchmatmul(x.npu(), weight.npu(), perm_y=(1, 0, 2))
+    agree(got, torch.bmm(x, weight).transpose(0, 1))
 
 
 def test_every_operator_of_the_table_was_launched() -> None:

@@ -2,6 +2,7 @@
 
 The criterion: in float32, the greedy tokens of a Qwen3 with random weights are exactly those that transformers computes
 on the CPU from the same weights, one request at a time: with graphs and without, on one NPU and on two, padded or not.
+For each release, and each of its model runners.
 """
 
 from __future__ import annotations
@@ -15,10 +16,10 @@ from typing import Any
 import pytest
 
 from tests.npu.start import BATCHES, SIZES, Start
-from tests.npu.vllm_ascend import told_by
+from tests.npu.vllm_ascend import STACKS, STARTER, Stack, told_by
 
 PATIENCE = 7200.0
-"""Seconds for all starts."""
+"""Seconds for all starts of a release on one of its model runners."""
 
 pytestmark = pytest.mark.timeout(PATIENCE + 60)
 
@@ -42,13 +43,12 @@ SHORT = {
 """Outcomes and planned sizes. With collectives a graph takes two streams; the second may run out in its middle."""
 
 
-@pytest.fixture(scope="module")
-def reports(model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+@pytest.fixture(scope="module", params=STACKS, ids=lambda stack: stack.name)
+def reports(request: pytest.FixtureRequest, model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What came of all starts."""
+    stack: Stack = request.param
     starts = json.dumps({name: asdict(start(str(model))) for name, start in STARTS.items()})
-    environment = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_LOGGING_LEVEL": "ERROR"}
-    cache = tmp_path_factory.mktemp("cache")
-    return told_by("from tests.npu.start import main; main()", starts, cache, PATIENCE, **environment)
+    return told_by(stack, STARTER, starts, tmp_path_factory.mktemp("cache"), PATIENCE)
 
 
 @pytest.mark.parametrize("name", STARTS)

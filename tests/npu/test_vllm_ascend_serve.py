@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from tests.npu.start import BATCHES, MAX_REQUESTS, SIZES, TOKENS
-from tests.npu.vllm_ascend import told_by
+from tests.npu.vllm_ascend import STACKS, told_by
 from tests.ports import free_port
 
 PATIENCE = 1800.0
@@ -35,7 +35,7 @@ def told(model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any
     }
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     program = "from tests.npu.serve import main; main()"
-    return told_by(program, str(folder / "config.yaml"), folder / "cache", PATIENCE, RAY_AUTH_MODE="token")
+    return told_by(STACKS[0], program, str(folder / "config.yaml"), folder / "cache", PATIENCE, RAY_AUTH_MODE="token")
 
 
 def test_both_ranks_capture_all_sizes_in_one_session(told: dict[str, Any]) -> None:

@@ -1,7 +1,8 @@
 """Reference implementations of the kernels that vllm-ascend brings or expects and the simulated CANN lacks.
 
-Operators of ATB, CANN's library of transformer operators, are composed of torch_npu's own operators, so that a capture
-records them. Kernels of Triton are vLLM's and vllm-ascend's own, in the language of the emulated NPU.
+Operators of ATB, CANN's library of transformer operators, and of vllm-ascend's compiled part are composed of
+torch_npu's own operators, so that a capture records them. Kernels of Triton are vLLM's and vllm-ascend's own, in the
+language of the emulated NPU.
 
 vLLM calls ``register`` in every process, as a general plugin.
 """
@@ -53,6 +54,21 @@ def rotary_embedding(  # noqa: PLR0917, ATB's
         x.copy_(torch_npu.npu_rotary_mul(x.view(1, x.shape[0], -1, head_size), cos, sin).view(x.shape))
 
 
+def moe_gating_top_k(x: torch.Tensor, k: int, *words: Any) -> Any:
+    """Choose the best ``k`` experts of each token."""
+    import torch_npu
+
+    names = ("k_group", "group_count", "group_select_mode", "renorm", "norm_type", "out_flag", "routed_scaling_factor")
+    return torch_npu.npu_moe_gating_top_k(x, k, **dict(zip((*names, "eps", "bias"), words, strict=False)))
+
+
+def moe_init_routing(x: torch.Tensor, experts: torch.Tensor, **words: Any) -> Any:
+    """Sort tokens by experts."""
+    import torch_npu
+
+    return torch_npu.npu_moe_init_routing_v2(x, experts, **words)
+
+
 class DeviceKernel(Kernel):
     """A kernel of Triton on tensors of the simulated device, whose memory is the host's."""
 
@@ -87,19 +103,33 @@ ATB: dict[str, Callable[..., None]] = {
     "_npu_rotary_embedding": rotary_embedding,
 }
 
-_library: Any = None
+COMPILED: dict[str, Callable[..., Any]] = {
+    "moe_gating_top_k(Tensor x, int k, int k_group, int group_count, int group_select_mode, int renorm, int norm_type, "
+    "bool out_flag, float routed_scaling_factor, float eps, Tensor? bias_opt=None) -> (Tensor, Tensor, Tensor)": (
+        moe_gating_top_k
+    ),
+    "npu_moe_init_routing_custom(Tensor x, Tensor expert_idx, *, Tensor? scale=None, int active_num, int expert_num, "
+    "int expert_tokens_num_type, bool expert_tokens_num_flag, int[2] active_expert_range, int quant_mode) -> "
+    "(Tensor, Tensor, Tensor, Tensor)": moe_init_routing,
+}
+"""By schema."""
+
+_libraries: list[Any] = []
+"""Operators last as long as what they are registered with."""
 
 
 def register() -> None:
     """Put the kernels where vllm-ascend finds them."""
-    global _library  # noqa: PLW0603
-    if _library is not None:
+    if _libraries:
         return
     from torch_npu.op_plugin.atb import _atb_ops  # noqa: F401
     from vllm_ascend.utils import enable_custom_op
 
-    _library = torch.library.Library("atb", "IMPL")
+    atb, own = torch.library.Library("atb", "IMPL"), torch.library.Library("_C_ascend", "FRAGMENT")
+    _libraries.extend((atb, own))
     for name, function in ATB.items():
-        _library.impl(name, function, "PrivateUse1", allow_override=True)
+        atb.impl(name, function, "PrivateUse1", allow_override=True)
+    for schema, function in COMPILED.items():
+        own.impl(own.define(schema), function, "CompositeImplicitAutograd")
     # It answers that there are no custom operators, and must do so before torch.compile traces the question.
     enable_custom_op()

@@ -10,9 +10,11 @@
 #include <ATen/ops/from_blob.h>
 
 #include "attention.h"
+#include "experts.h"
 
 #include <algorithm>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -48,6 +50,7 @@ using namespace sim;
 using Tensor = at::Tensor;
 using Tensors = std::vector<at::Tensor>;
 using Scalar = at::Scalar;
+using Bound = std::optional<at::Scalar>;
 using Ints = std::vector<int64_t>;
 using String = std::string;
 
@@ -60,6 +63,7 @@ struct Dynamic {
 static Tensor to_tensor(const aclTensor* given) { return given ? given->value : Tensor(); }
 static Tensors to_tensors(const aclTensorList* given) { return given ? given->value : Tensors(); }
 static Scalar to_scalar(const aclScalar* given) { return given ? given->value : Scalar(1); }
+static Bound to_bound(const aclScalar* given) { return given ? Bound(given->value) : std::nullopt; }
 static Ints to_ints(const aclIntArray* given) { return given ? given->value : Ints(); }
 [[maybe_unused]] static String to_string(const char* given) { return given ? given : ""; }
 static Dynamic to_dynamic(const aclTensor* given) { return {given->value, given->shape}; }
@@ -197,3 +201,9 @@ int aclGetViewShape(const aclTensor* tensor, int64_t** sizes, uint64_t* dimensio
 // What an operator may need at most is what it needs: nothing.
 extern "C" decltype(aclnnFusedInferAttentionScoreV3GetWorkspaceSize) aclnnFusedInferAttentionScoreV3GetMaxWorkspaceSize
     __attribute__((alias("aclnnFusedInferAttentionScoreV3GetWorkspaceSize")));
+extern "C" decltype(aclnnFusedInferAttentionScoreV4GetWorkspaceSize) aclnnFusedInferAttentionScoreV4GetMaxWorkspaceSize
+    __attribute__((alias("aclnnFusedInferAttentionScoreV4GetWorkspaceSize")));
+
+// Torch_npu asks whether it is there, and calls its successor.
+extern "C" int aclnnGroupedMatmulV4GetWorkspaceSize() { unimplemented("aclnnGroupedMatmulV4"); }
+extern "C" int aclnnGroupedMatmulV4() { unimplemented("aclnnGroupedMatmulV4"); }
