@@ -91,6 +91,9 @@ def adapted(text: str, listener: Listener) -> str:
     text = _replaced(text, r"^(listen stats\n *bind) \*:\d+$", r"\1 unix@stats.sock mode 600")
     text = _replaced(text, r"^( *errorfile 50[234]) \S+$", rf"\1 {ERROR_FILE}")
     text = _replaced(text, r"^( *option httplog)$", "\n    ".join((r"\1", *_LIMITS)))
+    if not re.search(r"^ *use_backend ", text, re.MULTILINE):
+        # One that has just begun does not know the applications yet, and Serve would say that nothing is there (404).
+        text = _replaced(text, r"^( *http-request return status) 404 .*$", r"\1 503 default-errorfiles")
     text = re.sub(rf"^ *log {re.escape(_DEFAULT_LOG)} .*\n", "", text, flags=re.MULTILINE)
     text = _replaced(text, r"^(frontend http_frontend\n *bind) (\S+):(\d+)$", lambda found: _bind(found, listener))
     text = re.sub(r"^ *http-reuse always$(?:\n(?!backend ).*)*", _backend, text, flags=re.MULTILINE)

@@ -41,6 +41,8 @@ _SETTINGS = {
     # A client that neither reads nor sends for so long is cut; who waits for an answer is not, however long it takes.
     # Serve's own 3600 s leave a place to each that just stops reading.
     "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": "60",
+    # A HAProxy that has ended is missed at the third look, and nobody is answered until then. Serve looks every 10 s.
+    "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "2",
     # Another replica is asked where one goes before it has begun to answer, or has no engine just now. A request
     # changes nothing on a replica, so it may come twice.
     "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response 503",

@@ -162,8 +162,9 @@ def test_it_ends_with_whoever_started_it(tmp_path: Path, port: int) -> None:
     assert wait_until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE, pause=0.05)
 
 
-def test_no_replica_is_told_by_503_with_retry_after(tmp_path: Path, port: int, server: int) -> None:
-    with haproxy(write_configuration(tmp_path, port, server)):
+@pytest.mark.parametrize("is_known", [True, False], ids=["its application", "no application yet"])
+def test_no_replica_is_told_by_503_with_retry_after(is_known: bool, tmp_path: Path, port: int, server: int) -> None:
+    with haproxy(write_configuration(tmp_path, port, *([server] if is_known else []))):
         answer = get(port)
     assert answer.status_code == 503
     assert int(answer.headers["Retry-After"]) >= 5
