@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import faulthandler
 import os
+import re
 import signal
 import sys
 from pathlib import Path
@@ -18,8 +19,8 @@ from tests.npu.programs import run
 
 def stubs() -> list[str]:
     """Calls that torch_npu links to and nobody implements."""
-    sources = Path(control.library_path()).with_name("unimplemented.c").read_text(encoding="utf-8")
-    return [line.split('"')[1] for line in sources.splitlines() if '"' in line]
+    source = Path(control.library_path()).with_name("unimplemented.cpp").read_text(encoding="utf-8")
+    return re.findall(r'cann_sim_unimplemented\("(\w+)"\)', source)
 
 
 def last_words(name: str) -> tuple[int, str]:
