@@ -68,8 +68,9 @@ def replica(command: Command) -> psutil.Process:
 
 
 def _worker(command: Command, rank: int) -> int:
-    url = f"http://127.0.0.1:{command.port}/graph/report"
-    return int(httpx.get(url, timeout=_ASK_SECONDS).raise_for_status().json()["ranks"][rank]["pid"])
+    return int(
+        httpx.get(f"{command.url}/graph/report", timeout=_ASK_SECONDS).raise_for_status().json()["ranks"][rank]["pid"]
+    )
 
 
 def _core(command: Command, rank: int) -> int:

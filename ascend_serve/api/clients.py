@@ -28,7 +28,7 @@ class Clients:
 
     Args:
         app: What answers.
-        note: As it says.
+        note: Is told who asks.
         has_keys: Whether clients have keys, which were checked before.
     """
 

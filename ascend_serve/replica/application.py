@@ -27,8 +27,11 @@ from ascend_serve.telemetry.replica_status import ReplicaStatus, read_load
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
+    from ascend_serve.api.clients import Note
     from ascend_serve.api.handle_api import Body, Reply
+    from ascend_serve.api.request_limits import RequestLimits
     from ascend_serve.events import Event
+    from ascend_serve.replica.supervisor import Supervisor
     from ascend_serve.telemetry.report import GraphReport
 
 _UNLIMITED = 2**31 - 1
@@ -46,6 +49,32 @@ _DEFAULTS: dict[str, Any] = {
 def graceful_shutdown_seconds(config: AscendServeConfig) -> float:
     """How long a replica that ends may take to finish its requests."""
     return float({**_DEFAULTS, **config.serving.deployment}["graceful_shutdown_timeout_s"])
+
+
+def protected(
+    app: ASGIApp,
+    supervisor: Supervisor,
+    metrics: ReplicaMetrics,
+    limits: RequestLimits,
+    note: Note,
+    *,
+    keys: Sequence[SecretStr] = (),
+) -> ASGIApp:
+    """Put everything before the application of an engine that stands between it and who asks.
+
+    Args:
+        app: vLLM's application.
+        supervisor: Knows whether the engine answers.
+        metrics: Where requests are counted.
+        limits: How much one request may ask for.
+        note: Is told who asks.
+        keys: Keys that clients may use; without one everybody may ask.
+    """
+    from ascend_serve.api.admission import guarded
+    from ascend_serve.api.departure import Departure
+    from ascend_serve.replica.gate import Gate
+
+    return guarded(Gate(Departure(app), supervisor, metrics.passed), keys, limits, note)
 
 
 class EngineReplica:
@@ -96,18 +125,14 @@ class EngineReplica:
         self._api = HandleApi(self._guarded_app())
 
     def _guarded_app(self, keys: Sequence[SecretStr] = ()) -> ASGIApp:
-        """Everything that stands between the application of the engine and who asks, and that."""
-        from ascend_serve.api.admission import guarded
-        from ascend_serve.api.departure import Departure
         from ascend_serve.api.request_limits import RequestLimits
         from ascend_serve.api.response_items import ResponseItems
-        from ascend_serve.replica.gate import Gate
 
         longest = self._engine.run.llm.model_config.max_model_len
         items = ResponseItems(self._engine.app).refusal
         limits = RequestLimits(self._serving.max_body_bytes, self._serving.limits, longest, items)
-        app = Gate(Departure(self._observer.around(self._engine.app)), self._supervisor, self._metrics.passed)
-        return guarded(app, keys, limits, self._engine.coming)
+        app = self._observer.around(self._engine.app)
+        return protected(app, self._supervisor, self._metrics, limits, self._engine.coming, keys=keys)
 
     async def chat(self, request: Body) -> Reply:
         """Answer the body of a chat request; see `HandleApi.ask`."""

@@ -1,7 +1,7 @@
 """A replica that answers without a model: a fixed stream of tokens, one for each request at every step of a clock.
 
 What stands before the application of a real replica stands before this one: the layer that counts requests, and all
-that stands before that one. A chunk is as long as vLLM's.
+that `protected` puts there. A chunk is as long as vLLM's.
 """
 
 from __future__ import annotations
@@ -18,12 +18,10 @@ from prometheus_fastapi_instrumentator import Instrumentator
 from ray import serve
 from starlette.types import ASGIApp
 
-from ascend_serve.api.admission import guarded
-from ascend_serve.api.departure import Departure
 from ascend_serve.api.request_limits import RequestLimits
 from ascend_serve.config.schema import LimitsConfig
 from ascend_serve.engine.arrivals import Arrivals
-from ascend_serve.replica.gate import Gate
+from ascend_serve.replica.application import protected
 from ascend_serve.telemetry.metrics import ReplicaMetrics
 
 MAX_BODY_BYTES = 2**20
@@ -97,8 +95,7 @@ def fixed_application(step_seconds: float) -> ASGIApp:
     Instrumentator().instrument(app)
     never_away: Any = NeverAway()
     limits = RequestLimits(MAX_BODY_BYTES, LimitsConfig(), MODEL_TOKENS)
-    gate = Gate(Departure(app), never_away, ReplicaMetrics(CollectorRegistry()).passed)
-    return guarded(gate, (), limits, Arrivals().coming)
+    return protected(app, never_away, ReplicaMetrics(CollectorRegistry()), limits, Arrivals().coming)
 
 
 async def _stream(clock: Clock, tokens: int) -> AsyncIterator[str]:

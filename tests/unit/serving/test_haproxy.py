@@ -98,11 +98,15 @@ def application(port: int, *, has_engine: bool = True, **options: Any) -> Iterat
         thread.join()
 
 
+def command(file: Path) -> list[str]:
+    """How Serve starts the program, with its configuration in ``file``."""
+    return [sys.executable, "-m", "ascend_serve.serving.haproxy", "-db", "-f", str(file)]
+
+
 @contextlib.contextmanager
 def haproxy(file: Path, environment: Mapping[str, str] | None = None) -> Iterator[psutil.Popen]:
     """The program as Serve starts it, ready."""
-    command = [sys.executable, "-m", "ascend_serve.serving.haproxy", "-db", "-f", str(file)]
-    process = psutil.Popen(command, env={**os.environ, **(environment or {})}, stderr=subprocess.PIPE, text=True)
+    process = psutil.Popen(command(file), env={**os.environ, **(environment or {})}, stderr=subprocess.PIPE, text=True)
     try:
         assert wait_until(lambda: process.poll() is not None or bool(process.net_connections("tcp")), pause=0.05)
         yield process
@@ -146,16 +150,10 @@ def test_serve_can_talk_to_it_by_the_longest_path_of_a_workspace(port: int) -> N
 
 
 def test_it_ends_with_whoever_started_it(tmp_path: Path, port: int) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "ascend_serve.serving.haproxy",
-        "-db",
-        "-f",
-        str(write_configuration(tmp_path, port)),
-    ]
     starts = "import subprocess, sys; subprocess.run(sys.argv[1:])"
-    with psutil.Popen([sys.executable, "-c", starts, *command], stderr=subprocess.DEVNULL) as parent:
+    with psutil.Popen(
+        [sys.executable, "-c", starts, *command(write_configuration(tmp_path, port))], stderr=subprocess.DEVNULL
+    ) as parent:
         assert wait_until(lambda: [child.name() for child in parent.children()] == ["haproxy"], pause=0.05)
         (child,) = parent.children()
         parent.kill()
@@ -298,27 +296,15 @@ def _has_key(path: Path) -> bool:
 def test_a_configuration_that_it_does_not_know_ends_it_with_a_way_out(tmp_path: Path) -> None:
     file = tmp_path / "haproxy.cfg"
     file.write_text("global\n")
-    done = subprocess.run(
-        [sys.executable, "-m", "ascend_serve.serving.haproxy", "-db", "-f", file],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = subprocess.run(command(file), capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "serving.ingress=proxy" in done.stderr
     assert "Traceback" not in done.stderr
 
 
 def test_a_port_that_is_taken_is_told_in_one_line(tmp_path: Path, port: int) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "ascend_serve.serving.haproxy",
-        "-db",
-        "-f",
-        str(write_configuration(tmp_path, port)),
-    ]
+    file = write_configuration(tmp_path, port)
     with socket.create_server(("127.0.0.1", port)):
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = subprocess.run(command(file), capture_output=True, text=True, check=False)
     said = gist(f"HAProxy crashed during startup: {done.stderr}")
     assert re.fullmatch(f"HAProxy crashed during startup: .*cannot bind socket .*{port}]", said)
