@@ -93,6 +93,8 @@ def model_folder(device_time: float) -> Path:
 def _ours(npus: int, *overrides: str, replicas: int = 1) -> Callable[[int, float], Start]:
     def make(port: int, device_time: float) -> Start:
         values = [
+            # They import for ten seconds beside the first loads, and then sleep; `recovery_serving` measures with them.
+            "serving.recovery.spares=false",
             f"serving.port={port}",
             f"parallel.tensor_parallel_size={npus}",
             f"emulated.npus={npus * replicas}",
