@@ -118,12 +118,13 @@ class ServedLLM(AsyncLLM):
 
     @classmethod
     def from_vllm_config(cls, *args: Any, disable_log_stats: bool = False, **options: Any) -> ServedLLM:
-        """Start an engine; its metrics begin with `count_clients`."""
+        """Start an engine; its metrics begin with `expect_clients`."""
         loggers = None if disable_log_stats else [ClientStats]
         return super().from_vllm_config(*args, stat_loggers=loggers, disable_log_stats=disable_log_stats, **options)
 
-    def count_clients(self) -> None:
-        """Let vLLM's metrics count from now on."""
+    def expect_clients(self) -> None:
+        """Let vLLM's metrics count from now on; what has asked until now, as the warm-up does, is no client."""
+        self.turns.forget_idle()
         for logger in self.logger_manager.stat_loggers if self.logger_manager is not None else ():
             if isinstance(logger, ClientStats):
                 logger.is_counting = True

@@ -8,6 +8,7 @@ place is for the client who has the fewest.
 
 from __future__ import annotations
 
+import math
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
@@ -95,6 +96,10 @@ class FairShare:
         """Whether a request waits for its turn."""
         return name in self._waiting
 
+    def forget_idle(self) -> None:
+        """Keep no place for who has nothing under way."""
+        self._forget(math.inf)
+
     def enter(self, client: str, name: str, tokens: int) -> bool:
         """Whether a request may go to the engine core at once; else it waits until `turns` names it.
 
@@ -175,10 +180,12 @@ class FairShare:
         now = self._clock()
         if len(self._clients) > 1 and now - self._pruned >= _PRUNE_SECONDS:
             self._pruned = now
-            recent = now - _RECENT_SECONDS
-            gone = [name for name, who in self._clients.items() if who.is_idle and who.left < recent]
-            for name in gone:
-                del self._clients[name]
+            self._forget(now - _RECENT_SECONDS)
+
+    def _forget(self, before: float) -> None:
+        gone = [name for name, who in self._clients.items() if who.is_idle and who.left < before]
+        for name in gone:
+            del self._clients[name]
 
 
 def _first(who: _Client) -> int:

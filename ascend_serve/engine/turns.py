@@ -61,6 +61,10 @@ class Turns:
         self._compiled.clear()
         engine_core.add_request_async = self._enter
 
+    def forget_idle(self) -> None:
+        """Keep no place for who has nothing under way."""
+        self._share.forget_idle()
+
     def close(self) -> None:
         """Let all wait whom no engine core has got: the one that is there is lost, and the next has its requests."""
         self._share.is_open = False

@@ -204,7 +204,7 @@ class OpenAIEngine:
             # The application answers with an error of its own.
             if self.run.llm.errored:
                 raise await self._launcher.death(None)
-        self.run.llm.count_clients()
+        self.run.llm.expect_clients()
         await self._follow_load()
 
     async def _warm_up(self) -> None:

@@ -81,6 +81,21 @@ def test_a_client_keeps_its_place_for_some_time() -> None:
     assert len(share.end(share.there[0])) == 1 + KEPT + AHEAD
 
 
+def test_who_is_forgotten_keeps_no_place() -> None:
+    share = Share()
+    share.ask("b", 1)
+    share.end(*share.there)
+    share.forget_idle()
+    assert share.ask("a", 100) == PLACES + AHEAD
+
+
+def test_who_has_something_under_way_is_not_forgotten() -> None:
+    share = Share()
+    share.ask("b", 1)
+    share.forget_idle()
+    assert share.ask("a", 100) == PLACES - KEPT
+
+
 def test_who_comes_to_a_full_engine_is_next() -> None:
     share = Share()
     share.ask("a", 100)
