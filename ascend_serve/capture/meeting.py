@@ -40,6 +40,10 @@ class Meeting:
         """Whether all ranks are there, and none is said to be gone."""
         return len(self.waiting) == self._ranks and self.hearsay is None
 
+    def gravest(self, failure: Failure) -> Failure:
+        """Of ``failure`` and those told at this meeting the one that leaves least; ``failure`` before its equals."""
+        return max((failure, *self.failures), key=lambda each: each.treatment.step)
+
     def hanging(self) -> list[int]:
         """Ranks that are not there, ascending; where some of them tell so, and others do not, those others."""
         missing = [rank for rank in range(self._ranks) if rank not in self.waiting]

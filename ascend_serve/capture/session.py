@@ -241,7 +241,7 @@ class Session:
 
     def _settle_key(self) -> None:
         if self.plan is not None and self.meeting.failures:
-            self._fall_back(self.plan, max(self.meeting.failures, key=lambda failure: failure.treatment.step))
+            self._fall_back(self.plan, self.meeting.gravest(self.meeting.failures[0]))
         else:
             self._tell(events.Committed, key=self.walk.commit().label)
             self._walk_on(Verdict(VerdictKind.COMMIT, self.epoch))
@@ -366,6 +366,7 @@ class Session:
 
     def _start_over(self, failure: Failure) -> None:
         """Let fresh workers start from the plan that the ladder went down to."""
+        failure = self.meeting.gravest(failure)
         self._planning.learn(self.meeting.refusals)
         try:
             start = self._planning.start_over(self.plan, failure)

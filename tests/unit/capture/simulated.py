@@ -29,6 +29,7 @@ from ascend_serve.graph.modes import GraphMode, RuntimeName
 from ascend_serve.graph.plan import CapturePlan, GraphRequest, Proposal
 
 DEADLINES = Deadlines(join=600.0, propose=60.0, capture=120.0, seal=90.0)
+SLOW_SECONDS = 5.0
 
 ERRORS = {
     "stream_exhausted": "error code is 207008\n[Error]: Stream resources are insufficient.",
@@ -44,7 +45,10 @@ ERRORS = {
 
 @dataclass(frozen=True)
 class Fault:
-    """What happens once on one rank: an error by name, ``hang``, ``crash`` or ``wrong`` (numbers)."""
+    """What happens once on one rank: an error by name, ``hang``, ``crash``, ``slow`` or ``wrong`` (numbers).
+
+    With an ``incarnation`` it happens to no process of the rank but that one.
+    """
 
     rank: int
     phase: Phase
@@ -52,6 +56,7 @@ class Fault:
     size: int | None = None
     recorded: bool = True
     signal: str = "SIGKILL"
+    incarnation: int | None = None
 
 
 @dataclass
@@ -99,6 +104,8 @@ class Rank:
     @property
     def phase(self) -> Phase:
         """Where this rank is."""
+        if self.ended is VerdictKind.SEALED:
+            return Phase.SERVE
         if self.plan is None:
             return Phase.PROPOSE if self._joined else Phase.JOIN
         return (Phase.CAPTURE if self._inside else Phase.WARMUP) if self._todo else Phase.SEAL
@@ -157,7 +164,11 @@ def able(request: GraphRequest, **changes: object) -> Proposal:
 
 @dataclass
 class Group:
-    """Runs a session to its end: the executor, the ranks and the clock."""
+    """Runs a session to its end: the executor, the ranks and the clock.
+
+    A group that serves and is struck then is followed by another one, with a session of its own, as a replica's engines
+    follow each other.
+    """
 
     request: GraphRequest
     ranks: int = 2
@@ -167,6 +178,7 @@ class Group:
 
     def __post_init__(self) -> None:
         self.faults = list(self.faults)
+        self.struck: list[Fault] = []
         self.session = Session(self.ranks, self.request, DEADLINES, remembered=self.remembered)
         self.now = 0.0
         self.verdicts: list[tuple[int, VerdictKind]] = []
@@ -186,9 +198,23 @@ class Group:
                 outcome = self._outcome()
             if outcome is not None:
                 self.outcomes.append(outcome)
-                if outcome.kind is not OutcomeKind.REPLACE:
+                if outcome.kind is OutcomeKind.SEALED and self._loses_while_serving():
+                    following = outcome.incarnation + 1
+                    self.session = Session(
+                        self.ranks, self.request, DEADLINES, remembered=outcome.plan, incarnation=following
+                    )
+                elif outcome.kind is not OutcomeKind.REPLACE:
                     return outcome
                 self._start(outcome.incarnation + 1)
+
+    def _loses_while_serving(self) -> bool:
+        """Let what strikes in a step happen; whether the group is lost to it."""
+        struck = [fault for member in self.members if (fault := self._fault(member)) is not None]
+        lost = [fault for fault in struck if fault.error != "slow"]
+        for fault in lost:
+            death = death_by_signal(fault.signal)
+            self._hand_out(self.session.handle(Lost(fault.rank, self._incarnation, death, final=True), self.now))
+        return bool(lost)
 
     def _outcome(self) -> IncarnationOutcome | None:
         """How the incarnation that runs has ended, if it has."""
@@ -216,6 +242,9 @@ class Group:
     def _speak(self, member: Rank) -> None:
         fault = self._fault(member)
         if fault is None:
+            self._ask(member, member.question())
+        elif fault.error == "slow":
+            self.now += SLOW_SECONDS
             self._ask(member, member.question())
         elif fault.error == "hang":
             # A rank that hangs in a warm-up or in a canary leaves its peers inside a collective.
@@ -247,8 +276,10 @@ class Group:
         here -= {Phase.WARMUP} if member.phase is Phase.WARMUP else set()
         for fault in self.faults:
             at_size = fault.size is None or (member.key is not None and member.key.num_tokens == fault.size)
-            if fault.rank == member.rank and fault.phase in here and at_size:
+            in_time = fault.incarnation in (None, member.incarnation)
+            if fault.rank == member.rank and fault.phase in here and at_size and in_time:
                 self.faults.remove(fault)
+                self.struck.append(fault)
                 return fault
         return None
 
