@@ -8,7 +8,7 @@
 #   make test-cann  set-up, torch_npu, the simulated CANN, then the tests on it (docs/simulator.md)
 #   make test-npu  the same, and vllm-ascend on top
 #   make test-planner  the tests that need neither vLLM nor torch, where neither is installed, with any Python
-#   make faults  set-up, then every scripted fault on a real engine: over an hour; the table is .cache/faults.md
+#   make faults  set-up, then every scripted fault on a real engine, and pairs of them: hours; tables in .cache/fault*.md
 #   make features  set-up, then every feature in every graph mode on real engines: an hour; writes docs/features.md
 #   make bench   set-up, then this and other ways to serve the same model, compared: results in .cache/bench
 #   make bench-peers  set-up, and the environment of what `make bench` compares with: Ray Serve LLM
@@ -88,6 +88,7 @@ test-planner:
 
 faults: $(DEVELOPMENT)
 	@$(BIN)/python -m tests.integration.fault_matrix .cache/faults.md
+	@$(BIN)/python -m tests.integration.fault_pairs .cache/fault-pairs.md
 
 features: $(DEVELOPMENT)
 	@$(BIN)/python -m tests.integration.features docs/features.md
