@@ -145,7 +145,7 @@ def read_log(folder: Path, pid: int) -> WorkerLog | None:
     """
     try:
         found = max(folder.glob(f"worker-*-{pid}.err"), key=lambda file: file.stat().st_mtime, default=None)
-        return None if found is None else WorkerLog(str(found), _tail(found), _tail(found.with_suffix(".out")))
+        return None if found is None else WorkerLog(str(found), _tail(found), _tail(found.with_suffix(".out")), pid)
     except OSError:
         return None
 

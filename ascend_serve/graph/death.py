@@ -3,7 +3,8 @@
 Ray (2.60.0) tells of a worker that ended no more than that its connection closed, or its exit code. A fatal signal
 stands in the worker's log: Ray's handler writes ``*** SIGILL received ...`` with the native calls, and Python's
 faulthandler ``Fatal Python error: ...`` with its own, innermost first. SIGKILL leaves nothing there, nor does a process
-that ends itself at once (``os._exit``).
+that ends itself at once (``os._exit``); but its children write to the same file, and may die of its end. Ray's handler
+writes its lines twice, and stamps the second ones with the process.
 """
 
 from __future__ import annotations
@@ -32,11 +33,21 @@ class WorkerLog:
         path: The file with its standard error, on the node of the worker.
         errors: The last lines there, with what crashes write.
         output: The last lines of its standard output.
+        pid: The process; 0 where all that is written there is taken for its own.
     """
 
     path: str
     errors: tuple[str, ...]
     output: tuple[str, ...] = ()
+    pid: int = 0
+
+    @property
+    def crashes(self) -> tuple[int, ...]:
+        """Where in ``errors`` crashes of the process itself begin."""
+        stamps = [(int(found[1]), found[2]) for line in self.errors if (found := _STAMPED.match(line))]
+        own = {text for pid, text in stamps if pid == self.pid}
+        foreign = {text for _, text in stamps} - own if self.pid else set()
+        return tuple(n for n, line in enumerate(self.errors) if _DUMP.match(line) and line.rstrip() not in foreign)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +127,7 @@ _OTHER_ENDS: tuple[tuple[str, str, str], ...] = (
 )
 
 _DUMP = re.compile(r"^\*\*\* (SIG[A-Z]+) received")
+_STAMPED = re.compile(r"^\[.* E (\d+) \d+\] logging\.cc:\d+: (\*\*\* SIG[A-Z]+ received.*\S)\s*$")
 _TOLD_SIGNAL = re.compile(r"receives a (SIG[A-Z]+)")
 _EXIT_CODE = re.compile(r"exit code (\d+)")
 _NATIVE_CALL = re.compile(r"^(?:PC: )?\s*@\s+0x[0-9a-f]+\s+\S+\s+(?!\(unknown\))(\S.*)$")
@@ -180,8 +192,8 @@ def _signal(said: str, log: WorkerLog | None) -> str:
     told = _TOLD_SIGNAL.search(said)
     if told is not None:
         return told[1]
-    dumps = [found[1] for line in (log.errors if log else ()) if (found := _DUMP.match(line))]
-    return dumps[-1] if dumps else ""
+    found = _DUMP.match(log.errors[log.crashes[-1]]) if log is not None and log.crashes else None
+    return "" if found is None else found[1]
 
 
 def _with_log(death: Death, log: WorkerLog | None) -> Death:
@@ -192,8 +204,7 @@ def _with_log(death: Death, log: WorkerLog | None) -> Death:
 
 def last_words(log: WorkerLog) -> tuple[str, ...]:
     """The innermost calls of the last crash in ``log``, or its last lines when there was none."""
-    starts = [number for number, line in enumerate(log.errors) if _DUMP.match(line)]
-    calls = _calls(log.errors[starts[-1] :]) if starts else ()
+    calls = _calls(log.errors[log.crashes[-1] :]) if log.crashes else ()
     output, errors = _meaningful(log.output), _meaningful(log.errors)
     said = calls or output[-_MOST_OUTPUT:] + errors[_MOST_OUTPUT - MOST_LINES :]
     return tuple(line if len(line) <= MOST_COLUMNS else f"{line[: MOST_COLUMNS - 3]}..." for line in said)

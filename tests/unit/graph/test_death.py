@@ -32,16 +32,21 @@ MEMORY = "Worker exit detail: Task was killed due to the node running low on mem
 KILLED = "The actor is dead because it was killed by `ray.kill`."
 
 
-def crash(signal: str, words: str, stack: str = "Stack (most recent call first):") -> tuple[str, ...]:
+PID = 8706
+
+
+def crash(
+    signal: str, words: str, stack: str = "Stack (most recent call first):", *, pid: int = PID, time: int = 1795811465
+) -> tuple[str, ...]:
     return f"""
 :job_id:01000000
 :actor_name:NodeWorkerProc
 Loading safetensors checkpoint shards: 100% Completed | 1/1 [00:00<00:00,  8.53it/s]
-*** {signal} received at time=1795811465 on cpu 1 ***
+*** {signal} received at time={time} on cpu 1 ***
 PC: @     0x7f49d625a267  (unknown)  cpu_attention::AttentionMainLoop<>::operator()()
     @     0x7f49d625a050  (unknown)  (unknown)
-[2026-11-27 20:31:05,483 E 8706 8706] logging.cc:474: *** {signal} received at time=1795811465 on cpu 1 ***
-[2026-11-27 20:31:05,483 E 8706 8706] logging.cc:474: PC: @     0x7f49d625a267  (unknown)  cpu_attention
+[2026-11-27 20:31:05,483 E {pid} {pid}] logging.cc:474: *** {signal} received at time={time} on cpu 1 ***
+[2026-11-27 20:31:05,483 E {pid} {pid}] logging.cc:474: PC: @     0x7f49d625a267  (unknown)  cpu_attention
 Fatal Python error: {words}
 
 {stack}
@@ -56,7 +61,7 @@ Extension modules: msgpack._cmsgpack, ray._raylet (total: 2)
 
 
 def log(*lines: str) -> WorkerLog:
-    return WorkerLog("/tmp/ray/worker-1-2-8706.err", lines)
+    return WorkerLog(f"/tmp/ray/worker-1-2-{PID}.err", lines, pid=PID)
 
 
 NOTHING = log(":job_id:01000000", ":actor_name:NodeWorkerProc", "")
@@ -118,6 +123,13 @@ def test_the_thread_that_crashed_counts_whatever_stands_before_it() -> None:
 
 def test_of_two_crashes_in_a_log_the_last_one_counts() -> None:
     assert read_death(CLOSED, log(*crash("SIGBUS", "Bus error"), *crash("SIGILL", "x"))).cause == "SIGILL"
+
+
+def test_a_crash_of_a_child_that_writes_there_too_is_not_its_own() -> None:
+    of_child = crash("SIGTERM", "Terminated", pid=PID + 1, time=1795811470)
+    assert read_death(CLOSED, log(*of_child)).cause == SILENT
+    assert read_death(CLOSED, log(*crash("SIGBUS", "Bus error"), *of_child)).cause == "SIGBUS"
+    assert read_death(CLOSED, WorkerLog("x.err", of_child)).cause == "SIGTERM"
 
 
 def test_a_process_that_left_no_trace_is_told_by_the_last_lines_of_both_logs() -> None:
