@@ -29,6 +29,10 @@ _VITAL = {"gcs_server": _GCS, "raylet": _RAYLET}
 Without the first, Ray lets 60 seconds pass and then ends this process; without the second everything waits for ever.
 """
 
+_SOCKETS = Path("/proc/net/unix")
+_LISTENING = " 00010000 "
+"""Among a socket's flags there (``__SO_ACCEPTCON``); proc(5)."""
+
 _LOOK_SECONDS = 0.5
 _CONNECT_SECONDS = 3.0
 
@@ -162,7 +166,21 @@ def _listens(host: str, port: int) -> bool:
 
 
 def _listens_at(path: str) -> bool:
-    """Whether somebody listens at a socket of this machine; one that is only slow does."""
+    """Whether somebody listens at a socket of this machine; one that is only slow does.
+
+    Linux tells without a connection, which a raylet would write into its log; but not across network namespaces, as
+    when containers share the folder of the socket.
+    """
+    return _is_listed(path) or _accepts(path)
+
+
+def _is_listed(path: str) -> bool:
+    with contextlib.suppress(OSError), _SOCKETS.open(errors="replace") as lines:
+        return any(_LISTENING in line and line.rstrip("\n").endswith(f" {path}") for line in lines)
+    return False
+
+
+def _accepts(path: str) -> bool:
     with socket.socket(socket.AF_UNIX) as client:
         client.settimeout(_CONNECT_SECONDS)
         try:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from ascend_serve.cluster import watch
 from ascend_serve.cluster.watch import ClusterWatch, GivenClusterLoss
 from ascend_serve.errors import ClusterError
 from tests.patience import PATIENCE_SECONDS
@@ -41,6 +42,18 @@ def sockets(tmp_path: Path) -> Iterator[Sockets]:
 
 
 def test_a_cluster_that_is_there_is_not_lost(sockets: Sockets) -> None:
+    assert sockets.loss(SOON)() is None
+
+
+def test_looking_is_no_connection_to_the_raylet(sockets: Sockets) -> None:
+    sockets.raylet.setblocking(False)
+    assert sockets.loss(SOON)() is None
+    with pytest.raises(BlockingIOError):
+        sockets.raylet.accept()
+
+
+def test_a_raylet_of_another_network_namespace_is_asked(sockets: Sockets, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch, "_SOCKETS", Path("/proc/no-such-file"))
     assert sockets.loss(SOON)() is None
 
 
@@ -85,7 +98,7 @@ def test_a_control_service_that_came_back_gets_its_time_anew(sockets: Sockets) -
 
 def test_a_loss_is_told_once() -> None:
     told = threading.Semaphore(0)
-    watch = ClusterWatch(lambda: ClusterError("lost"), lambda error: told.release())
+    watching = ClusterWatch(lambda: ClusterError("lost"), lambda error: told.release())
     assert told.acquire(timeout=PATIENCE_SECONDS)
-    watch.stop()
+    watching.stop()
     assert not told.acquire(blocking=False)
