@@ -71,8 +71,10 @@ class FailureRecord:
         Returns:
             How it ended, and where that is kept.
         """
+        from ascend_serve.replica.last_will import with_file
+
         file = self._will(config).leave(reason, self._report(config), what="A replica ended", logs=self._logs())
-        return reason if file is None else f"{reason}\nWhat was known of it is in {file}"
+        return with_file(reason, file)
 
     def _kept(self, error: Exception) -> AscendServeError:
         return self._will(self.config).of_error(error, self._report(self.config), what=self._what, logs=self._logs())

@@ -103,6 +103,11 @@ class LastWill:
             yield _part("report", [report.model_dump_json(indent=2)])
 
 
+def with_file(reason: str, file: Path | None) -> str:
+    """``reason``, and where all that was known is kept if it is."""
+    return reason if file is None else f"{reason}\nWhat was known of it is in {file}"
+
+
 def newest_logs(folder: Path) -> list[Path]:
     """The logs of Ray's processes that were written to last, of a node whose folder of logs is ``folder``."""
     written: list[tuple[float, Path]] = []

@@ -27,6 +27,10 @@ _ARENAS = "MALLOC_ARENA_MAX"
 """Of glibc, which gives new threads arenas of their own, eight for each core. Ray exports metrics from a new thread
 every ten seconds, and what each arena got for that stays there: 2.4 MiB."""
 
+_ROOT_LEVEL = "SAGEMAKER_CONTAINER_LOG_LEVEL"
+"""Of ``model_hosting_container_standards`` (0.1), which vLLM's application imports (0.32.0): the level to which it sets
+the root logger of whoever imports it. Its default, ERROR, keeps a replica's warnings out of its log."""
+
 MAX_ANSWERS = 128
 """Largest ``n`` of a request, as in OpenAI's API."""
 
@@ -58,7 +62,7 @@ def replica_runtime_env(config: AscendServeConfig, job: Mapping[str, Any] | None
         job: The job's, where this process is not connected to Ray yet.
     """
     job = dict(ray.get_runtime_context().runtime_env) if ray.is_initialized() else job or {}
-    defaults = {_SERVES_THREAD: "0", _ARENAS: "2"}
+    defaults = {_SERVES_THREAD: "0", _ARENAS: "2", _ROOT_LEVEL: "WARNING"}
     chosen = {name: os.environ.get(name, value) for name, value in defaults.items()}
     return {**job, "env_vars": {**chosen, **job.get("env_vars", {}), **engine_environment(config)}}
 

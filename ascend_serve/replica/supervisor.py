@@ -12,7 +12,7 @@ from ascend_serve.api.retry_after import retry_after
 from ascend_serve.config.schema import ServingConfig
 from ascend_serve.errors import EngineError
 from ascend_serve.events import AnyEvent, EngineDied, EngineRestarted, EngineStalled, RestartFailed
-from ascend_serve.replica.last_will import LastWill
+from ascend_serve.replica.last_will import LastWill, with_file
 from ascend_serve.replica.openai_engine import OpenAIEngine
 from ascend_serve.replica.recovery import Recovery
 from ascend_serve.replica.vital_signs import Ailment, EngineFailure, VitalSigns
@@ -132,8 +132,7 @@ class Supervisor:
         await self._recovery.lose()
 
     async def _with_will(self, reason: str, report: GraphReport) -> str:
-        file = await asyncio.to_thread(self._will.leave, reason, report)
-        return reason if file is None else f"{reason}\nWhat was known of it is in {file}"
+        return with_file(reason, await asyncio.to_thread(self._will.leave, reason, report))
 
     async def _bring_back(self, failure: EngineFailure, down_since: float) -> None:
         for attempt in range(1, _ATTEMPTS + 1):

@@ -30,6 +30,7 @@ def test_the_expansion_mode_of_the_configuration_is_set_on_every_rank() -> None:
     [
         pytest.param("RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD", "0", id="it answers on Serve's event loop"),
         pytest.param("MALLOC_ARENA_MAX", "2", id="its memory does not grow by the number of cores"),
+        pytest.param("SAGEMAKER_CONTAINER_LOG_LEVEL", "WARNING", id="its warnings are in its log"),
     ],
 )
 def test_a_replicas_environment_unless_the_job_says_otherwise(name: str, value: str) -> None:
