@@ -1,11 +1,12 @@
 """What clients see of processes that end under them, and how soon they go on.
 
-``python -m benchmarks.recovery_serving [--kills N] [--minutes M] [key=value ...]`` starts ``ascend-serve serve
-configs/demo.yaml`` (TP 2 on emulated NPUs, float32) with 8 clients that stream greedy answers. N times, once the spares
-wait, the worker process of rank 1 is killed: the time is that from the kill to the first new token of any client. Then,
-for M minutes, a process of a random kind is killed or stopped every 30 seconds, whatever became of the one before.
-Every reply is judged by the text of an undisturbed server, and belongs to the last fault before its end. After Ctrl-C
-what is left behind is printed.
+``python -m benchmarks.recovery_serving [--kills N] [--minutes M] [--pairs P] [key=value ...]`` starts ``ascend-serve
+serve configs/demo.yaml`` (TP 2 on emulated NPUs, float32) with 8 clients that stream greedy answers. N times, once the
+spares wait, the worker process of rank 1 is killed: the time is that from the kill to the first new token of any
+client. Then, for M minutes, a process of a random kind is killed or stopped every 30 seconds, whatever became of the one
+before. Last, P times, processes of two random kinds are killed at once, on another server where the one before has
+ended. Every reply is judged by the text of an undisturbed server, and belongs to the last fault before its end. After
+Ctrl-C what is left behind is printed.
 """
 
 from __future__ import annotations
@@ -21,10 +22,10 @@ import subprocess
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import combinations, pairwise
 from pathlib import Path
 from typing import Annotated
 
@@ -34,7 +35,7 @@ from rich.table import Table
 
 from ascend_serve.node.user_files import compiler_cache
 from benchmarks.command_line import console
-from benchmarks.victims import Fault, hit
+from benchmarks.victims import ENDS_A_LOCAL_CLUSTER, Fault, hit, hit_together
 from tests.e2e.command import Command
 from tests.e2e.conftest import COMMAND
 from tests.e2e.load import Load, Reply, Verdict
@@ -59,6 +60,11 @@ _HANG_SECONDS = 60.0
 _WAKE_SECONDS = 45.0
 """A worker that was stopped goes on when another has taken its place."""
 _SETTLE_SECONDS = 60.0
+_STEADY_SECONDS = 2.0
+"""A server that serves gives out tokens more often by far."""
+_ERROR = re.compile(r"^error: .*$", re.MULTILINE)
+PAIRS = tuple(combinations((fault for fault in Fault if fault is not Fault.STOPPED), 2))
+"""All that can be killed at once."""
 _SPARES = re.compile(r"^ascend_serve_spare_workers (\S+)", re.MULTILINE)
 
 
@@ -102,10 +108,28 @@ class Hit:
     pid: int
 
 
+@dataclass(frozen=True)
+class Strike:
+    """Two processes that were killed at once, and what came of it.
+
+    Attributes:
+        faults: Which.
+        silence: The longest time without a token of any client.
+        replies: Those that ended until tokens came steadily again, or the server had ended.
+        ended: When and why the server ended; empty where it serves on.
+    """
+
+    faults: tuple[Fault, Fault]
+    silence: float
+    replies: Sequence[Reply]
+    ended: str
+
+
 def main(
     overrides: Annotated[list[str] | None, typer.Argument(help="More of the configuration.")] = None,
     kills: Annotated[int, typer.Option(help="Workers that are killed one after the other, and timed.")] = 5,
     minutes: Annotated[float, typer.Option(help="How long processes of random kinds are killed then.")] = 0.0,
+    pairs: Annotated[int, typer.Option(help="Two kinds, of which processes are killed at once.", max=len(PAIRS))] = 0,
     seed: Annotated[int, typer.Option(help="Of the order of those kinds.")] = 0,
 ) -> None:
     """Kill, measure, judge, print."""
@@ -122,13 +146,13 @@ def main(
                 hits = kill_on(command, 60 * minutes, random.Random(seed))
             show_hits(hits, load.replies, load.token_times)
         show_engines(command.url)
-    console.print("left behind:", command.left_behind() or "nothing")
-    shutil.rmtree(command.temporary)
+    if pairs:
+        show_strikes(strike_pairs(random.Random(seed).sample(PAIRS, pairs), *OVERRIDES, *given))
 
 
 @contextmanager
 def served(*overrides: str) -> Iterator[Command]:
-    """A server with a folder of its own for temporary files."""
+    """A server with a folder of its own for temporary files; what it leaves behind there and elsewhere is printed."""
     temporary = Path(tempfile.mkdtemp(prefix="recovery-", dir="/tmp"))
     with tempfile.TemporaryDirectory() as folder:
         caches = compiler_cache([Path(tempfile.gettempdir())])
@@ -137,7 +161,10 @@ def served(*overrides: str) -> Iterator[Command]:
             command.wait_for("curl ")
             yield command
         finally:
-            command.end(signal.SIGINT)
+            if command.process.poll() is None:
+                command.end(signal.SIGINT)
+    console.print("left behind:", command.left_behind() or "nothing")
+    shutil.rmtree(command.temporary)
 
 
 def kill_and_wait(load: Load, command: Command, spares: int) -> float:
@@ -169,7 +196,44 @@ def kill_on(command: Command, seconds: float, chance: random.Random) -> list[Hit
 
 def _faults(chance: random.Random) -> Iterator[Fault]:
     while True:
-        yield from chance.sample(list(Fault), len(Fault))
+        kinds = [fault for fault in Fault if fault not in ENDS_A_LOCAL_CLUSTER]
+        yield from chance.sample(kinds, len(kinds))
+
+
+def strike_pairs(pairs: Sequence[tuple[Fault, Fault]], *overrides: str) -> Iterator[Strike]:
+    """Kill two processes at once, pair after pair; a server serves on until it ends."""
+    waiting = list(pairs)
+    while waiting:
+        with served(*overrides) as command:
+            load = Load(command.url, streams=1, tokens=TOKENS, patience=PATIENCE_SECONDS)
+            with load.running():
+                while waiting and command.process.poll() is None:
+                    time.sleep(_BUSY_SECONDS)
+                    if (strike := strike_both(waiting.pop(), command, load)) is not None:
+                        yield strike
+
+
+def strike_both(faults: tuple[Fault, Fault], command: Command, load: Load) -> Strike | None:
+    """Kill two processes at once, and look until tokens come steadily again or the server has ended."""
+    command.look()
+    moment = time.monotonic()
+    if not hit_together(faults, command):
+        console.print(f"{' and '.join(faults)}: not there just now")
+        return None
+    while time.monotonic() < moment + PATIENCE_SECONDS and command.process.poll() is None:
+        command.look()
+        time.sleep(1)
+        now = time.monotonic()
+        goes_on = bool(load.token_times) and load.token_times[-1] > now - _STEADY_SECONDS
+        if now > moment + _KILL_SECONDS and goes_on:
+            break
+    now = time.monotonic()
+    error = _ERROR.search(command.text()) if command.process.poll() is not None else None
+    ended = "" if command.process.poll() is None else f"after {now - moment:.0f} s: {error[0] if error else 'no cause'}"
+    theirs = [reply for reply in load.replies.copy() if moment <= reply.ended < now]
+    strike = Strike(faults, _silence(load.token_times.copy(), moment, now), theirs, ended)
+    console.print(f"{' and '.join(faults)}: {strike.silence:.1f} s without a token {ended}", markup=False)
+    return strike
 
 
 def _watch(command: Command, hits: Sequence[Hit], until: float) -> None:
@@ -224,6 +288,19 @@ def show_hits(hits: Sequence[Hit], replies: Sequence[Reply], tokens: Sequence[fl
         table.add_row(fault.value, str(len(numbers)), median, most, _worth(wrong), str(hangs))
     console.print(table)
     show_replies(replies)
+
+
+def show_strikes(strikes: Iterable[Strike]) -> None:
+    """Print what clients saw of each pair."""
+    table = Table("killed at once", "s without a token", "replies that were not right", "right", "hangs", "ended")
+    for strike in strikes:
+        wrong = [reply for reply in strike.replies if reply.verdict is not Verdict.RIGHT]
+        hangs = sum(reply.longest_wait > _HANG_SECONDS for reply in strike.replies)
+        right = len(strike.replies) - len(wrong)
+        names = " + ".join(fault.removesuffix(" killed") for fault in strike.faults)
+        silence = "" if strike.ended else f"{strike.silence:.1f}"
+        table.add_row(names, silence, _worth(wrong), str(right), str(hangs), strike.ended)
+    console.print(table)
 
 
 def _worth(replies: Sequence[Reply]) -> str:

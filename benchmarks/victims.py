@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from enum import StrEnum
 
 import httpx
@@ -14,6 +14,7 @@ import psutil
 from tests.e2e.command import Command
 
 _ASK_SECONDS = 5.0
+_NOT_THERE = (httpx.HTTPError, psutil.Error, OSError, StopIteration, IndexError)
 
 
 class Fault(StrEnum):
@@ -27,11 +28,28 @@ class Fault(StrEnum):
     HAPROXY = "HAProxy killed"
     CONTROLLER = "controller killed"
     STOPPED = "worker stopped"
+    RAYLET = "raylet killed"
+    GCS = "GCS killed"
 
     @property
     def signal(self) -> signal.Signals:
         """What the process is sent."""
         return signal.SIGSTOP if self is Fault.STOPPED else signal.SIGKILL
+
+
+ENDS_A_LOCAL_CLUSTER = frozenset({Fault.RAYLET, Fault.GCS})
+"""What Ray does not start again: the command has to end."""
+
+
+def hit_together(faults: Sequence[Fault], command: Command) -> list[int]:
+    """Let faults of rank 0 and of what is not a rank's happen at once; none where one of the processes is not there."""
+    try:
+        pids = [_FIND[fault](command, 0) for fault in faults]
+        for fault, pid in zip(faults, pids, strict=True):
+            os.kill(pid, fault.signal)
+    except _NOT_THERE:
+        return []
+    return pids
 
 
 def hit(fault: Fault, command: Command, rank: int = 0) -> int | None:
@@ -48,7 +66,7 @@ def hit(fault: Fault, command: Command, rank: int = 0) -> int | None:
     try:
         pid = _FIND[fault](command, rank)
         os.kill(pid, fault.signal)
-    except (httpx.HTTPError, psutil.Error, OSError, StopIteration, IndexError):
+    except _NOT_THERE:
         return None
     return pid
 
@@ -103,4 +121,6 @@ _FIND: dict[Fault, Callable[[Command, int], int]] = {
     Fault.PROXY: _first("^ray::(ProxyActor|HAProxyManager)"),
     Fault.HAPROXY: _first("haproxy.cfg"),
     Fault.CONTROLLER: _first("^ray::ServeController"),
+    Fault.RAYLET: _first(r"^\S+/raylet/raylet "),
+    Fault.GCS: _first(r"^\S+/gcs_server "),
 }
