@@ -3,8 +3,8 @@
 ``python -m benchmarks.recovery_serving [--kills N] [--minutes M] [--pairs P] [key=value ...]`` starts ``ascend-serve
 serve configs/demo.yaml`` (TP 2 on emulated NPUs, float32) with 8 clients that stream greedy answers. N times, once the
 spares wait, the worker process of rank 1 is killed: the time is that from the kill to the first new token of any
-client. Then, for M minutes, a process of a random kind is killed or stopped every 30 seconds, whatever became of the one
-before. Last, P times, processes of two random kinds are killed at once, on another server where the one before has
+client. Then, for M minutes, a process of a random kind is killed or stopped every 30 seconds, whatever became of the
+one before. Last, P times, processes of two random kinds are killed at once, on another server where the one before has
 ended. Every reply is judged by the text of an undisturbed server, and belongs to the last fault before its end. After
 Ctrl-C what is left behind is printed.
 """

@@ -127,7 +127,7 @@ def test_a_replica_that_is_killed_on_a_given_cluster(start: Callable[..., Comman
     look(traces)
     replica = next(process for process in traces.head.process.children(recursive=True) if _is_replica(process))
     replica.kill()
-    command.wait_for("demo: replica ended: its worker process")
+    command.wait_for("demo: replica ended: its worker process ended without a trace, as by SIGKILL")
     command.wait_for("What was known of it is in ")
     assert wait_until(lambda: "demo answers again" in command.text())
     look(traces)
