@@ -133,21 +133,27 @@ def main(
     seed: Annotated[int, typer.Option(help="Of the order of those kinds.")] = 0,
 ) -> None:
     """Kill, measure, judge, print."""
-    given = overrides or []
-    spares = 0 if "serving.recovery.spares=false" in given else RANKS
-    with served(*OVERRIDES, *given) as command:
+    given = [*OVERRIDES, *(overrides or [])]
+    if kills or minutes:
+        kill_one_by_one(given, kills, 60 * minutes, random.Random(seed))
+    if pairs:
+        show_strikes(strike_pairs(random.Random(seed).sample(PAIRS, pairs), given))
+
+
+def kill_one_by_one(overrides: Sequence[str], kills: int, seconds: float, chance: random.Random) -> None:
+    """Kill workers and time that, then processes of all kinds for some seconds, and print what clients saw."""
+    spares = 0 if "serving.recovery.spares=false" in overrides else RANKS
+    with served(*overrides) as command:
         load = Load(command.url, streams=1, tokens=TOKENS, patience=PATIENCE_SECONDS)
         if kills:
             with load.running():
-                seconds = [kill_and_wait(load, command, spares) for _ in range(kills)]
-            show_times(seconds, load.replies)
-        if minutes:
+                times = [kill_and_wait(load, command, spares) for _ in range(kills)]
+            show_times(times, load.replies)
+        if seconds:
             with load.running():
-                hits = kill_on(command, 60 * minutes, random.Random(seed))
+                hits = kill_on(command, seconds, chance)
             show_hits(hits, load.replies, load.token_times)
         show_engines(command.url)
-    if pairs:
-        show_strikes(strike_pairs(random.Random(seed).sample(PAIRS, pairs), *OVERRIDES, *given))
 
 
 @contextmanager
@@ -200,7 +206,7 @@ def _faults(chance: random.Random) -> Iterator[Fault]:
         yield from chance.sample(kinds, len(kinds))
 
 
-def strike_pairs(pairs: Sequence[tuple[Fault, Fault]], *overrides: str) -> Iterator[Strike]:
+def strike_pairs(pairs: Sequence[tuple[Fault, Fault]], overrides: Sequence[str]) -> Iterator[Strike]:
     """Kill two processes at once, pair after pair; a server serves on until it ends."""
     waiting = list(pairs)
     while waiting:
