@@ -135,8 +135,9 @@ class Start:
                 yield fault
 
     def _problems_of_the_end(self) -> Iterator[str]:
-        if not self.outcome.remedy or not self.outcome.reason.startswith(("rank", "ranks")):
-            yield f"its reason is {self.outcome.reason!r}, its remedy {self.outcome.remedy!r}"
+        reason, last = self.outcome.reason, self.struck[-1]
+        if not self.outcome.remedy or not reason.startswith("rank") or f" in {last.phase.value}" not in reason:
+            yield f"its reason is {reason!r}, its remedy {self.outcome.remedy!r}"
 
     @property
     def _most_seconds(self) -> float:
