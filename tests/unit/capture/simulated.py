@@ -231,7 +231,8 @@ class Group:
     def _round(self) -> bool:
         """Let every rank that can speak do so once; whether any did."""
         spoke = False
-        for member in self.members:
+        # A warm-up is over when it is on all ranks: what strikes there comes before any rank's capture.
+        for member in sorted(self.members, key=lambda member: not self._is_struck_in_warm_up(member)):
             if self._outcome() or member.rank in self._stuck | self._asked or member.ended:
                 continue
             spoke = True
@@ -270,7 +271,19 @@ class Group:
             self._stuck |= {peer.rank for peer in self.members if peer is not member}
         self._ask(member, member.question(result))
 
+    def _is_struck_in_warm_up(self, member: Rank) -> bool:
+        fault = self._waiting_fault(member)
+        return fault is not None and fault.phase is Phase.WARMUP
+
     def _fault(self, member: Rank) -> Fault | None:
+        """The fault that strikes now, which does so once."""
+        fault = self._waiting_fault(member)
+        if fault is not None:
+            self.faults.remove(fault)
+            self.struck.append(fault)
+        return fault
+
+    def _waiting_fault(self, member: Rank) -> Fault | None:
         # A warm-up begins after the rank was let into it.
         here = {member.phase} | ({Phase.WARMUP} if member.phase is Phase.CAPTURE else set())
         here -= {Phase.WARMUP} if member.phase is Phase.WARMUP else set()
@@ -278,8 +291,6 @@ class Group:
             at_size = fault.size is None or (member.key is not None and member.key.num_tokens == fault.size)
             in_time = fault.incarnation in (None, member.incarnation)
             if fault.rank == member.rank and fault.phase in here and at_size and in_time:
-                self.faults.remove(fault)
-                self.struck.append(fault)
                 return fault
         return None
 
