@@ -122,13 +122,11 @@ def grow(url: str, command: Command, requests: int) -> None:
     """Send short requests and print how the replica grows."""
     ask_all(url, FIRST)
     first = _own(replica(command))
-    table = Table("requests", "replica, MiB", "growth", title="short requests after the first 2,000")
-    table.add_row("0", f"{first:.1f}", "")
+    console.print(f"after the first {FIRST} short requests: the replica has {first:.1f} MiB")
     for step in range(1, _STEPS + 1):
         ask_all(url, requests // _STEPS)
         now = _own(replica(command))
-        table.add_row(str(step * requests // _STEPS), f"{now:.1f}", f"{now / first - 1:+.2%}")
-    console.print(table)
+        console.print(f"{step * requests // _STEPS} more: {now:.1f} MiB, {now / first - 1:+.2%}")
 
 
 def ask_all(url: str, number: int) -> None:
