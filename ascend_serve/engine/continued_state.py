@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 import torch
-from vllm.v1.worker import gpu_model_runner
 from vllm.v1.worker.gpu_input_batch import CachedRequestState
 
 from ascend_serve.engine.continuation import given_out
@@ -35,6 +34,8 @@ def continue_on_rank(runner: Any) -> None:
     Args:
         runner: vLLM's V1 model runner of the rank.
     """
+    # It imports models, which have to come after what vllm-ascend changes for them in a worker's start.
+    from vllm.v1.worker import gpu_model_runner
 
     def draw(generator: torch.Generator) -> None:
         # However the platform's sampler draws: by vocabulary on NPUs, one number on CPUs.

@@ -21,6 +21,7 @@ from ray.exceptions import GetTimeoutError, RayActorError
 from ray.util.placement_group import PlacementGroup
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from vllm.platforms import current_platform
+from vllm.plugins import load_general_plugins
 from vllm.utils.import_utils import resolve_obj_by_qualname
 
 from ascend_serve.engine.node_worker import NodeWorkerProc
@@ -43,11 +44,12 @@ class SpareWorkerProc(NodeWorkerProc):
         """Wait; vLLM's own part begins in `take_over`."""
 
     def prepare(self, worker_class: str) -> None:
-        """Import the platform's worker.
+        """Import the platform's worker, after the plugins, as vLLM does.
 
         Args:
             worker_class: Its qualified name.
         """
+        load_general_plugins()
         resolve_obj_by_qualname(worker_class)
 
     def wait(self) -> None:

@@ -138,6 +138,7 @@ VLLM: Table = {
         "Platform.ray_noset_device_env_vars",
         "Platform.get_static_graph_wrapper_cls(cls)",
     ),
+    "vllm.plugins": ("load_general_plugins()",),
     "vllm.tokenizers": ("get_tokenizer",),
     "vllm.utils.argparse_utils": ("FlexibleArgumentParser",),
     "vllm.utils.import_utils": ("resolve_obj_by_qualname(qualname)",),
