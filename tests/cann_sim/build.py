@@ -9,6 +9,7 @@ this Python: that is how it is built for another processor.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import importlib.metadata
 import os
@@ -18,6 +19,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 COMPILER = os.environ.get("CXX", "g++")
@@ -174,6 +176,28 @@ def build(folder: Path, torch: Path, torch_npu: Path) -> None:
         (folder / f"lib{name}.so").symlink_to(library.name)
 
 
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Wait until no other process builds in ``folder``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w", encoding="utf-8") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def build_once(folder: Path, torch: Path, torch_npu: Path) -> None:
+    """Build into ``folder``, unless that was done; an interrupted build leaves nothing there."""
+    with alone(folder.parent):
+        if (folder / "libruntime.so").exists():
+            return
+        shutil.rmtree(folder, ignore_errors=True)
+        scratch = folder.with_suffix(".part")
+        shutil.rmtree(scratch, ignore_errors=True)
+        scratch.mkdir()
+        build(scratch, torch, torch_npu)
+        scratch.rename(folder)
+
+
 def main() -> None:
     """Build what is not there yet, and print where it is."""
     if shutil.which(COMPILER) is None:
@@ -181,13 +205,7 @@ def main() -> None:
     path = sys.argv[2:] or sys.path
     torch, torch_npu = package("torch", path), package("torch_npu", path)
     folder = Path(sys.argv[1]) / digest(torch, torch_npu)
-    if not (folder / "libruntime.so").exists():
-        shutil.rmtree(folder, ignore_errors=True)
-        scratch = folder.with_suffix(".part")
-        shutil.rmtree(scratch, ignore_errors=True)
-        scratch.mkdir(parents=True)
-        build(scratch, torch[0], torch_npu[0])
-        scratch.rename(folder)
+    build_once(folder, torch[0], torch_npu[0])
     print(folder.resolve())
 
 

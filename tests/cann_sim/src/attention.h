@@ -87,6 +87,15 @@ private:
     }
 };
 
+// Whether CANN's `sparse_mode` hides keys behind the query; refuses other masks, and any of `extras` that is given.
+inline bool is_causal(int64_t sparse_mode, const at::Tensor& mask, const std::vector<at::Tensor>& extras) {
+    bool causal = sparse_mode == 3, open = sparse_mode == 0 && !mask.defined();
+    TORCH_CHECK(causal || open, "attention in sparse mode ", sparse_mode, " is not simulated");
+    for (const at::Tensor& extra : extras)
+        TORCH_CHECK(!extra.defined(), "attention with quantisation, padding, a shift, a prefix or a sink is not simulated");
+    return causal;
+}
+
 // Writes each token's key or value to its slot of a cache of blocks; a negative slot is none.
 inline void scatter_to_slots(const at::Tensor& tokens, const at::Tensor& cache, const at::Tensor& slots) {
     at::Tensor rows = cache.view({cache.size(0) * cache.size(1), -1}), wide = slots.to(at::kLong);
