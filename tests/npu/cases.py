@@ -37,6 +37,7 @@ def _with(**arguments: Any) -> dict[str, Any]:
 
 
 NGRAM = {"method": "ngram", "num_speculative_tokens": 2, "prompt_lookup_min": 1, "prompt_lookup_max": 3}
+MTP = {"method": "mtp", "num_speculative_tokens": 1}
 
 CASES = {
     "Qwen3 in bfloat16": Case(DENSE, {"dtype": "bfloat16"}),
@@ -46,6 +47,7 @@ CASES = {
     "Qwen3-MoE, DP 2, expert parallel": Case(EXPERTS, {"ranks": 2, "data": 2, **_with(enable_expert_parallel=True)}),
     "DeepSeek-V3 (MLA)": Case(LATENT),
     "DeepSeek-V3 (MLA), TP 2": Case(LATENT, {"ranks": 2}),
+    "DeepSeek-V3, MTP": Case(LATENT, {"sizes": (2, 4, 8, 16), "query_len": 2, **_with(speculative_config=MTP)}),
     "Qwen3, ngram": Case(DENSE, {"sizes": (3, 6, 12, 24), "query_len": 3, **_with(speculative_config=NGRAM)}),
     "Qwen3, PP 2": Case(DENSE, {"ranks": 2, "pipeline": 2}),
 }

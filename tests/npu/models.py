@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file, save_file
 
 from ascend_serve.emulated.demo_model import make_demo_model
 
@@ -52,8 +53,8 @@ def _make_latent(folder: Path, tokenizer: Path) -> Path:
         eos_token_id=words.eos_token_id,
         pad_token_id=words.pad_token_id,
     )
-    # As in the released models' configuration; vLLM reads it.
-    config.update({"topk_method": "noaux_tc"})
+    # As in the released models' configuration; vLLM reads them.
+    config.update({"topk_method": "noaux_tc", "num_nextn_predict_layers": 1})
     model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)  # type: ignore[no-untyped-call]
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
@@ -65,4 +66,21 @@ def _make_latent(folder: Path, tokenizer: Path) -> Path:
                 weight.fill_(1.0 if "norm" in name else 0.0)
     words.save_pretrained(folder)
     model.save_pretrained(folder)
+    _add_predictor(folder, generator)
     return folder
+
+
+def _add_predictor(folder: Path, generator: torch.Generator) -> None:
+    """The layer that predicts one token more (MTP), beside the others as in the released models.
+
+    Transformers does not have it. It computes what the last layer does, on a random mixture of its two inputs.
+    """
+    weights = load_file(folder / "model.safetensors")
+    last, own = f"model.layers.{LAYERS - 1}.", f"model.layers.{LAYERS}."
+    layer = {name.replace(last, own): weight for name, weight in weights.items() if name.startswith(last)}
+    shared = {"embed_tokens": "model.embed_tokens", "shared_head.head": "lm_head", "shared_head.norm": "model.norm"}
+    shared |= dict.fromkeys(("enorm", "hnorm"), "model.norm")
+    layer |= {f"{own}{name}.weight": weights[f"{of}.weight"].clone() for name, of in shared.items()}
+    width = weights["model.norm.weight"].numel()
+    layer[f"{own}eh_proj.weight"] = torch.randn(width, 2 * width, generator=generator) * (2 * width) ** -0.5
+    save_file(layer, folder / "predictor.safetensors", {"format": "pt"})
