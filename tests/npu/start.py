@@ -36,9 +36,10 @@ PATIENCE = 1800.0
 
 STOPS = (
     re.compile(r"cann_sim: (\S+ is not implemented)"),
+    re.compile(r"Value error, (.+) \[type=value_error"),
     re.compile(r"^([\w.]+(?:Error|Exception): .*)", re.MULTILINE),
 )
-"""How a start ends: the simulated CANN names the call that it lacks, anything else raises."""
+"""How a start ends: the simulated CANN names the call that it lacks, vLLM refuses a setting, anything else raises."""
 
 
 @dataclass(frozen=True)
