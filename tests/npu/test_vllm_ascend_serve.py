@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from tests.npu.start import BATCHES, MAX_REQUESTS, SIZES, TOKENS
-from tests.npu.vllm_ascend import STACKS, told_by
+from tests.npu.vllm_ascend import STACKS, Stack, told_by
 from tests.ports import free_port
 
 PATIENCE = 1800.0
@@ -17,8 +17,9 @@ PATIENCE = 1800.0
 pytestmark = pytest.mark.timeout(PATIENCE + 60)
 
 
-@pytest.fixture(scope="module")
-def told(model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+@pytest.fixture(scope="module", params=STACKS, ids=lambda stack: stack.name)
+def told(request: pytest.FixtureRequest, model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    stack: Stack = request.param
     folder = tmp_path_factory.mktemp("serve")
     config = {
         "model": {"path": str(model), "served_name": "demo"},
@@ -35,7 +36,7 @@ def told(model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any
     }
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     program = "from tests.npu.serve import main; main()"
-    return told_by(STACKS[0], program, str(folder / "config.yaml"), folder / "cache", PATIENCE, RAY_AUTH_MODE="token")
+    return told_by(stack, program, str(folder / "config.yaml"), folder / "cache", PATIENCE, RAY_AUTH_MODE="token")
 
 
 def test_both_ranks_capture_all_sizes_in_one_session(told: dict[str, Any]) -> None:
