@@ -65,6 +65,7 @@ REDUCTIONS: dict[str, Case] = {
     "max": lambda x, y: x.max() - x.min(),
     "max along a dimension": lambda x, y: torch.cat([part.float() for part in (*x.max(1), *x.min(1))]),
     "any": lambda x, y: (x > 1).any(),
+    "any along a dimension": lambda x, y: (x > 1).any(dim=1) | (y > 1).any(dim=1),
     "argmax": lambda x, y: x.argmax(-1),
     "softmax": lambda x, y: x.softmax(-1),
     "log_softmax": lambda x, y: x.log_softmax(-1),
