@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,10 +44,10 @@ class Running:
 
 @contextlib.contextmanager
 def running(start: Start, port: int, output: Path, limit: float = START_SECONDS) -> Iterator[Running]:
-    """Run a system in the block; its output goes to a file.
+    """Run a system in the block, once all of it serves; its output goes to a file.
 
     Raises:
-        StartFailed: It ended, or gave no token in time.
+        StartFailed: It ended, or did not serve in time.
     """
     began = time.monotonic()
     with output.open("w") as file:
@@ -55,28 +55,31 @@ def running(start: Start, port: int, output: Path, limit: float = START_SECONDS)
             start.command, stdout=file, stderr=subprocess.STDOUT, env=environment(start), process_group=0
         )
     try:
-        _wait_for_a_token(process, port, began + limit, output)
-        yield Running(f"http://127.0.0.1:{port}", process.pid, time.monotonic() - began)
+        _wait(process, lambda: _gives_a_token(port), began + limit, output)
+        seconds = time.monotonic() - began
+        _wait(process, lambda: start.ready in output.read_text(), began + limit, output)
+        yield Running(f"http://127.0.0.1:{port}", process.pid, seconds)
     finally:
         _end(process)
 
 
-def _wait_for_a_token(process: subprocess.Popen[bytes], port: int, deadline: float, output: Path) -> None:
-    with httpx.Client(timeout=30.0, trust_env=False) as client:
-        while not _gives_a_token(client, port):
-            if process.poll() is not None:
-                raise StartFailed(f"it ended with exit code {process.returncode}: {last_words(output.read_text())}")
-            if time.monotonic() > deadline:
-                raise StartFailed(f"no token in {START_SECONDS:.0f} s: {last_words(output.read_text())}")
-            time.sleep(_LOOK_SECONDS)
+def _wait(process: subprocess.Popen[bytes], is_there: Callable[[], bool], deadline: float, output: Path) -> None:
+    while not is_there():
+        if process.poll() is not None:
+            raise StartFailed(f"it ended with exit code {process.returncode}: {last_words(output.read_text())}")
+        if time.monotonic() > deadline:
+            raise StartFailed(f"it does not serve after {START_SECONDS:.0f} s: {last_words(output.read_text())}")
+        time.sleep(_LOOK_SECONDS)
 
 
-def _gives_a_token(client: httpx.Client, port: int) -> bool:
+def _gives_a_token(port: int) -> bool:
     """Whether a streamed request gives its first token now."""
     request = {"model": MODEL, "prompt": "Hello", "max_tokens": 2, "stream": True, "ignore_eos": True, "temperature": 0}
+    url = f"http://127.0.0.1:{port}/v1/completions"
     with (
         contextlib.suppress(httpx.TransportError),
-        client.stream("POST", f"http://127.0.0.1:{port}/v1/completions", json=request) as answer,
+        httpx.Client(timeout=30.0, trust_env=False) as client,
+        client.stream("POST", url, json=request) as answer,
     ):
         return answer.is_success and any('"choices"' in line for line in answer.iter_lines())
     return False

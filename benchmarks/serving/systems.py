@@ -37,10 +37,12 @@ class Start:
     Attributes:
         command: Its command line.
         environment: What it finds in its environment beside ours.
+        ready: What its output has once all replicas serve; the first token comes from the first of them.
     """
 
     command: tuple[str, ...]
     environment: Mapping[str, str] = field(default_factory=dict)
+    ready: str = ""
 
 
 class Unavailable(Exception):
@@ -102,7 +104,8 @@ def _ours(npus: int, *overrides: str, replicas: int = 1) -> Callable[[int, float
             *(_timed_device(device_time) if device_time else []),
             *overrides,
         ]
-        return Start((sys.executable, "-m", "ascend_serve.cli.main", "serve", str(CONFIG), *values))
+        command = (sys.executable, "-m", "ascend_serve.cli.main", "serve", str(CONFIG), *values)
+        return Start(command, ready="curl http://")
 
     return make
 
