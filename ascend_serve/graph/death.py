@@ -134,7 +134,8 @@ _NATIVE_CALL = re.compile(r"^(?:PC: )?\s*@\s+0x[0-9a-f]+\s+\S+\s+(?!\(unknown\))
 _PYTHON_CALL = re.compile(r'^\s+File "(.+)", line (\d+) in (.+)$')
 _PACKAGES = re.compile(r"^.*/(site|dist)-packages/")
 _NOISE = re.compile(
-    r"^(:(job_id|actor_name|task_name):|Extension modules:|\[.* E \d+ \d+\] logging\.cc|.*\bresource_tracker\b|$)"
+    r"^(:(job_id|actor_name|task_name):|Extension modules:|\[.* E \d+ \d+\] logging\.cc|.*\bresource_tracker\b|"
+    r"\*\*\* SIG|(PC: )?@ +0x|$)"
 )
 _MOST_NATIVE_CALLS = 2
 _MOST_OUTPUT = 2
