@@ -135,7 +135,7 @@ _PYTHON_CALL = re.compile(r'^\s+File "(.+)", line (\d+) in (.+)$')
 _PACKAGES = re.compile(r"^.*/(site|dist)-packages/")
 _NOISE = re.compile(
     r"^(:(job_id|actor_name|task_name):|Extension modules:|\[.* E \d+ \d+\] logging\.cc|.*\bresource_tracker\b|"
-    r"\*\*\* SIG|(PC: )?@ +0x|$)"
+    r"\*\*\* SIG|(PC: )?@ +(0x|\.\.\.)|$)"
 )
 _MOST_NATIVE_CALLS = 2
 _MOST_OUTPUT = 2
