@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import os
 import platform
+import signal
+import sys
 import time
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -79,6 +81,8 @@ def _one(trial: Trial, name: str, clients: Sequence[int]) -> StartResult:
 def _prepare() -> None:
     """Own all processes that are started; the model and Linux's grant of AMX tiles are there for all systems."""
     adopt_orphans()
+    # Whoever ends this ends what was started too.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     provide()
     # Passes to what is started: stock vLLM never asks, and dies of SIGILL with a model as small as this one.
     allow_tiles()
