@@ -56,12 +56,13 @@ HOLDS = "graphs, tokens"
 """The criterion holds."""
 
 OUTCOMES: dict[str, dict[str, str]] = {
+    "Qwen3 in bfloat16": {"0.26.0rc1 V1": HOLDS},
     "Qwen3-MoE": {"0.23.0 V1": HOLDS, "0.26.0rc1 V1": HOLDS},
     "Qwen3-MoE, TP 2, expert parallel": {"0.23.0 V1": HOLDS, "0.26.0rc1 V1": HOLDS},
     "Qwen3-MoE, DP 2, expert parallel": {"0.23.0 V1": HOLDS, "0.26.0rc1 V1": HOLDS},
     "Qwen3, PP 2": {"0.26.0rc1 V1": HOLDS},
 }
-"""What was seen, by case and stack: the criterion, or what stops the start. What is not here was not."""
+"""What the tests ask for, by case and stack: the criterion, or what stops the start. Of what is not here, nothing."""
 
 
 def seen(stack: Stack) -> list[str]:

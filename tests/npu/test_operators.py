@@ -19,6 +19,7 @@ ELEMENTWISE: dict[str, Case] = {
     "add a number": lambda x, y: x + 1.5,
     "add in place": lambda x, y: (x * 1).add_(y).add_(2),
     "subtract": lambda x, y: (x - y) - 3,
+    "subtract from a number": lambda x, y: 1 - x,
     "subtract in place": lambda x, y: (x * 1).sub_(y).sub_(2),
     "multiply": lambda x, y: (x * y) * 2,
     "multiply in place": lambda x, y: (x * 1).mul_(y).mul_(2),
@@ -149,6 +150,10 @@ def test_top_k_and_top_p() -> None:
     got = torch_npu.npu_top_k_top_p(shares.log().npu(), p.npu(), k.npu()).cpu()
     assert got.isfinite().tolist() == [[False, True, False, True], [True, True, True, False]]
     agree(got[got.isfinite()].exp(), torch.tensor([0.5, 0.25, 0.4, 0.3, 0.2]))
+
+
+def test_another_type(tensors: tuple[torch.Tensor, torch.Tensor]) -> None:
+    agree(torch_npu.npu_dtype_cast(tensors[0].npu(), torch.int32), tensors[0].int())
 
 
 def test_swiglu(tensors: tuple[torch.Tensor, torch.Tensor]) -> None:
