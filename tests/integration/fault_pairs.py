@@ -7,17 +7,13 @@ matches, and writes a table.
 from __future__ import annotations
 
 import itertools
-import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from fnmatch import fnmatch
 from functools import cache
-from pathlib import Path
 
 from ascend_serve.capture.messages import Phase
-from ascend_serve.graph.modes import RuntimeName
-from tests.integration.engines import Result, Scenario, run
-from tests.integration.fault_matrix import BASE, BATCHES, DEADLINES, reference
+from tests.integration.engines import Result, Scenario
+from tests.integration.fault_table import BASE, BATCHES, DEADLINES, main, problem_of_what_is_served
 from tests.unit.capture.simulated import Fault
 from tests.unit.capture.two_faults import Start, alone, end_in_words, faults, name
 
@@ -57,6 +53,21 @@ class Pair:
     def start(self) -> Start:
         """The same in the group without processes."""
         return Start((self.first, self.second))
+
+    @property
+    def expectation(self) -> str:
+        """How that one ends."""
+        return self.start.end
+
+    def problem(self, result: Result, eager: Result) -> str:
+        """What is wrong with the outcome; empty when it is as in the group without processes."""
+        outcome = result.known.outcome
+        found = "no outcome" if outcome is None else end_in_words(outcome)
+        if found != self.expectation:
+            return f"expected {self.expectation}; found {found} {result.error}"
+        if not result.error:
+            return problem_of_what_is_served(result, eager)
+        return "" if "Rank" in result.error or "rank" in result.error else f"an end without its cause: {result.error}"
 
     @property
     def traits(self) -> frozenset[Trait]:
@@ -107,46 +118,5 @@ def covering() -> tuple[Pair, ...]:
     return tuple(rows)
 
 
-def problem(pair: Pair, result: Result, eager: Result) -> str:
-    """What is wrong with the outcome of a row; empty when it is as in the group without processes."""
-    outcome = result.known.outcome
-    found = "no outcome" if outcome is None else end_in_words(outcome)
-    if found != pair.start.end:
-        return f"expected {pair.start.end}; found {found} {result.error}"
-    if result.error:
-        return "" if "Rank" in result.error or "rank" in result.error else f"an end without its cause: {result.error}"
-    if result.tokens != eager.tokens:
-        return "tokens differ from eager"
-    if len(set(result.replays)) != 1:
-        return f"ranks replay {result.replays} graphs: a mixed group"
-    if (result.replays[0] == 0) != (result.plan.runtime is RuntimeName.EAGER):
-        return f"{result.replays[0]} replays in a group that says {result.plan.runtime}"
-    return ""
-
-
-def run_rows(chosen: Sequence[Pair]) -> Iterable[tuple[Pair, Result, str]]:
-    """Run rows and say of each what is wrong with it."""
-    results = run([reference(), *(pair.scenario for pair in chosen)])
-    eager = next(iter(results))
-    for pair, result in zip(chosen, results, strict=True):
-        yield pair, result, problem(pair, result, eager)
-
-
-def main() -> None:
-    """Run all rows, or those that were asked for, and write the table as it grows."""
-    table, pattern = Path(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else "*"
-    chosen = [pair for pair in covering() if fnmatch(pair.name, pattern)]
-    lines = ["| faults | expected | result | seconds to ready |", "|---|---|---|---|"]
-    failed = 0
-    for pair, result, wrong in run_rows(chosen):
-        failed += bool(wrong)
-        lines.append(f"| {pair.name} | {pair.start.end} | {wrong or 'as expected'} | {result.seconds:.0f} |")
-        print(lines[-1], flush=True)
-        table.write_text("\n".join([*lines, ""]))
-    done = len(lines) - 2
-    table.write_text("\n".join([*lines, "", f"{done - failed} of {len(chosen)} rows as expected", ""]))
-    sys.exit(failed > 0 or done < len(chosen))
-
-
 if __name__ == "__main__":
-    main()
+    main(covering())

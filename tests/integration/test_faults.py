@@ -7,10 +7,9 @@ from collections.abc import Mapping
 import pytest
 
 from ascend_serve.capture.messages import Phase
-from tests.integration import fault_matrix, fault_pairs
-from tests.integration.engines import run
-from tests.integration.fault_matrix import Ending, Row, reference, rows
+from tests.integration.fault_matrix import Ending, Row, rows
 from tests.integration.fault_pairs import Pair, covering
+from tests.integration.fault_table import run_rows
 from tests.unit.capture.simulated import Fault
 
 COVERING = (
@@ -34,12 +33,8 @@ REPLACED_AND_STRUCK_AGAIN = Pair(
 
 @pytest.fixture(scope="module")
 def problems() -> Mapping[Row | Pair, str]:
-    scenarios = (reference(), *(row.scenario for row in CHOSEN), REPLACED_AND_STRUCK_AGAIN.scenario)
-    eager, *results = run(scenarios)
-    found: dict[Row | Pair, str] = {
-        row: fault_matrix.problem(row, result, eager) for row, result in zip(CHOSEN, results[:-1], strict=True)
-    }
-    return found | {REPLACED_AND_STRUCK_AGAIN: fault_pairs.problem(REPLACED_AND_STRUCK_AGAIN, results[-1], eager)}
+    chosen: tuple[Row | Pair, ...] = (*CHOSEN, REPLACED_AND_STRUCK_AGAIN)
+    return {row: problem for row, _, problem in run_rows(chosen)}
 
 
 def test_the_subset_covers_every_error_phase_and_ending() -> None:
@@ -62,4 +57,4 @@ def test_a_second_fault_in_the_processes_that_take_their_place(problems: Mapping
 @pytest.mark.slow
 @pytest.mark.timeout(4 * 3600)
 def test_two_faults_end_as_in_the_group_without_processes() -> None:
-    assert [f"{pair.name}: {problem}" for pair, _, problem in fault_pairs.run_rows(covering()) if problem] == []
+    assert [f"{pair.name}: {problem}" for pair, _, problem in run_rows(covering()) if problem] == []
