@@ -201,8 +201,8 @@ def kill_on(command: Command, seconds: float, chance: random.Random) -> list[Hit
 
 
 def _faults(chance: random.Random) -> Iterator[Fault]:
+    kinds = [fault for fault in Fault if fault not in ENDS_A_LOCAL_CLUSTER]
     while True:
-        kinds = [fault for fault in Fault if fault not in ENDS_A_LOCAL_CLUSTER]
         yield from chance.sample(kinds, len(kinds))
 
 
@@ -234,8 +234,10 @@ def strike_both(faults: tuple[Fault, Fault], command: Command, load: Load) -> St
         if now > moment + _KILL_SECONDS and goes_on:
             break
     now = time.monotonic()
-    error = _ERROR.search(command.text()) if command.process.poll() is not None else None
-    ended = "" if command.process.poll() is None else f"after {now - moment:.0f} s: {error[0] if error else 'no cause'}"
+    ended = ""
+    if command.process.poll() is not None:
+        error = _ERROR.search(command.text())
+        ended = f"after {now - moment:.0f} s: {error[0] if error else 'no cause'}"
     theirs = [reply for reply in load.replies.copy() if moment <= reply.ended < now]
     strike = Strike(faults, _silence(load.token_times.copy(), moment, now), theirs, ended)
     console.print(f"{' and '.join(faults)}: {strike.silence:.1f} s without a token {ended}", markup=False)

@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import os
 import platform
-import signal
-import sys
 import time
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -22,7 +20,7 @@ from typing import Annotated
 import psutil
 import typer
 
-from ascend_serve.cluster.processes import adopt_orphans
+from ascend_serve.cli.lifetime import owned_processes
 from ascend_serve.emulated.built_in_model import provide
 from ascend_serve.emulated.processor import allow_tiles, instruction_set
 from benchmarks.command_line import console, numbers
@@ -59,13 +57,14 @@ def main(
     _prepare()
     options = {"rounds": str(rounds), "clients": clients, "device_times": device_times}
     results = Results(machine=machine(), options=options)
-    for number in range(rounds):
-        for system, device_time in plan if number % 2 == 0 else reversed(plan):
-            trial = Trial(system, device_time, number, logs)
-            results.starts.append(_one(trial, f"round {number + 1}/{rounds} {trial.title}", loads))
-            # After each start, so that a run that is cut off leaves what it has measured.
-            (output / "results.json").write_text(results.model_dump_json(indent=1))
-            write_page(results, output / "results.html")
+    with owned_processes():
+        for number in range(rounds):
+            for system, device_time in plan if number % 2 == 0 else reversed(plan):
+                trial = Trial(system, device_time, number, logs)
+                results.starts.append(_one(trial, f"round {number + 1}/{rounds} {trial.title}", loads))
+                # After each start, so that a run that is cut off leaves what it has measured.
+                (output / "results.json").write_text(results.model_dump_json(indent=1))
+                write_page(results, output / "results.html")
     print_results(console, results)
     console.print(f"results: {output / 'results.json'}, {output / 'results.html'}", markup=False)
 
@@ -79,10 +78,7 @@ def _one(trial: Trial, name: str, clients: Sequence[int]) -> StartResult:
 
 
 def _prepare() -> None:
-    """Own all processes that are started; the model and Linux's grant of AMX tiles are there for all systems."""
-    adopt_orphans()
-    # Whoever ends this ends what was started too.
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    """See to it that the model and Linux's grant of AMX tiles are there for all systems."""
     provide()
     # Passes to what is started: stock vLLM never asks, and dies of SIGILL with a model as small as this one.
     allow_tiles()

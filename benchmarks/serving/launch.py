@@ -55,7 +55,8 @@ def running(start: Start, port: int, output: Path, limit: float = START_SECONDS)
             start.command, stdout=file, stderr=subprocess.STDOUT, env=environment(start), process_group=0
         )
     try:
-        _wait(process, lambda: _gives_a_token(port), began + limit, output)
+        with httpx.Client(timeout=30.0, trust_env=False) as client:
+            _wait(process, lambda: _gives_a_token(client, port), began + limit, output)
         seconds = time.monotonic() - began
         _wait(process, lambda: start.ready in output.read_text(), began + limit, output)
         yield Running(f"http://127.0.0.1:{port}", process.pid, seconds)
@@ -72,13 +73,12 @@ def _wait(process: subprocess.Popen[bytes], is_there: Callable[[], bool], deadli
         time.sleep(_LOOK_SECONDS)
 
 
-def _gives_a_token(port: int) -> bool:
+def _gives_a_token(client: httpx.Client, port: int) -> bool:
     """Whether a streamed request gives its first token now."""
     request = {"model": MODEL, "prompt": "Hello", "max_tokens": 2, "stream": True, "ignore_eos": True, "temperature": 0}
     url = f"http://127.0.0.1:{port}/v1/completions"
     with (
         contextlib.suppress(httpx.TransportError),
-        httpx.Client(timeout=30.0, trust_env=False) as client,
         client.stream("POST", url, json=request) as answer,
     ):
         return answer.is_success and any('"choices"' in line for line in answer.iter_lines())
