@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from ascend_serve.cli.lifetime import end_at_once
+from ascend_serve.cluster.signals import is_end_asked
 from ascend_serve.config.schema import AscendServeConfig
 from ascend_serve.errors import AscendServeError, ConfigError, EventFileError
 
@@ -42,7 +43,7 @@ class FailureRecord:
 
     @contextmanager
     def of_errors(self) -> Iterator[None]:
-        """Keep one of an error that ends the block, unless it is the user's, or has left one.
+        """Keep one of an error that ends the block, unless it is the user's, has left one, or comes of a signal.
 
         Raises:
             AscendServeError: The error, with its record.
@@ -50,7 +51,7 @@ class FailureRecord:
         try:
             yield
         except Exception as error:
-            if isinstance(error, AscendServeError) and error.exit_code == ConfigError.exit_code:
+            if is_end_asked() or (isinstance(error, AscendServeError) and error.exit_code == ConfigError.exit_code):
                 raise
             told = self._kept(error)
             if told is error:

@@ -12,7 +12,7 @@ from typing import NoReturn
 
 from ascend_serve.cli.output import print_error, surviving_output
 from ascend_serve.cluster.processes import adopt_orphans, end_descendants
-from ascend_serve.cluster.signals import shielded_from_signals
+from ascend_serve.cluster.signals import note_end_asked, shielded_from_signals
 from ascend_serve.errors import AscendServeError
 
 _SIGNALLED = 128
@@ -36,6 +36,7 @@ class Ending:
         # The shell sends it as well as the kernel; the second one is no request to hurry.
         hung_up_before = self._number == number == signal.SIGHUP
         self._number = self._number or number
+        note_end_asked()
         if self._armed and not hung_up_before:
             self._armed = False
             sys.exit(self.exit_code)

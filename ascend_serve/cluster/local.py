@@ -13,7 +13,7 @@ from ray._private import ray_constants
 
 from ascend_serve.cluster.connect import NAMESPACE, Cluster, current_cluster, on_loopback
 from ascend_serve.cluster.placement import NPU
-from ascend_serve.cluster.signals import own_signals, shielded_from_signals
+from ascend_serve.cluster.signals import is_end_asked, own_signals, shielded_from_signals
 from ascend_serve.cluster.umask import files_for_this_user
 from ascend_serve.cluster.watch import OnLoss, own_loss, vital_processes, watched
 from ascend_serve.cluster.workspace import Workspace
@@ -57,7 +57,8 @@ def local_cluster(
 ) -> Iterator[Cluster]:
     """Start a Ray cluster on this machine and stop it at the end.
 
-    Its logs are removed when the block ends well and kept when it raises an error that is not an interruption.
+    Its logs are removed when the block ends well, and kept when it raises an error that is not an interruption
+    and comes before a signal that asks this process to end.
 
     Args:
         npus: Emulated NPUs to offer; 0 lets Ray find the real ones.
@@ -76,7 +77,7 @@ def local_cluster(
             with watched(own_loss(vital_processes(), cluster.log_directory), _ending(workspace, on_loss)):
                 yield cluster
     except Exception:
-        _stop(workspace, keep_logs=True)
+        _stop(workspace, keep_logs=not is_end_asked())
         raise
     except BaseException:
         _stop(workspace)

@@ -10,6 +10,22 @@ from collections.abc import Iterator
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """Signals that ask a process to end: Ctrl-C, ``kill`` and Kubernetes, a terminal that is closed."""
 
+_end_asked = threading.Event()
+
+
+def note_end_asked() -> None:
+    """Take note, once and for all, that a signal asked this process to end."""
+    _end_asked.set()
+
+
+def is_end_asked() -> bool:
+    """Whether a signal has asked this process to end, so that what fails from then on is no failure.
+
+    The exit that a handler raises comes out of whatever it interrupts, which may make another error of it, as pydantic
+    2.14 does where it builds a model.
+    """
+    return _end_asked.is_set()
+
 
 @contextlib.contextmanager
 def own_signals() -> Iterator[None]:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import socket
+import subprocess
+import sys
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 
 import httpx
 import pytest
@@ -13,6 +18,18 @@ import pytest
 from ascend_serve.config.schema import Ingress
 from tests.e2e.command import Command
 from tests.patience import PATIENCE_SECONDS
+
+SWALLOWER = """
+import time
+from ascend_serve.cli.lifetime import owned_processes
+from ascend_serve.cluster.local import local_cluster
+with owned_processes(), local_cluster(1, env={}):
+    try:
+        print("begun", flush=True)
+        time.sleep(600)
+    except SystemExit:
+        raise RuntimeError("what was interrupted makes another error of it")
+"""
 
 
 def assert_nothing_is_left(command: Command, *, but_logs: bool = False) -> None:
@@ -39,6 +56,17 @@ def test_interrupted_while_starting(
     command.wait_for(phase)
     assert command.end(*signals) == code
     assert_nothing_is_left(command)
+
+
+def test_an_interruption_that_comes_out_as_another_error_keeps_no_logs() -> None:
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        words, environment = [sys.executable, "-c", SWALLOWER], os.environ | {"TMPDIR": folder}
+        with subprocess.Popen(words, stdout=subprocess.PIPE, env=environment) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"begun\n"
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(PATIENCE_SECONDS) == 143
+        assert list(Path(folder).glob("ascend-serve-*")) == []
 
 
 @pytest.mark.parametrize("ingress", Ingress)

@@ -101,3 +101,10 @@ def test_events_that_cannot_be_read_do_not_stand_in_the_way(record: FailureRecor
     assert raised(record, EngineError("lost")).problem == "lost"
     (file,) = kept.iterdir()
     assert "== report" not in file.read_text()
+
+
+def test_what_comes_of_a_signal_leaves_none(record: FailureRecord, kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ascend_serve.cli.failure_record.is_end_asked", lambda: True)
+    with pytest.raises(KeyError), record.of_errors():
+        raise KeyError("what was interrupted")
+    assert not kept.exists()

@@ -52,6 +52,19 @@ with owned_processes():
             raise RuntimeError("the other side is gone")
 """
 
+SWALLOWER = """
+import time
+from ascend_serve.cli.lifetime import owned_processes
+from ascend_serve.cluster.signals import is_end_asked
+with owned_processes():
+    try:
+        print(is_end_asked(), flush=True)
+        time.sleep(600)
+    except BaseException:
+        print(is_end_asked(), flush=True)
+        raise RuntimeError("what was interrupted makes another error of it")
+"""
+
 PATIENT = """
 import time
 from ascend_serve.cli.lifetime import owned_processes
@@ -119,6 +132,16 @@ def test_another_signal_ends_what_may_be_hurried() -> None:
             process.stdout.readline()
             process.send_signal(number)
         assert process.wait(PATIENCE_SECONDS) == 143
+
+
+def test_it_is_known_that_an_error_comes_of_a_signal() -> None:
+    words = [sys.executable, "-c", SWALLOWER]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "False\n"
+        process.send_signal(signal.SIGTERM)
+        told, errors = process.communicate(timeout=PATIENCE_SECONDS)
+    assert (told, errors, process.returncode) == ("True\n", "", 143)
 
 
 def test_under_nohup_the_terminal_may_go() -> None:
