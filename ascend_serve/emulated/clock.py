@@ -110,10 +110,16 @@ class DeviceEvent:
 
 
 class Stream:
-    """The device's one stream, as vLLM's model runner uses several."""
+    """The device's one stream, as vLLM's model runners use several: work is done in the order in which it came."""
 
     def __init__(self, *args: object, **options: object) -> None:
         pass
 
     def wait_stream(self, stream: object) -> None:
-        """Nothing to wait for: work is done in the order in which it came."""
+        """Nothing to wait for."""
+
+    def wait_event(self, event: object) -> None:
+        """Nothing to wait for."""
+
+    def record_event(self) -> None:
+        """Nothing that a stream would wait for."""

@@ -14,6 +14,7 @@ from vllm.v1.worker.gpu.cudagraph_utils import BatchExecutionDescriptor, CudaGra
 
 from ascend_serve.emulated.clock import Stream
 from ascend_serve.emulated.device import current_device
+from ascend_serve.emulated.forward_time import ForwardTime
 from ascend_serve.emulated.npu_graph import NPUGraph, graph
 
 
@@ -75,9 +76,11 @@ class EmulatedGraphManager(ModelCudaGraphManager, _FaultyWarmup):
     """
 
     step: tuple[Any, ...]
+    time: ForwardTime
 
-    def follow(self, model_state: Any) -> None:
-        """Remember what attention is told for each step."""
+    def follow(self, model_state: Any, time: ForwardTime) -> None:
+        """Remember what attention is told for each step, and let replays take the time of forward passes."""
+        self.time = time
         prepare = model_state.prepare_attn
 
         def prepare_attn(*args: Any, **kwargs: Any) -> Any:
@@ -91,13 +94,14 @@ class EmulatedGraphManager(ModelCudaGraphManager, _FaultyWarmup):
     def run_fullgraph(self, desc: BatchExecutionDescriptor) -> Any:
         """Replay the graph of ``desc`` on the metadata of this step."""
         metadata, slot_mappings = self.step
-        with set_forward_context(
+        context = set_forward_context(
             metadata,
             self.vllm_config,
             num_tokens=desc.num_tokens,
             cudagraph_runtime_mode=desc.cg_mode,
             slot_mapping=slot_mappings,
-        ):
+        )
+        with context, self.time.forward(desc.num_tokens, desc.cg_mode):
             return super().run_fullgraph(desc)
 
     def _capture_stream(self, desc: BatchExecutionDescriptor) -> CaptureStream:

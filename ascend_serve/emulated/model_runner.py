@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from typing import Any
 
 import psutil
 import torch
 from vllm.compilation.monitor import set_cudagraph_capturing_enabled
-from vllm.config import CompilationMode, CUDAGraphMode, VllmConfig
-from vllm.distributed.parallel_state import get_pp_group
-from vllm.forward_context import BatchDescriptor, ForwardContext, get_forward_context
+from vllm.config import CUDAGraphMode, VllmConfig
+from vllm.forward_context import BatchDescriptor, get_forward_context
 from vllm.v1.worker.cpu_model_runner import CPUModelRunner
 
 from ascend_serve.emulated.acl_graph import ACLGraphWrapper
-from ascend_serve.emulated.clock import DeviceEvent, Stream
 from ascend_serve.emulated.device import current_device
+from ascend_serve.emulated.forward_time import ForwardTime, padded_tokens, stand_in_for_cuda
 from ascend_serve.emulated.generator import remember_draws
-from ascend_serve.emulated.launches import LaunchCount
-from ascend_serve.emulated.npugraph_ex import graph_launches
 from ascend_serve.emulated.xlite import OPTIONS, XliteWrapper
 
 
@@ -29,11 +25,9 @@ class EmulatedNPUModelRunner(CPUModelRunner):
     xlite_model: XliteWrapper | None = None
 
     def __init__(self, vllm_config: VllmConfig, device: torch.device) -> None:
-        _stand_in_for_cuda()
+        stand_in_for_cuda()
         super().__init__(vllm_config, device)
-        self._operators = current_device().time.operators
-        # What the platform decided: npugraph_ex that was asked for may not take the model.
-        self._is_compiled = self.compilation_config.mode is CompilationMode.DYNAMO_TRACE_ONCE
+        self._time = ForwardTime(vllm_config)
 
     def load_model(self, load_dummy_weights: bool = False) -> None:
         """Load the model and wrap it where full graphs are wanted."""
@@ -60,39 +54,12 @@ class EmulatedNPUModelRunner(CPUModelRunner):
         return super()._sample(*args, **kwargs)
 
     def _model_forward(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the forward pass as work of the device; as long as none takes time, there is nothing to add."""
-        device = current_device()
-        if not device.time:
-            return super()._model_forward(*args, **kwargs)
+        """Run the forward pass as work of the device; Xlite's program is launched as one, as a graph is."""
         context = get_forward_context()
-        with device.clock.work(
-            device.time.of_step(_padded_tokens(context, kwargs)),
-            device.time.launch * self._launches(context.cudagraph_runtime_mode),
-        ):
-            output = self._counted_forward(*args, **kwargs)
-        if not get_pp_group().is_last_rank:
-            # The next stage gets the output over the host.
-            device.clock.wait()
-        return output
-
-    def _launches(self, mode: CUDAGraphMode) -> int:
-        """Operators and graphs that the host launches for a step; Xlite's program is launched as one."""
-        if mode is CUDAGraphMode.FULL or (self.xlite_model is not None and self.model is self.xlite_model):
-            return 1
-        if mode is CUDAGraphMode.PIECEWISE:
-            # Between pieces there is attention, which writes to the KV cache first.
-            layers = self.model_config.get_num_layers(self.parallel_config)
-            return 3 * layers + 1
-        return self._operators
-
-    def _counted_forward(self, *args: Any, **kwargs: Any) -> Any:
-        """The forward pass; an eager one is counted once, as it launches the same at any size."""
-        if self._operators or get_forward_context().cudagraph_runtime_mode is not CUDAGraphMode.NONE:
+        is_program = self.xlite_model is not None and self.model is self.xlite_model
+        mode = CUDAGraphMode.FULL if is_program else context.cudagraph_runtime_mode
+        with self._time.forward(padded_tokens(context, kwargs), mode):
             return super()._model_forward(*args, **kwargs)
-        with graph_launches() if self._is_compiled else LaunchCount() as count:
-            output = super()._model_forward(*args, **kwargs)
-        self._operators = count.operators
-        return output
 
     def _to_list(self, sampled_token_ids: torch.Tensor) -> list[list[int]]:
         current_device().clock.wait()
@@ -123,21 +90,3 @@ class EmulatedNPUModelRunner(CPUModelRunner):
     def _warmup_and_capture(self, desc: BatchDescriptor, *args: Any, **kwargs: Any) -> None:
         current_device().faults.strike("warmup", desc.num_tokens)
         super()._warmup_and_capture(desc, *args, **kwargs)
-
-
-def _padded_tokens(context: ForwardContext, inputs: dict[str, Any]) -> int:
-    if context.batch_descriptor is not None:
-        return int(context.batch_descriptor.num_tokens)
-    given = inputs.get("input_ids")
-    return int((given if given is not None else inputs["inputs_embeds"]).shape[0])
-
-
-def _stand_in_for_cuda() -> None:
-    """Let what vLLM's model runner does with CUDA's streams and events mean those of the emulated device.
-
-    It names them as ``torch.cuda``'s, where vllm-ascend puts torch_npu's in their place (0.23.0).
-    """
-    torch.cuda.Event = lambda **options: DeviceEvent(current_device().clock)
-    torch.cuda.Stream = Stream
-    torch.cuda.current_stream = Stream
-    torch.cuda.stream = nullcontext

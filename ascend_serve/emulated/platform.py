@@ -98,8 +98,6 @@ class EmulatedNPUPlatform(CpuPlatform):
         """Let the CPU platform adapt the configuration, then bring back what graph mode needs."""
         if vllm_config.use_v2_model_runner:
             _have_kernels()
-            if device_time(vllm_config):
-                logger.warning("emulated.device_time has no effect with Model Runner V2: steps take what they compute")
         asked = _DeviceSettings.of(vllm_config)
         if vllm_config.parallel_config.worker_cls == "auto":
             vllm_config.parallel_config.worker_cls = "ascend_serve.emulated.worker.EmulatedNPUWorker"

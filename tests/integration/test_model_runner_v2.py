@@ -34,6 +34,7 @@ STARTS = {
         "emulated.faults=[{rank: 1, phase: capture, size: 4, error: out_of_memory}]",
     ),
     "stages": (ONE, "parallel.pipeline_parallel_size=2", "graph.mode=FULL_DECODE_ONLY"),
+    "the device takes time": ("graph.mode=FULL_AND_PIECEWISE", "emulated.device_time={fixed: 5, launch: 0.01}"),
 }
 MODES = {"one rank": "FULL_DECODE_ONLY", "decode": "FULL_DECODE_ONLY", "mixed": "FULL", "pieces": "PIECEWISE"}
 

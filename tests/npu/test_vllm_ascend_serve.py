@@ -17,7 +17,7 @@ PATIENCE = 1800.0
 pytestmark = pytest.mark.timeout(PATIENCE + 60)
 
 
-@pytest.fixture(scope="module", params=STACKS[:1], ids=lambda stack: stack.name)
+@pytest.fixture(scope="module", params=STACKS, ids=lambda stack: stack.name)
 def told(request: pytest.FixtureRequest, model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     stack: Stack = request.param
     folder = tmp_path_factory.mktemp("serve")
