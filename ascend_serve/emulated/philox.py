@@ -37,8 +37,8 @@ def philox(counter: Words, key: tuple[Any, Any]) -> Words:
     return words[0], words[1], words[2], words[3]
 
 
-def randint(seed: Any, offset: Any) -> Any:
-    """``tl.randint``: one word for each offset, as an unsigned number.
+def randint4x(seed: Any, offset: Any) -> Words:
+    """``tl.randint4x``: four words for each offset, as unsigned numbers.
 
     Args:
         seed: Up to 64 bits.
@@ -49,7 +49,12 @@ def randint(seed: Any, offset: Any) -> Any:
     # A negative offset of 32 bits is not widened.
     unsigned = places.astype(np.uint64 if places.itemsize > _WORD_BYTES else np.uint32).astype(np.uint64)
     zeros = np.zeros_like(unsigned)
-    return philox((unsigned & _LOW, unsigned >> _HALF, zeros, zeros), (wide & _LOW, wide >> _HALF))[0]
+    return philox((unsigned & _LOW, unsigned >> _HALF, zeros, zeros), (wide & _LOW, wide >> _HALF))
+
+
+def randint(seed: Any, offset: Any) -> Any:
+    """``tl.randint``: the first of those words."""
+    return randint4x(seed, offset)[0]
 
 
 def rand(seed: Any, offset: Any) -> Any:

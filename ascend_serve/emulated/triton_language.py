@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ascend_serve.emulated.philox import rand, randint
+from ascend_serve.emulated.philox import rand, randint, randint4x
 
 _LAUNCH_OPTIONS = frozenset({"num_warps", "num_stages", "num_ctas"})
 """How a device runs a kernel; no arguments of it."""
@@ -119,14 +119,23 @@ def store(pointer: Pointer, value: Any, mask: Any = None, **_hints: Any) -> None
 
 def atomic_add(pointer: Pointer, value: Any, mask: Any = True, **_hints: Any) -> None:
     """Add in place; programs run one after another, so nothing else can be in between."""
-    offset, value, mask = np.broadcast_arrays(pointer.offset, value, mask)
-    np.add.at(pointer.memory, offset[mask], value[mask].astype(pointer.memory.dtype))
+    _change(np.add, pointer, value, mask)
 
 
 def atomic_or(pointer: Pointer, value: Any, mask: Any = True, **_hints: Any) -> None:
     """Or in place."""
-    offset, value, mask = np.broadcast_arrays(pointer.offset, value, mask)
-    np.bitwise_or.at(pointer.memory, offset[mask], value[mask].astype(pointer.memory.dtype))
+    _change(np.bitwise_or, pointer, value, mask)
+
+
+def _change(function: np.ufunc, pointer: Pointer, value: Any, mask: Any) -> None:
+    """Change what is in memory, the same place several times where it is meant several times."""
+    places, value, mask = np.broadcast_arrays(pointer.offset, value, mask)
+    places = np.asarray(places[mask])
+    if places.size:
+        # Of memory that reaches as far as addresses do, which all other arrays are in, NumPy would make a copy.
+        first = int(places.min())
+        memory = pointer.memory[first : int(places.max()) + 1]
+        function.at(memory, places - first, np.asarray(value[mask]).astype(memory.dtype))
 
 
 class _Programs:
@@ -239,6 +248,9 @@ LANGUAGE: Mapping[str, Any] = {
     "gather": lambda value, index, axis: _block(np.take_along_axis(np.asarray(value), np.asarray(index), axis)),
     "rand": _lifted(rand),
     "randint": _lifted(randint),
+    "randint4x": lambda seed, offset: tuple(_block(word) for word in randint4x(seed, offset)),
+    # NumPy's maximum lets no NaN go, which is what ALL asks for.
+    "PropagateNan": SimpleNamespace(ALL=None),
     "range": _loop,
     "static_range": _loop,
     "static_assert": _nothing,
@@ -247,6 +259,9 @@ LANGUAGE: Mapping[str, Any] = {
     "cdiv": lambda value, divisor: -(-value // divisor),
 }
 """``triton.language`` by name."""
+
+LIBRARY: Mapping[str, Any] = {"log1p": _lifted(np.log1p)}
+"""``triton.language.extra.libdevice`` by name."""
 
 
 class Kernel:
@@ -295,8 +310,8 @@ HOST: Mapping[str, Any] = {
 
 def install() -> None:
     """Let kernels that vLLM defines from here on run on the host; its Model Runner V2 must not be imported yet."""
-    from vllm.triton_utils import tl, triton
+    from vllm.triton_utils import tl, tldevice, triton
 
-    for module, names in ((triton, HOST), (tl, LANGUAGE)):
+    for module, names in ((triton, HOST), (tl, LANGUAGE), (tldevice, LIBRARY)):
         for name, value in names.items():
             setattr(module, name, value)

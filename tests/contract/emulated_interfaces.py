@@ -82,7 +82,7 @@ VLLM_CPU: Table = {
     ),
     "vllm.lora.layers": ("LoRAMapping",),
     "vllm.lora.layers.utils": ("LoRAMapping.index_mapping",),
-    "vllm.triton_utils": ("HAS_TRITON", "tl", "triton"),
+    "vllm.triton_utils": ("HAS_TRITON", "tl", "tldevice", "triton"),
     "vllm.config.vllm": ("HAS_TRITON",),
     "vllm.v1.worker.cpu": (),
     "vllm.v1.worker.cpu.model_runner": ("CPUModelRunner",),

@@ -15,8 +15,10 @@ from typing import Any
 
 import pytest
 
+from ascend_serve.releases import Release
 from tests.npu.start import BATCHES, SIZES, Start
-from tests.npu.vllm_ascend import STACKS, STARTER, Stack, told_by
+from tests.npu.vllm_ascend import RELEASES, SOURCES, STACKS, STARTER, Stack, told_by
+from tests.triton_names import missing
 
 PATIENCE = 7200.0
 """Seconds for all starts of a release on one of its model runners."""
@@ -84,3 +86,9 @@ def test_the_model_runs_in_the_operators_of_the_device(name: str, reports: dict[
     operators = {"aclnnFusedInferAttentionScoreV3", "aclnnScatterPaKvCache", "aclnnAddRmsNorm", "aclnnSwiGlu"}
     for rank in reports[name]["ranks"]:
         assert operators <= set(rank["launched"])
+
+
+@pytest.mark.parametrize("release", RELEASES, ids=lambda release: release.vllm_ascend)
+def test_kernels_of_model_runner_v2_ask_for_nothing_that_is_not_there(release: Release) -> None:
+    folders = ("vllm/v1/worker/gpu", "vllm_ascend/worker/v2")
+    assert list(missing(SOURCES / release.vllm_ascend / folder for folder in folders)) == []

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from vllm.triton_utils import tl, triton
+from vllm.triton_utils import tl, tldevice, triton
+from vllm.v1.worker.cpu.buffer_utils import UvaBuffer
 from vllm.v1.worker.gpu import block_table, buffer_utils, input_batch
 from vllm.v1.worker.gpu.block_table import BlockTables
 from vllm.v1.worker.gpu.buffer_utils import StagedWriteTensor
 from vllm.v1.worker.gpu.sample import gumbel, logprob, min_p, penalties
 
 from ascend_serve.emulated import triton_language
-from ascend_serve.emulated.triton_language import Kernel
+from ascend_serve.emulated.triton_language import Kernel, Pointer
+from tests.triton_names import missing
 
 CPU = torch.device("cpu")
 
@@ -24,13 +28,15 @@ CPU = torch.device("cpu")
 @pytest.fixture(autouse=True)
 def language(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The language where other tests may have imported vLLM's kernels without it."""
-    before = dict(vars(triton)), dict(vars(tl))
+    before = dict(vars(triton)), dict(vars(tl)), dict(vars(tldevice))
     triton_language.install()
+    # As vLLM's worker for a CPU does, which need not have been imported.
+    monkeypatch.setattr(buffer_utils, "UvaBuffer", UvaBuffer)
     for module in (block_table, buffer_utils, input_batch, gumbel, logprob, min_p, penalties):
         for name in kernels(module):
             monkeypatch.setattr(module, name, Kernel(getattr(module, name)))
     yield
-    for owner, names in zip((triton, tl), before, strict=True):
+    for owner, names in zip((triton, tl, tldevice), before, strict=True):
         vars(owner).clear()
         vars(owner).update(names)
 
@@ -182,6 +188,36 @@ def test_temperature_and_min_p_change_logits_in_place() -> None:
     assert logits.tolist() == [[1.0, 0.5, -4.5], [2.0, 1.0, -9.0]]
     min_p.apply_min_p(logits, rows, torch.tensor([0.1, 0.0]))
     assert logits.tolist() == [[1.0, 0.5, float("-inf")], [2.0, 1.0, -9.0]]
+
+
+@pytest.mark.parametrize(
+    ("change", "after"),
+    [
+        pytest.param(triton_language.atomic_add, [0, 2, 0, 13], id="add"),
+        pytest.param(triton_language.atomic_or, [0, 1, 0, 7], id="or"),
+    ],
+)
+def test_memory_is_changed_by_its_address(change: Any, after: list[int]) -> None:
+    counts = torch.tensor([0, 0, 0, 5], dtype=torch.int32)
+    for pointer in (Pointer.of(counts), Pointer.at(counts.data_ptr(), np.dtype(np.int32))):
+        counts.copy_(torch.tensor([0, 0, 0, 5]))
+        change(pointer + np.array([1, 3, 1, 3, 9]), np.array([1, 2, 1, 6, 1]), np.array([True] * 4 + [False]))
+        assert counts.tolist() == after
+
+
+def test_nothing_is_changed_where_the_mask_is_off() -> None:
+    counts = torch.zeros(2, dtype=torch.int32)
+    triton_language.atomic_add(Pointer.of(counts) + np.arange(2), np.ones(2), np.zeros(2, dtype=bool))
+    assert counts.tolist() == [0, 0]
+
+
+def test_kernels_of_the_runner_ask_for_nothing_that_is_not_there() -> None:
+    assert list(missing([Path(gumbel.__file__).parents[1]])) == []
+
+
+def test_another_logarithm_is_missing_by_name(tmp_path: Path) -> None:
+    (tmp_path / "kernels.py").write_text("tl.log(x); tldevice.log1p(x); tl.log7(x); a.tl.log8(x); tldevice.log(x)")
+    assert list(missing([tmp_path])) == ["kernels.py: tl.log7", "kernels.py: tldevice.log"]
 
 
 def test_what_the_language_lacks_is_missing_by_name() -> None:
