@@ -33,8 +33,8 @@ WORKER_SHARE = 0.5
 
 _NAMESPACE = "ascend_serve"
 
-_IMPORT_SECONDS = 60.0
-"""How long an engine waits for a spare that has just begun to import: a fresh worker would begin later."""
+_IMPORT_SECONDS = 300.0
+"""How long an engine waits for a spare that still imports: a fresh worker would begin later."""
 
 
 class SpareWorkerProc(NodeWorkerProc):

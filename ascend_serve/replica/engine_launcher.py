@@ -127,6 +127,8 @@ class EngineLauncher:
         self._restarts += 1
         # A start that failed may have been too short for its driver to be asked.
         self._incarnation = max(self._incarnation, self._events.story.group.incarnation) + 1
+        if self._llm is not None:
+            await self.spares.complete(self._group, self._llm.worker_class)
         return await self._run(str(InstanceId(self._group, incarnation=self._incarnation)))
 
     async def keep_spares(self) -> None:

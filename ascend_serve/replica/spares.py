@@ -21,6 +21,9 @@ logger = logging.getLogger(__name__)
 _LOOK_SECONDS = 30.0
 """How often it looks whether they still wait."""
 
+_ANSWER_SECONDS = 0.5
+"""How long one may take to answer that waits."""
+
 
 class Spares:
     """The spares of one replica, and those that have become workers of the engine that runs.
@@ -52,14 +55,27 @@ class Spares:
             await asyncio.sleep(_LOOK_SECONDS)
 
     @property
-    def waiting(self) -> Sequence[ActorHandle]:
-        """The spares, in the order of the bundles; some may still import."""
-        return [self._waiting[bundle] for bundle in sorted(self._waiting)]
+    def taken(self) -> Sequence[ActorHandle]:
+        """Those that were left to the engine that runs, in the order of the bundles."""
+        return [self._taken[bundle] for bundle in sorted(self._taken)]
 
     @property
     def number(self) -> int:
         """How many have imported everything and wait."""
         return len(self._ready)
+
+    async def complete(self, group: str, worker_class: str) -> None:
+        """Start those that the engine that starts now misses: they import while its core starts.
+
+        Where a node was lost, Ray has its ranks on another one by now, where none waits.
+
+        Args:
+            group: Name of the capture group of that engine.
+            worker_class: Qualified name of the platform's worker.
+        """
+        for bundle in self._bundles:
+            if bundle not in self._taken or await _is_gone(self._taken[bundle]):
+                self._taken[bundle] = await self._start(group, bundle, worker_class)
 
     def hand_over(self) -> None:
         """Leave those that wait to the engine that starts now, and end those of the engine before."""
@@ -79,15 +95,16 @@ class Spares:
         self.end_taken()
 
     async def _keep_one(self, group: str, bundle: int, worker_class: str) -> None:
+        if bundle not in self._waiting:
+            self._waiting[bundle] = await self._start(group, bundle, worker_class)
+        await self._waiting[bundle].wait.remote()
+        self._ready.add(bundle)
+
+    async def _start(self, group: str, bundle: int, worker_class: str) -> ActorHandle:
         from ascend_serve.engine.spare_worker import start_spare
 
         assert self._placement_group is not None
-        if bundle not in self._waiting:
-            self._waiting[bundle] = await asyncio.to_thread(
-                start_spare, group, self._placement_group, bundle, worker_class
-            )
-        await self._waiting[bundle].wait.remote()
-        self._ready.add(bundle)
+        return await asyncio.to_thread(start_spare, group, self._placement_group, bundle, worker_class)
 
     def _forget(self, bundle: int) -> None:
         self._waiting.pop(bundle, None)
@@ -98,3 +115,18 @@ class Spares:
         if self._placement_group is None:
             return []
         return [index for index, bundle in enumerate(self._placement_group.bundle_specs) if bundle.get(NPU)]
+
+
+async def _is_gone(spare: ActorHandle) -> bool:
+    """Whether it has ended; one that still imports has not."""
+    try:
+        await asyncio.wait_for(_answer(spare), _ANSWER_SECONDS)
+    except RayActorError:
+        return True
+    except TimeoutError:
+        return False
+    return False
+
+
+async def _answer(spare: ActorHandle) -> None:
+    await spare.wait.remote()

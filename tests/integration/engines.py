@@ -64,7 +64,7 @@ class Result:
         replays: Replayed graphs on each rank.
         nodes: Ray's id of each rank's node.
         environments: What each rank has of the variables that differ per node.
-        spares: Process ids of the spare workers that waited for it.
+        spares: Process ids of the spare workers that it found.
         snapshot: What the capture driver knew at the end.
         error: Problem and remedy of the error that ended the start-up.
         seconds: From the start of the engine until it was ready.
@@ -251,17 +251,22 @@ def _run_one(scenario: Scenario, group: str) -> Result:
 
 
 def _spare_processes(spares: Spares, group: str, vllm_config: Any) -> list[int]:
-    """Have spare workers wait, and tell their process ids."""
+    """Have a spare worker for each rank, of which one is lost and begun anew; tell their process ids."""
     import ray
 
-    async def keep() -> None:
-        keeping = asyncio.create_task(spares.keep(group, vllm_config.parallel_config.worker_cls))
+    worker_class = vllm_config.parallel_config.worker_cls
+
+    async def leave_to_engine() -> None:
+        keeping = asyncio.create_task(spares.keep(group, worker_class))
         while spares.number < vllm_config.parallel_config.world_size:
             await asyncio.sleep(0.1)
         keeping.cancel()
+        spares.hand_over()
+        ray.kill(spares.taken[-1])
+        await spares.complete(group, worker_class)
 
-    asyncio.run(keep())
-    return [ray.get(spare.__ray_call__.remote(lambda self: os.getpid())) for spare in spares.waiting]
+    asyncio.run(leave_to_engine())
+    return [ray.get(spare.__ray_call__.remote(lambda self: os.getpid())) for spare in spares.taken]
 
 
 def _snapshot(group: str) -> Snapshot | None:
