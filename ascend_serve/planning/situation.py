@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from ascend_serve.config.combinations import wants_npugraph_ex
 from ascend_serve.config.schema import BUILT_IN_MODEL, AscendServeConfig
+from ascend_serve.config.vllm_rules import RUNNER_VARIABLE
 from ascend_serve.errors import ConfigError
 from ascend_serve.graph.architecture import Architecture
 from ascend_serve.graph.situation import Situation
@@ -13,7 +14,7 @@ from ascend_serve.graph.stream_costs import EXPANSION_MODE, ExpansionMode, Strea
 from ascend_serve.planning.model_config import read_architecture, read_card
 from ascend_serve.planning.pooling import is_pooling
 from ascend_serve.planning.settings import EngineSettings, read_settings
-from ascend_serve.releases import DEFAULT, installed_version, nearest
+from ascend_serve.releases import DEFAULT, ModelRunner, installed_version, nearest
 
 AIV_BY_DEFAULT = frozenset({"MiniMaxM2ForCausalLM"})
 """Architectures for which vllm-ascend sets AIV where nothing is set (``patch_minimax_m2_config.py``, 0.23.0)."""
@@ -47,6 +48,8 @@ def situation_of(
     """What the rules of graph mode look at."""
     parallel, graph = config.parallel, config.graph
     speculative = settings.speculative_config
+    release = DEFAULT if config.emulated.npus else nearest(installed_version())
+    runs_v2 = environment.get(RUNNER_VARIABLE) or str(int(release.runner is ModelRunner.V2))
     return Situation(
         runtime=graph.runtime,
         mode=graph.mode,
@@ -57,7 +60,7 @@ def situation_of(
         pooling=is_pooling(architecture, settings, config.model.path),
         lora=settings.enable_lora,
         soc=config.hardware.soc,
-        release=DEFAULT if config.emulated.npus else nearest(installed_version()),
+        release=release,
         emulated=config.emulated.npus > 0,
         soft_partitioned=config.hardware.stream_quota is not None,
         tensor_parallel_size=parallel.tensor_parallel_size,
@@ -75,7 +78,7 @@ def situation_of(
         static_kernel=graph.npugraph_ex.static_kernel,
         launch_blocking=environment.get("ASCEND_LAUNCH_BLOCKING", "0") == "1",
         v1_engine=environment.get("VLLM_USE_V1", "1") != "0",
-        v2_model_runner=environment.get("VLLM_USE_V2_MODEL_RUNNER", "0") != "0",
+        v2_model_runner=runs_v2 != "0",
     )
 
 
