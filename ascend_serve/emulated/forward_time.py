@@ -22,9 +22,13 @@ class ForwardTime:
 
     Args:
         vllm_config: vLLM's configuration, as the platform left it.
+
+    Attributes:
+        is_step: Whether passes are those of a step; what vLLM tries out or captures takes no time.
     """
 
     def __init__(self, vllm_config: VllmConfig) -> None:
+        self.is_step = True
         self._operators = current_device().time.operators
         # What the platform decided: npugraph_ex that was asked for may not take the model.
         self._is_compiled = vllm_config.compilation_config.mode is CompilationMode.DYNAMO_TRACE_ONCE
@@ -33,14 +37,14 @@ class ForwardTime:
 
     @contextmanager
     def forward(self, num_tokens: int, mode: CUDAGraphMode) -> Iterator[None]:
-        """What the block computes is one forward pass; where the device takes no time, there is nothing to add.
+        """What the block computes is one forward pass; where it takes no time, there is nothing to add.
 
         Args:
             num_tokens: Of the padded batch.
             mode: ``FULL`` where the host launches it as one, ``PIECEWISE`` as pieces, ``NONE`` operator by operator.
         """
         device = current_device()
-        if not device.time:
+        if not (device.time and self.is_step):
             yield
             return
         launches = {CUDAGraphMode.FULL: 1, CUDAGraphMode.PIECEWISE: self._pieces}.get(mode, self._operators)
@@ -70,8 +74,8 @@ def padded_tokens(context: ForwardContext, inputs: dict[str, Any]) -> int:
     """
     if context.batch_descriptor is not None:
         return int(context.batch_descriptor.num_tokens)
-    given = inputs.get("input_ids")
-    return int((given if given is not None else inputs["inputs_embeds"]).shape[0])
+    # Tokens and embeddings are the first stage's alone; some models have several rows of positions.
+    return int(inputs["positions"].shape[-1])
 
 
 def stand_in_for_cuda() -> None:

@@ -24,6 +24,7 @@ class EmulatedNPUModelRunnerV2(CPUModelRunner):
         stand_in_for_cuda_graphs()
         super().__init__(vllm_config, device)
         self._time = ForwardTime(vllm_config)
+        self._time.is_step = False
 
     def load_model(self, *args: Any, **kwargs: Any) -> None:
         """Load the model, whose forward passes are work of the device; a whole graph is replayed past it."""
@@ -37,6 +38,14 @@ class EmulatedNPUModelRunnerV2(CPUModelRunner):
                 return run(*args, **inputs)
 
         self.model.forward = forward
+
+    def execute_model(self, *args: Any, dummy_run: bool = False, **kwargs: Any) -> Any:
+        """Run one step; dummy ones compile the model, where no launches can be counted."""
+        self._time.is_step = not dummy_run
+        try:
+            return super().execute_model(*args, dummy_run=dummy_run, **kwargs)
+        finally:
+            self._time.is_step = False
 
     def initialize_kv_cache(self, *args: Any, **kwargs: Any) -> None:
         """Allocate the KV caches, and make the graph manager, which vLLM names in its own module only."""

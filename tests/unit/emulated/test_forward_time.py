@@ -57,6 +57,14 @@ def test_a_device_without_times_holds_up_nobody(host: Host, monkeypatch: pytest.
     assert current_device().clock.free_at == 0.0
 
 
+def test_what_is_no_step_takes_no_time(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    time = forwards(host, monkeypatch, fixed=10, launch=1)
+    time.is_step = False
+    with time.forward(8, CUDAGraphMode.FULL):
+        pass
+    assert (host.time, current_device().clock.free_at) == (0.0, 0.0)
+
+
 def test_a_pass_queues_up_on_the_device(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     time = forwards(host, monkeypatch, fixed=10, per_token=1)
     for _ in range(2):
@@ -95,10 +103,10 @@ def test_another_stage_gets_what_is_done(host: Host, monkeypatch: pytest.MonkeyP
 
 def test_tokens_are_those_of_the_padded_batch() -> None:
     context: Any = SimpleNamespace(batch_descriptor=SimpleNamespace(num_tokens=8))
-    assert padded_tokens(context, {"input_ids": torch.zeros(5)}) == 8
+    assert padded_tokens(context, {"positions": torch.zeros(5)}) == 8
     context.batch_descriptor = None
-    assert padded_tokens(context, {"input_ids": torch.zeros(5)}) == 5
-    assert padded_tokens(context, {"input_ids": None, "inputs_embeds": torch.zeros(3, 16)}) == 3
+    assert padded_tokens(context, {"positions": torch.zeros(5)}) == 5
+    assert padded_tokens(context, {"input_ids": None, "positions": torch.zeros(3, 5)}) == 5
 
 
 def test_events_and_streams_of_cuda_are_those_of_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
