@@ -73,8 +73,9 @@ class Spares:
             group: Name of the capture group of that engine.
             worker_class: Qualified name of the platform's worker.
         """
-        for bundle in self._bundles:
-            if bundle not in self._taken or await _is_gone(self._taken[bundle]):
+        here = await asyncio.gather(*(self._is_here(bundle) for bundle in self._bundles))
+        for bundle, is_here in zip(self._bundles, here, strict=True):
+            if not is_here:
                 self._taken[bundle] = await self._start(group, bundle, worker_class)
 
     def hand_over(self) -> None:
@@ -100,6 +101,14 @@ class Spares:
         await self._waiting[bundle].wait.remote()
         self._ready.add(bundle)
 
+    async def _is_here(self, bundle: int) -> bool:
+        """Whether one waits for the engine that starts now; one that still imports does."""
+        if bundle not in self._taken:
+            return False
+        waits = asyncio.ensure_future(self._taken[bundle].wait.remote())
+        done, _ = await asyncio.wait([waits], timeout=_ANSWER_SECONDS)
+        return not done or waits.exception() is None
+
     async def _start(self, group: str, bundle: int, worker_class: str) -> ActorHandle:
         from ascend_serve.engine.spare_worker import start_spare
 
@@ -115,18 +124,3 @@ class Spares:
         if self._placement_group is None:
             return []
         return [index for index, bundle in enumerate(self._placement_group.bundle_specs) if bundle.get(NPU)]
-
-
-async def _is_gone(spare: ActorHandle) -> bool:
-    """Whether it has ended; one that still imports has not."""
-    try:
-        await asyncio.wait_for(_answer(spare), _ANSWER_SECONDS)
-    except RayActorError:
-        return True
-    except TimeoutError:
-        return False
-    return False
-
-
-async def _answer(spare: ActorHandle) -> None:
-    await spare.wait.remote()
