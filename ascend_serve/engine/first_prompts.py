@@ -26,9 +26,14 @@ _vllms_step = EngineCore.step_with_batch_queue
 
 
 def queue_nothing_behind_first_prompts(vllm_config: VllmConfig) -> None:
-    """Let the engine core of this process do so, from now on; a pipeline of ranks wants to be filled instead."""
-    if vllm_config.scheduler_config.async_scheduling and vllm_config.parallel_config.pipeline_parallel_size == 1:
-        EngineCore.step_with_batch_queue = _step
+    """Let the engine core that this process starts next do so.
+
+    A pipeline of ranks wants to be filled instead. With Model Runner V2 it even has to be: its first stage takes the
+    token of a step that is as many steps back as there are stages (``PPHandler``, 0.32.0).
+    """
+    is_one_stage = vllm_config.parallel_config.pipeline_parallel_size == 1
+    applies = vllm_config.scheduler_config.async_scheduling and is_one_stage
+    EngineCore.step_with_batch_queue = _step if applies else _vllms_step
 
 
 def mark_followed(request: EngineCoreRequest) -> None:

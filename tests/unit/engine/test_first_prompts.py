@@ -131,6 +131,14 @@ def test_what_three_steps_of_an_idle_engine_tell(is_async: bool, stages: int, to
 
 
 @pytest.mark.usefixtures("_vllms_step")
+def test_what_one_engine_core_of_a_process_does_is_not_for_the_next() -> None:
+    queue_nothing_behind_first_prompts(config(is_async=True, stages=1))
+    queue_nothing_behind_first_prompts(config(is_async=True, stages=2))
+    core = Core()
+    assert [core.step_with_batch_queue()[0] for _ in range(2)] == [None, {0: "token"}]
+
+
+@pytest.mark.usefixtures("_vllms_step")
 @pytest.mark.parametrize(
     ("sent", "in_first_step"),
     [
