@@ -34,12 +34,12 @@ FATAL_PROMPT = 37
 TRIES = 20
 """Of an SDK: as many as a busy machine needs. What its own default reaches over is in `test_sdks`."""
 
-_TALK = {"model": "demo", "stream": True}
+_TALK = {"model": "demo", "stream": True, "temperature": 0}
 LONG: dict[str, dict[str, Any]] = {
-    "/v1/responses": {**_TALK, "input": "Hello", "max_output_tokens": 200},
-    "/v1/messages": {**_TALK, "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 200},
+    "/v1/responses": {**_TALK, "input": "Hello", "max_output_tokens": 900},
+    "/v1/messages": {**_TALK, "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 900},
 }
-"""Streams that are under way for seconds, of the APIs whose events have names."""
+"""Streams that are under way for seconds, of the APIs whose events have names; sampled ones may end at any token."""
 
 FAULT_OF_THE_RESTART = "{rank: 0, phase: join, error: crash, incarnation: 1}"
 
