@@ -36,8 +36,8 @@ TRIES = 20
 
 _TALK = {"model": "demo", "stream": True, "temperature": 0}
 LONG: dict[str, dict[str, Any]] = {
-    "/v1/responses": {**_TALK, "input": "Hello", "max_output_tokens": 900},
-    "/v1/messages": {**_TALK, "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 900},
+    "/v1/responses": {**_TALK, "input": "Hello", "max_output_tokens": 200},
+    "/v1/messages": {**_TALK, "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 200},
 }
 """Streams that are under way for seconds, of the APIs whose events have names; sampled ones may end at any token."""
 
