@@ -49,7 +49,7 @@ def situation_of(
     parallel, graph = config.parallel, config.graph
     speculative = settings.speculative_config
     release = DEFAULT if config.emulated.npus else nearest(installed_version())
-    runs_v2 = environment.get(RUNNER_VARIABLE) or str(int(release.runner is ModelRunner.V2))
+    runner_asked = environment.get(RUNNER_VARIABLE)
     return Situation(
         runtime=graph.runtime,
         mode=graph.mode,
@@ -78,7 +78,7 @@ def situation_of(
         static_kernel=graph.npugraph_ex.static_kernel,
         launch_blocking=environment.get("ASCEND_LAUNCH_BLOCKING", "0") == "1",
         v1_engine=environment.get("VLLM_USE_V1", "1") != "0",
-        v2_model_runner=runs_v2 != "0",
+        v2_model_runner=runner_asked != "0" if runner_asked else release.runner is ModelRunner.V2,
     )
 
 
