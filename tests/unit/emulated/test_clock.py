@@ -5,26 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ascend_serve.emulated.clock import DeviceClock, DeviceEvent, DeviceTime
+from ascend_serve.emulated.clock import DeviceEvent, DeviceTime
 from ascend_serve.emulated.launches import LaunchCount
-
-
-class Host:
-    """A host whose time passes by what it does alone."""
-
-    def __init__(self) -> None:
-        self.time = 100.0
-        self.slept = 0.0
-
-    def now(self) -> float:
-        return self.time
-
-    def sleep(self, seconds: float) -> None:
-        self.time += seconds
-        self.slept += seconds
-
-    def clock(self) -> DeviceClock:
-        return DeviceClock(self.now, self.sleep)
+from tests.unit.emulated.host import Host
 
 
 @pytest.fixture

@@ -11,34 +11,22 @@ from vllm.config import CompilationMode, CUDAGraphMode
 
 from ascend_serve.emulated import device as devices
 from ascend_serve.emulated import forward_time
-from ascend_serve.emulated.clock import DeviceClock, DeviceEvent, DeviceTime, Stream
+from ascend_serve.emulated.clock import DeviceEvent, DeviceTime, Stream
 from ascend_serve.emulated.device import EmulatedDevice, current_device
 from ascend_serve.emulated.forward_time import ForwardTime, padded_tokens, stand_in_for_cuda
+from tests.unit.emulated.host import Host
 
 LAYERS = 2
 
 
-class Host:
-    """A host whose time passes when it sleeps."""
-
-    def __init__(self) -> None:
-        self.time = 0.0
-
-    def now(self) -> float:
-        return self.time
-
-    def sleep(self, seconds: float) -> None:
-        self.time += seconds
-
-
 @pytest.fixture
 def host() -> Host:
-    return Host()
+    return Host(time=0.0)
 
 
 def forwards(host: Host, monkeypatch: pytest.MonkeyPatch, stages: int = 1, **milliseconds: float) -> ForwardTime:
     """Of a device that takes as long as is said."""
-    device = EmulatedDevice(time=DeviceTime.of(milliseconds), clock=DeviceClock(host.now, host.sleep))
+    device = EmulatedDevice(time=DeviceTime.of(milliseconds), clock=host.clock())
     monkeypatch.setattr(devices, "_device", device)
     monkeypatch.setattr(forward_time, "get_pp_group", lambda: SimpleNamespace(world_size=stages))
     config: Any = SimpleNamespace(
