@@ -7,7 +7,15 @@ from collections.abc import Callable, Iterator, Mapping
 from pydantic import BaseModel
 
 from ascend_serve.config.passthrough import collisions
-from ascend_serve.config.schema import AscendServeConfig, EmulatedRuntimeConfig, FaultConfig, FaultError
+from ascend_serve.config.schema import (
+    AscendServeConfig,
+    EmulatedRuntimeConfig,
+    FaultConfig,
+    FaultError,
+    Ingress,
+    LostRequests,
+    StreamsOutlive,
+)
 from ascend_serve.config.serve_options import serve_option_problems
 from ascend_serve.config.vllm_arguments import argument_problems
 from ascend_serve.errors import ConfigError, Problem
@@ -207,6 +215,15 @@ def _client_certificates_that_nobody_asks_for(config: AscendServeConfig) -> Iter
         yield "serving.http_options.ssl_ca_certs has no effect: Ray Serve asks no client for a certificate"
 
 
+def _streams_that_nobody_keeps(config: AscendServeConfig) -> Iterator[str]:
+    serving = config.serving
+    if serving.recovery.streams is StreamsOutlive.REPLICA:
+        if serving.ingress is not Ingress.HAPROXY:
+            yield f"serving.recovery.streams: replica has no effect with serving.ingress: {serving.ingress}"
+        if serving.recovery.requests is LostRequests.FAIL:
+            yield "serving.recovery.streams: replica has no effect with serving.recovery.requests: fail"
+
+
 def _faults_that_never_strike(config: AscendServeConfig) -> Iterator[str]:
     for index, fault in enumerate(config.emulated.faults if config.emulated.npus else ()):
         reason = _never_strikes(fault, config)
@@ -280,4 +297,5 @@ _INEFFECTIVE: tuple[Callable[[AscendServeConfig], Iterator[str]], ...] = (
     _faults_that_never_strike,
     _signals_that_end_nothing,
     _client_certificates_that_nobody_asks_for,
+    _streams_that_nobody_keeps,
 )

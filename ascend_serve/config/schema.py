@@ -255,12 +255,24 @@ class LostRequests(StrEnum):
     FAIL = "fail"
 
 
+class StreamsOutlive(StrEnum):
+    """What a stream that has begun can lose without being cut."""
+
+    ENGINE = "engine"
+    REPLICA = "replica"
+
+
 class RecoveryConfig(Section):
     """What happens while a lost engine is replaced."""
 
     requests: LostRequests = Field(
         LostRequests.CONTINUE,
         description="Requests under way `continue` where they were, on the engine that replaces theirs, or `fail`.",
+    )
+    streams: StreamsOutlive = Field(
+        StreamsOutlive.ENGINE,
+        description="What streams of chats and completions outlive: their `engine`, or their `replica` too, on another "
+        "one. For the latter a process beside HAProxy keeps them open, which costs some processor time for each token.",
     )
     spares: bool = Field(
         True,

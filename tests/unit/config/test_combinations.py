@@ -174,6 +174,15 @@ def test_a_given_cluster_may_have_more_npus_than_are_emulated_here(monkeypatch: 
             ["graph.workload.step_ms has no effect with no graph.workload.trace"],
             id="step-time-without-a-trace",
         ),
+        pytest.param(
+            {"serving": {"ingress": "proxy", "recovery": {"streams": "replica", "requests": "fail"}}},
+            [
+                "serving.recovery.streams: replica has no effect with serving.ingress: proxy",
+                "serving.recovery.streams: replica has no effect with serving.recovery.requests: fail",
+            ],
+            id="streams-that-nobody-keeps",
+        ),
+        pytest.param({"serving": {"recovery": {"streams": "replica"}}}, [], id="streams-that-are-kept"),
         pytest.param({"graph": {"workload": {"concurrency": 4}}}, [], id="workload-that-chooses-sizes"),
         pytest.param(
             {"emulated": {"npus": 1}, "hardware": {"soc": "310P", "hccl_op_expansion_mode": "AIV"}},
