@@ -3,7 +3,7 @@
 A replica that is asked with `KEEP` puts a comment before the events of each output of its engine, with the output's
 tokens. Who keeps the stream open for a client takes the comments out and counts. When the replica is lost, another one
 gets the same request with the outputs so far: it brings its front end to where the other was, by giving it the very
-same outputs again, and goes on. Its stream begins anew; `Progress` tells what of it the client has.
+same outputs again, and goes on. Its stream begins anew; `StreamProgress` tells what of it the client has.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def read_comment(event: bytes) -> Output | None:
 
 
 @dataclass(slots=True)
-class Progress:
+class StreamProgress:
     """How far a stream has come.
 
     Attributes:
