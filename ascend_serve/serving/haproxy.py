@@ -8,6 +8,7 @@ Imports nothing but this package and the standard library: clients wait for it.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -15,7 +16,9 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from ascend_serve.api.stream_journal import SECRET_VARIABLE
 from ascend_serve.serving.haproxy_config import ERROR_FILE, UNAVAILABLE, Listener, UnknownConfigurationError, adapted
+from ascend_serve.serving.keeper_start import NoKeeperError, ensure_keeper
 
 COMMAND = "ascend-serve-haproxy"
 """Its name among the scripts of the Python environment."""
@@ -59,21 +62,43 @@ def main() -> None:
     try:
         binary = haproxy_binary()
         if file is not None:
-            prepare(file, os.environ)
+            with contextlib.chdir(file.parent):
+                is_kept = _has_keeper()
+            prepare(file, os.environ, is_kept=is_kept)
             os.chdir(file.parent)
     except (OSError, UnknownConfigurationError) as error:
         sys.exit(f"{COMMAND}: {error}. serving.ingress=proxy does without HAProxy.")
     os.execv(binary, [binary, *arguments])
 
 
-def prepare(file: Path, environment: Mapping[str, str]) -> None:
+def _has_keeper() -> bool:
+    """Whether a stream keeper is beside HAProxy, where streams are to be kept; one that is not there is told of.
+
+    It is for all HAProxies that Serve's actor starts, one after the other.
+    """
+    if SECRET_VARIABLE not in os.environ:
+        return False
+    try:
+        ensure_keeper(os.getppid())
+    except NoKeeperError as error:
+        sys.stderr.write(f"{COMMAND}: streams end with their replica, for there is no stream keeper: {error}\n")
+        return False
+    return True
+
+
+def prepare(file: Path, environment: Mapping[str, str], *, is_kept: bool = False) -> None:
     """Adapt ``file`` where it lies, and write what it needs beside it.
+
+    Args:
+        file: What Serve wrote.
+        environment: Says where clients reach HAProxy.
+        is_kept: Whether a stream keeper is beside it.
 
     Raises:
         OSError: A file cannot be read or written.
         UnknownConfigurationError: It is none that this can adapt.
     """
-    listener = Listener(environment.get(HOST), _certificate(file.parent, environment))
+    listener = Listener(environment.get(HOST), _certificate(file.parent, environment), is_kept)
     file.with_name(ERROR_FILE).write_text(UNAVAILABLE, newline="")
     _write(file, adapted(file.read_text(), listener))
 

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ascend_serve.api.retry_after import SHORTEST_SECONDS
+from ascend_serve.api.stream_journal import GIVEN, KEEP, MODEL
+from ascend_serve.serving.keeper_folder import KEEPER, KEPT, LARGEST_BODY
 
 ERROR_FILE = "503.http"
 """Name of the file with `UNAVAILABLE`, beside the configuration."""
@@ -53,18 +55,43 @@ _LIMITS = (
 _DEFAULT_LOG = "127.0.0.1:514"
 """Serve's log target unless it is told another one: the machine's syslog, which would get every path that is asked."""
 
+_KEEPS = "stream_keeper"
+_KEPT_ID = 2
+"""HAProxy's number of the socket by which the keeper asks; that of the clients' port is 1."""
+
+_KEEPER_RULES = (
+    f"acl is_kept so_id {_KEPT_ID}",
+    *(f"http-request del-header {name} if !is_kept" for name in (KEEP, GIVEN, MODEL)),
+    # Who counts requests by the log shall not count them twice.
+    "http-request set-log-level silent if is_kept",
+    f"use_backend {_KEEPS} if METH_POST !is_kept {{ path_end /v1/chat/completions /v1/completions }} "
+    f"{{ req.hdr(content-length) -m found }} {{ req.hdr_val(content-length) le {LARGEST_BODY} }} "
+    f"{{ srv_is_up({_KEEPS}/keeper) }}",
+)
+_KEEPER_BACKEND = (
+    f"backend {_KEEPS}",
+    "http-reuse always",
+    # What a replica refuses was asked of others already.
+    "retry-on conn-failure empty-response",
+    # A keeper that is gone is left out at the first connection that it refuses, and what was to go by it goes past it.
+    f"server keeper unix@{KEEPER} check inter 500ms fall 1 rise 1 observe layer4 error-limit 1 on-error mark-down",
+    f"server past_keeper unix@{KEPT} backup",
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """Where clients reach HAProxy.
+    """Where clients reach HAProxy, and by which way their streams go.
 
     Attributes:
         host: Address to listen on; ``None`` where Serve's own is right.
         certificate: PEM file with certificate and key; ``None`` for plain HTTP, on both sides of HAProxy.
+        is_kept: Whether a stream keeper is beside it.
     """
 
     host: str | None = None
     certificate: str | None = None
+    is_kept: bool = False
 
 
 class UnknownConfigurationError(ValueError):
@@ -99,7 +126,7 @@ def adapted(text: str, listener: Listener) -> str:
     text = re.sub(r"^ *http-reuse always$(?:\n(?!backend ).*)*", _backend, text, flags=re.MULTILINE)
     if listener.certificate is not None:
         text = re.sub(r"^( *server \S+ \S+:\d+) ", r"\1 ssl verify none ", text, flags=re.MULTILINE)
-    return text
+    return _kept(text) if listener.is_kept else text
 
 
 def gist(error: str) -> str:
@@ -123,6 +150,22 @@ def _backend(found: re.Match[str]) -> str:
     if any(not name.startswith(FALLBACK_PROXY) for name in re.findall(r"^ *server (\S+)", rest, re.MULTILINE)):
         rules.append(f"http-request set-header {APPLICATION_WATCHES} ?1")
     return "\n    ".join((first, *rules)) + f"\n{rest}"
+
+
+def _kept(text: str) -> str:
+    """Let generation go by the keeper: from the clients' port to it, and from it, by a socket, to the replicas.
+
+    Each stream is two connections then. Were clients let take the places of the second ones, all would wait for good.
+    """
+    connections = re.search(r"^ *maxconn (\d+)$", text, re.MULTILINE)
+    if connections is None:
+        raise UnknownConfigurationError("HAProxy's configuration has no maxconn")
+    most = int(connections[1]) // 2
+    bind = rf"\1 maxconn {most}\n    bind unix@{KEPT} mode 600 id {_KEPT_ID}"
+    text = _replaced(text, r"^(frontend http_frontend\n *bind .*)$", bind)
+    rules = "    " + "\n    ".join(_KEEPER_RULES)
+    text = re.sub(r"^ *use_backend ", rf"{rules}\n\g<0>", text, count=1, flags=re.MULTILINE)
+    return text.rstrip("\n") + "\n" + "\n    ".join(_KEEPER_BACKEND) + "\n"
 
 
 def _bind(found: re.Match[str], listener: Listener) -> str:

@@ -53,9 +53,10 @@ def test_clients_have_one_port_and_nothing_else_listens_on_the_network(
     assert all(" mode 600" in bind for bind in found if bind.startswith("unix@"))
 
 
+@pytest.mark.parametrize("is_kept", [False, True])
 @pytest.mark.parametrize("certificate", [None, "tls.pem"])
-def test_haproxy_takes_it(certificate: str | None, tmp_path: Path) -> None:
-    file = adapted_file(tmp_path, Listener(certificate=certificate))
+def test_haproxy_takes_it(certificate: str | None, is_kept: bool, tmp_path: Path) -> None:
+    file = adapted_file(tmp_path, Listener(certificate=certificate, is_kept=is_kept))
     if certificate is not None:
         make_certificate(file.with_name(certificate))
     done = subprocess.run(
@@ -95,6 +96,26 @@ def test_only_a_replica_watches_for_clients_that_go(replicas: tuple[int, ...], w
     rule = f"http-request set-header {APPLICATION_WATCHES} ?1"
     assert (rule in adapted(file.read_text(), Listener())) is watches
     assert APPLICATION_WATCHES.lower() == SERVE_HTTP_REQUEST_DISCONNECT_DISABLED_HEADER
+
+
+@pytest.mark.parametrize("servers", [(), (30000,)], ids=["no application yet", "an application"])
+def test_streams_go_by_the_keeper_where_there_is_one(servers: tuple[int, ...], tmp_path: Path) -> None:
+    text = write_configuration(tmp_path, PORT, *servers).read_text()
+    assert "stream_keeper" not in adapted(text, Listener())
+    kept = adapted(text, Listener(is_kept=True))
+    (public, own) = re.findall(r"^frontend http_frontend\n *bind (.*)\n *bind (.*)$", kept, re.MULTILINE)[0]
+    assert public == f"127.0.0.1:{PORT} maxconn 2048"
+    assert own == "unix@kept.sock mode 600 id 2"
+    chosen = re.findall(r"^ *use_backend (\S+)", kept, re.MULTILINE)
+    assert chosen == (["stream_keeper", "http-demo"] if servers else [])
+    assert kept.count("http-request del-header") == (3 if servers else 0)
+
+
+def test_clients_leave_places_for_the_keeper(tmp_path: Path) -> None:
+    """Of the connections that Serve lets HAProxy have; without a number nobody can tell."""
+    text = write_configuration(tmp_path, PORT, 30000).read_text()
+    with pytest.raises(UnknownConfigurationError, match="maxconn"):
+        adapted(text.replace("maxconn", "something"), Listener(is_kept=True))
 
 
 def make_certificate(file: Path) -> None:
