@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import shutil
 import subprocess
 import sys
@@ -16,8 +17,9 @@ import ray
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from ascend_serve.api.stream_journal import SECRET_VARIABLE
 from ascend_serve.cluster.local import LOOPBACK
-from ascend_serve.config.schema import Ingress, ServingConfig
+from ascend_serve.config.schema import Ingress, ServingConfig, StreamsOutlive
 from ascend_serve.node.ports import free_port
 from ascend_serve.serving.haproxy import CERTIFICATE, COMMAND, HOST, KEY
 from ascend_serve.serving.haproxy_config import FALLBACK_PROXY
@@ -84,7 +86,8 @@ def start_options(serving: ServingConfig, *, local: bool) -> dict[str, Any]:
     nodes = [_haproxy_here()] if local else _ask_nodes()
     hindrance = _unreachable(serving.host, len(nodes)) or _hindrance(nodes)
     if hindrance:
-        logger.warning("Ray Serve's proxy answers instead of HAProxy (serving.ingress): %s", hindrance)
+        streams = "; streams end with their replica (serving.recovery.streams)" if _are_kept(serving) else ""
+        logger.warning("Ray Serve's proxy answers instead of HAProxy (serving.ingress): %s%s", hindrance, streams)
         return proxy
     environment = haproxy_environment(serving, nodes[0].command, local=local)
     return {
@@ -111,11 +114,17 @@ def haproxy_environment(serving: ServingConfig, command: str, *, local: bool) ->
     settings = {**_SETTINGS, "RAY_SERVE_HAPROXY_NBTHREAD": str(threads)}
     if local:
         settings["RAY_SERVE_FALLBACK_PROXY_HTTP_PORT"] = str(free_port(LOOPBACK))
+    if _are_kept(serving):
+        settings[SECRET_VARIABLE] = secrets.token_hex()
     chosen = {name: os.environ.get(name, value) for name, value in settings.items()}
     own = {ENABLED: "1", "RAY_SERVE_HAPROXY_BINARY_PATH": command}
     files = {CERTIFICATE: "ssl_certfile", KEY: "ssl_keyfile"}
     tls = {name: str(serving.http_options[key]) for name, key in files.items() if key in serving.http_options}
     return {**chosen, **own, **tls, **({HOST: serving.host} if local else {})}
+
+
+def _are_kept(serving: ServingConfig) -> bool:
+    return serving.recovery.streams is StreamsOutlive.REPLICA
 
 
 def running_ingress() -> Ingress:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from ascend_serve.api.stream_journal import SECRET_VARIABLE
 from ascend_serve.config.schema import ServingConfig
 from ascend_serve.serving import ingress
 from ascend_serve.serving.haproxy import CERTIFICATE, COMMAND, HOST, KEY
@@ -58,6 +59,31 @@ def test_files_of_tls_reach_haproxy() -> None:
 def test_the_users_environment_wins(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_SERVE_HAPROXY_NBTHREAD", "7")
     assert environment(start_options(ServingConfig(), local=True))["RAY_SERVE_HAPROXY_NBTHREAD"] == "7"
+
+
+KEPT = ServingConfig.model_validate({"recovery": {"streams": "replica"}})
+
+
+@pytest.mark.parametrize("local", [True, False])
+def test_streams_are_kept_by_a_secret_of_the_deployment(local: bool, nodes: list[HAProxyHere]) -> None:
+    assert SECRET_VARIABLE not in environment(start_options(ServingConfig(), local=local))
+    secrets = {environment(start_options(KEPT, local=local))[SECRET_VARIABLE] for _ in range(2)}
+    assert len(secrets) == 2
+    assert all(len(secret) >= 32 for secret in secrets)
+
+
+def test_a_secret_of_the_users_environment_wins(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(SECRET_VARIABLE, "of the nodes")
+    assert environment(start_options(KEPT, local=True))[SECRET_VARIABLE] == "of the nodes"
+
+
+def test_without_haproxy_streams_are_not_kept_and_the_one_line_says_so(
+    nodes: list[HAProxyHere], caplog: pytest.LogCaptureFixture
+) -> None:
+    nodes[:] = [HAProxyHere("", "no binary")]
+    assert SECRET_VARIABLE not in environment(start_options(KEPT, local=False))
+    (line,) = caplog.messages
+    assert "no binary; streams end with their replica (serving.recovery.streams)" in line
 
 
 @pytest.mark.parametrize("local", [True, False])
