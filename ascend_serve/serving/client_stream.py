@@ -16,7 +16,9 @@ MOST_FRUITLESS_LOSSES = 2
 
 _DONE = b"data: [DONE]"
 _ERROR = b'data: {"error"'
-_LOST = re.compile(rb'"code": ?503\b')
+_SERVERS = re.compile(rb'"code": ?5\d\d\b')
+"""Of an error that is not the client's: the replica has lost its engine, and waits for another (503) or for its own end
+(500, in vLLM's words)."""
 _NOT_KEPT = NOT_KEPT.removesuffix(END)
 _CREATED = re.compile(rb'"created": ?\d+')
 """Of an event's own: within the strings of JSON there is a backslash before each quote."""
@@ -43,11 +45,13 @@ class ClientStream:
     Attributes:
         state: How the replica's stream stands.
         events: How many the client has.
+        last_words: What the last replica said that told why its stream ends, for a client that nobody goes on for.
     """
 
     def __init__(self) -> None:
         self.state = StreamState.OPEN
         self.events = 0
+        self.last_words = b""
         self._is_kept = True
         self._created: bytes | None = None
         self._losses = 0
@@ -108,8 +112,8 @@ class ClientStream:
             return None
         if event.startswith(b":"):
             return self._comment(event)
-        if self._is_kept and event.startswith(_ERROR) and _LOST.search(event):
-            self.state = StreamState.LOST
+        if self._is_kept and event.startswith(_ERROR) and _SERVERS.search(event):
+            self.state, self.last_words = StreamState.LOST, event + END
             return None
         self._at.note_event()
         if not self._has_caught_up():

@@ -141,7 +141,7 @@ class StreamKeeper:
         inner.close()
         while stream.state is not StreamState.COMPLETE:
             if not (stream.go_on() and await self._go_on(asked.to_go_on(model, stream.outputs), stream, response)):
-                await response.write(lost_engine.event(request.path, stream.events))
+                await response.write(stream.last_words or lost_engine.event(request.path, stream.events))
                 break
         await response.write_eof()
         return response

@@ -178,6 +178,15 @@ def test_other_errors_are_the_clients(error: bytes) -> None:
     assert ClientStream().feed(event("0") + error) == event("0") + error
 
 
+@pytest.mark.parametrize("error", [LOST, b'data: {"error":{"message":"vLLM\'s","code":500}}\n\n'])
+def test_an_error_of_the_replica_is_a_loss_and_told_where_nobody_goes_on(error: bytes) -> None:
+    stream = ClientStream()
+    assert stream.feed(b"".join(BEGUN) + error + DONE) == event("before") + event("1") + event("2")
+    assert stream.state is StreamState.LOST
+    assert stream.last_words == error
+    assert stream.go_on()
+
+
 def times_gone_on(new_outputs: Iterable[int]) -> int:
     """How often one goes on that is lost after so many new outputs each time."""
     stream, given = ClientStream(), 0
