@@ -14,6 +14,7 @@ from starlette.responses import JSONResponse
 from starlette.websockets import WebSocketClose
 
 from ascend_serve.api.clients import CLIENT, Clients, Note
+from ascend_serve.api.request_body import read_body, replayed
 from ascend_serve.api.request_limits import RequestLimits
 
 try:
@@ -22,7 +23,7 @@ except ImportError:
     from vllm.entrypoints.serve.utils.server_utils import AuthenticationMiddleware
 
 if TYPE_CHECKING:
-    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
 _OPEN = "/health"
 _TOKENIZERS = frozenset({"/tokenize", "/detokenize"})
@@ -123,7 +124,7 @@ class BodyGuard:
         headers = Headers(scope=scope)
         announced = headers.get("Content-Length", "")
         too_large = announced.isdigit() and int(announced) > self._limits.body_bytes
-        body = None if too_large else await self._body(receive)
+        body = None if too_large else await read_body(receive, self._limits.body_bytes)
         if body is None:
             problem = f"The body of a request may have {self._limits.body_bytes} bytes (serving.max_body_bytes)."
             await _error(413, "Content Too Large", problem)(scope, receive, send)
@@ -131,9 +132,9 @@ class BodyGuard:
             await _error(400, "BadRequestError", refusal)(scope, receive, send)
         elif len(body) > _LARGE_BYTES and _path(scope) in _TOKENIZERS:
             async with self._one_of(scope):
-                await self._app(scope, _replay(body, receive), send)
+                await self._app(scope, replayed(body, receive), send)
         else:
-            await self._app(scope, _replay(body, receive), send)
+            await self._app(scope, replayed(body, receive), send)
 
     def _one_of(self, scope: Scope) -> asyncio.Lock:
         """What one request of a client holds at a time."""
@@ -146,28 +147,6 @@ class BodyGuard:
         async with self._one_of(scope):
             await asyncio.sleep(0)
             return self._limits.refusal(body)
-
-    async def _body(self, receive: Receive) -> bytes | None:
-        """The whole body, or ``None`` as soon as too much of it came."""
-        body = bytearray()
-        more = True
-        while more:
-            message = await receive()
-            body += message.get("body", b"")
-            if len(body) > self._limits.body_bytes:
-                return None
-            more = message.get("more_body", False)
-        return bytes(body)
-
-
-def _replay(body: bytes, receive: Receive) -> Receive:
-    """``receive`` as it was before the body was read."""
-    messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
-
-    async def again() -> Message:
-        return messages.pop() if messages else await receive()
-
-    return again
 
 
 def _error(status: int, kind: str, message: str, headers: dict[str, str] | None = None) -> JSONResponse:

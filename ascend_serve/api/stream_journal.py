@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 KEEP = "x-ascend-serve-keep"
 """Header of a request whose stream is kept: the deployment's secret, so that no client can say it."""
@@ -33,8 +34,7 @@ NOT_KEPT = b": ascend-serve-not-kept\n\n"
 _OUTPUT = b": ascend-serve-output "
 
 
-@dataclass(frozen=True, slots=True)
-class Output:
+class Output(NamedTuple):
     """One output of the engine for a stream with one answer.
 
     Attributes:
@@ -49,7 +49,7 @@ class Output:
 
     def comment(self) -> bytes:
         """What stands before the output's first event."""
-        return _OUTPUT + json.dumps([self.tokens, self.finish_reason, self.stop_reason]).encode() + END
+        return _OUTPUT + json.dumps(self).encode() + END
 
 
 def read_comment(event: bytes) -> Output | None:
@@ -89,8 +89,7 @@ class StreamProgress:
 
 def with_outputs(body: bytes, outputs: Sequence[Output]) -> bytes:
     """The body of a request that goes on; ``GIVEN`` is the length of ``body``."""
-    told = [[output.tokens, output.finish_reason, output.stop_reason] for output in outputs]
-    return body + json.dumps(told).encode()
+    return body + json.dumps(outputs).encode()
 
 
 def split_body(body: bytes, given: int) -> tuple[bytes, tuple[Output, ...]]:

@@ -6,13 +6,13 @@ import argparse
 import asyncio
 import logging
 import uuid
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 from weakref import WeakValueDictionary
 
 from ray.util.placement_group import PlacementGroup
-from vllm import PoolingParams, SamplingParams
+from vllm import PoolingParams, RequestOutput, SamplingParams
 from vllm.config import VllmConfig
 from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.exceptions import VLLMValidationError
@@ -26,6 +26,7 @@ from ascend_serve.engine.arrivals import CLIENT
 from ascend_serve.engine.client_stats import ClientStats, leave_out
 from ascend_serve.engine.executor import LockstepRayExecutor
 from ascend_serve.engine.fair_share import FairShare
+from ascend_serve.engine.kept_stream import STREAM, KeptStreams
 from ascend_serve.engine.open_requests import OpenRequest, OpenRequests
 from ascend_serve.engine.prefork import forked_engine_core
 from ascend_serve.engine.runner_choice import check_model_runner
@@ -58,6 +59,8 @@ class ServedLLM(AsyncLLM):
         self.open_requests.hold_late(self.engine_core)
         self.turns = Turns(self.output_processor, _share(self.vllm_config), self._is_own)
         self.turns.guard(self.engine_core)
+        self._kept_streams = KeptStreams(self)
+        self._kept_streams.guard(self.engine_core)
         self._checking: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     @classmethod
@@ -87,6 +90,7 @@ class ServedLLM(AsyncLLM):
         await self.renderer.clear_mm_cache_async()
         self.open_requests.hold_late(core)
         self.turns.guard(core)
+        self._kept_streams.guard(core)
         self.engine_core, self.vllm_config, self.output_handler = core, vllm_config, None
         self._run_output_handler()
 
@@ -222,6 +226,15 @@ class ServedLLM(AsyncLLM):
         with self._profiling():
             await super().stop_profile()
 
+    def generate(self, prompt: Any, sampling_params: Any, *args: Any, **options: Any) -> AsyncGenerator[RequestOutput]:
+        """Answer a request; of a stream that is kept, so that another replica could go on with it."""
+        answers = super().generate(prompt, sampling_params, *args, **options)
+        stream = STREAM.get()
+        if stream is None:
+            return answers
+        stream.begin(sampling_params)
+        return self._kept_streams.answers(stream, answers)
+
     async def add_request(
         self, request_id: str, prompt: Any, params: Any, *args: Any, **options: Any
     ) -> RequestOutputCollector:
@@ -239,12 +252,14 @@ class ServedLLM(AsyncLLM):
     async def _add_request(self, request: Any, prompt: Any, parent_req: Any, index: int, queue: Any) -> None:
         """Refuse what cannot be sent to the engine core, a number of more than 64 bits, which vLLM calls its own fault.
 
-        vLLM also forgets to take such a request back, and would believe for ever that one is under way.
+        vLLM also forgets to take back what is refused here, and would believe for ever that it is under way.
         """
         try:
             await super()._add_request(request, prompt, parent_req, index, queue)
-        except OverflowError as error:
+        except (OverflowError, VLLMValidationError) as error:
             await self.abort(queue.request_id, internal=True)
+            if isinstance(error, VLLMValidationError):
+                raise
             raise VLLMValidationError(f"A number of the request is out of range: {error}") from error
 
     @contextmanager

@@ -7,7 +7,7 @@ string, the other answers to the same prompt. So this stays, and only the engine
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -36,6 +36,7 @@ class OpenRequest:
         request: What the engine core got; ``None`` where another one cannot take it: images are too large to be kept.
         tokens_then: Tokens given out when the engine core got it.
         is_on_engine: Whether an engine core has it.
+        is_replayed: Whether the front end still gets what another replica gave out, and no engine core has it yet.
         is_suspect: Whether the engine before may have been lost by it.
         is_alone: Whether it was handed over when nobody else waited for a token, since it is suspect.
         losses: Engines that were lost under it.
@@ -45,6 +46,7 @@ class OpenRequest:
     request: EngineCoreRequest | None
     tokens_then: int = 0
     is_on_engine: bool = True
+    is_replayed: bool = False
     is_suspect: bool = False
     is_alone: bool = False
     losses: int = 0
@@ -95,16 +97,12 @@ class OpenRequests:
             return None
         if state.routed_experts_chunks:
             return "its answer has the experts of each token"
-        return _obstacle(request.request, vllm_config)
+        return obstacle(request.request, vllm_config)
 
     def continued(self, request: OpenRequest) -> EngineCoreRequest:
         """What an engine core that goes on with it gets."""
         assert request.request is not None
-        tokens = self.tokens(request)
-        continued = copy(request.request)
-        if tokens and continued.sampling_params is not None:
-            continued.sampling_params = with_given_out(continued.sampling_params, tokens)
-        return continued
+        return continued(request.request, self.tokens(request))
 
     def fail(self, requests: Iterable[OpenRequest], refusal: str = "") -> None:
         """End requests with the error of a dead engine; of several answers to one prompt, all of them.
@@ -168,8 +166,21 @@ def _is_text(request: EngineCoreRequest) -> bool:
     return not request.mm_features and request.prompt_embeds is None and not request.resumable
 
 
-def _obstacle(request: EngineCoreRequest, vllm_config: VllmConfig) -> str | None:
-    """Why another engine core cannot go on with a request that has output."""
+def continued(request: EngineCoreRequest, tokens: Sequence[int]) -> EngineCoreRequest:
+    """What an engine core that goes on with a request gets.
+
+    Args:
+        request: What the engine core before got.
+        tokens: What was given out of it so far.
+    """
+    made = copy(request)
+    if tokens and made.sampling_params is not None:
+        made.sampling_params = with_given_out(made.sampling_params, tokens)
+    return made
+
+
+def obstacle(request: EngineCoreRequest, vllm_config: VllmConfig) -> str | None:
+    """Why another engine core cannot go on with a request that has output; ``None`` where it can."""
     params = request.sampling_params
     if params is None:
         return None

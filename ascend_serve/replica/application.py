@@ -12,6 +12,7 @@ import ray
 from pydantic import SecretStr
 from ray import serve
 
+from ascend_serve.api.stream_journal import SECRET_VARIABLE
 from ascend_serve.cluster.placement import NodeOffer
 from ascend_serve.config.schema import AscendServeConfig
 from ascend_serve.config.serve_options import DEPLOYMENT
@@ -20,6 +21,7 @@ from ascend_serve.node.own_folder import leave_own_folder
 from ascend_serve.planning import DeploymentPlan
 from ascend_serve.replica.process_environment import replica_runtime_env
 from ascend_serve.replica.reservation import Reservation
+from ascend_serve.replica.software import model_identity
 from ascend_serve.replica.start_failure import marked
 from ascend_serve.telemetry.metrics import ReplicaMetrics
 from ascend_serve.telemetry.replica_status import ReplicaStatus, read_load
@@ -198,12 +200,24 @@ class OpenAIReplica(EngineReplica):
         options: As of `EngineReplica`.
     """
 
-    async def __init__(self, *args: Any, keys: Sequence[SecretStr], **options: Any) -> None:  # type: ignore[misc]
+    async def __init__(  # type: ignore[misc]
+        self, config: AscendServeConfig, *args: Any, keys: Sequence[SecretStr], **options: Any
+    ) -> None:
         self._keys = keys
-        await super().__init__(*args, **options)
+        self._model = model_identity(config)
+        self._secret = os.environ.pop(SECRET_VARIABLE, "")
+        await super().__init__(config, *args, **options)
 
     async def __serve_build_asgi_app__(self) -> ASGIApp:
-        return self._engine.http_metrics.around(self._guarded_app(self._keys))
+        return self._engine.http_metrics.around(self._kept(self._guarded_app(self._keys)))
+
+    def _kept(self, app: ASGIApp) -> ASGIApp:
+        """Let streams outlive this replica, where somebody keeps them."""
+        if not self._secret:
+            return app
+        from ascend_serve.replica.kept_answers import KeptAnswers
+
+        return KeptAnswers(app, self._secret, self._model, self._metrics.took_over)
 
 
 def build_application(

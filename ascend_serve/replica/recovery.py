@@ -98,8 +98,9 @@ class Recovery:
             self._handing_over.cancel()
 
     def _on_engine(self) -> list[OpenRequest]:
-        """All but those that wait for their turn: no engine has got them, and the next one gets them in time."""
-        return [request for request in self._open if not self._llm.turns.is_waiting(request.name)]
+        """All that an engine has got: the others wait for their turn, or go on from another replica, in time."""
+        waits = self._llm.turns.is_waiting
+        return [request for request in self._open if not request.is_replayed and not waits(request.name)]
 
     async def _stop(self) -> None:
         self.stop()

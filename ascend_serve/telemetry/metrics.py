@@ -36,6 +36,7 @@ class LostRequest(StrEnum):
     RETRIED = "retried"
     FAILED = "failed"
     GIVEN_UP = "given_up"
+    TAKEN_OVER = "taken_over"
 
 
 class ReplicaMetrics:
@@ -65,7 +66,8 @@ class ReplicaMetrics:
         self._lost = Counter(
             "ascend_serve_lost_engine_requests",
             "Requests under way on an engine that was lost, by what became of them: continued after what the client "
-            "had got, retried from the beginning, failed, given_up because they may have been the cause.",
+            "had got, retried from the beginning, failed, given_up because they may have been the cause. Or taken_over "
+            "from a replica that was lost.",
             ["outcome"],
             registry=registry,
         )
@@ -123,6 +125,10 @@ class ReplicaMetrics:
     def lost(self, outcome: LostRequest, number: int = 1) -> None:
         """Count requests whose engine was lost."""
         self._lost.labels(outcome.value).inc(number)
+
+    def took_over(self) -> None:
+        """Count a stream that goes on here, of a replica that was lost."""
+        self.lost(LostRequest.TAKEN_OVER)
 
     def went_on(self, seconds: float) -> None:
         """Note after how many seconds a request went on."""

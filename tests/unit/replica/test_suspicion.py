@@ -23,6 +23,7 @@ class Trial:
     tokens: int = 0
     tokens_then: int = 0
     is_on_engine: bool = True
+    is_replayed: bool = False
     is_suspect: bool = False
     is_alone: bool = False
     losses: int = 0
