@@ -12,10 +12,11 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 from ray.util.placement_group import PlacementGroup
-from vllm import PoolingParams, RequestOutput, SamplingParams
+from vllm import PoolingParams, SamplingParams
 from vllm.config import VllmConfig
 from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.exceptions import VLLMValidationError
+from vllm.outputs import RequestOutput
 from vllm.usage.usage_lib import UsageContext
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.core_client import EngineCoreClient

@@ -8,7 +8,6 @@ before its engine core gets the request: whatever is made of them comes out as i
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import aclosing
 from contextvars import ContextVar
@@ -23,7 +22,7 @@ from vllm.v1.outputs import LogprobsLists
 from ascend_serve.engine.open_requests import OpenRequest, continued, obstacle
 
 if TYPE_CHECKING:
-    from vllm import RequestOutput
+    from vllm.outputs import RequestOutput
     from vllm.v1.engine import EngineCoreRequest
 
     from ascend_serve.engine.async_llm import ServedLLM
@@ -45,7 +44,7 @@ class KeptStream:
     """
 
     def __init__(self, given: Iterable[EngineOutput] = ()) -> None:
-        self.given = deque(given)
+        self.given = list(given)
         self.replayed: EngineCoreRequest | None = None
         self.is_kept = True
         self._told: list[EngineOutput] = []
@@ -135,7 +134,7 @@ class KeptStreams:
         """Let the front end get the next output, and after the last the engine core the request."""
         state = self._processor.request_states.get(request.request_id)
         while state is not None and stream.given:
-            self._processor.process_outputs([_core_output(request, *stream.given.popleft())])
+            self._processor.process_outputs([_core_output(request, *stream.given.pop(0))])
             if state.queue is None or state.queue.output is not None:
                 return
         stream.replayed = None

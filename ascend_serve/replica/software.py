@@ -29,5 +29,6 @@ def model_identity(config: AscendServeConfig) -> str:
     Args:
         config: What they serve.
     """
-    made = [config.model.model_dump(mode="json"), config.vllm, installed_versions()]
+    versions = {package: number for package, number in installed_versions().items() if package in _PACKAGES}
+    made = [config.model.model_dump(mode="json"), config.vllm, versions]
     return hashlib.sha256(json.dumps(made, sort_keys=True, default=str).encode()).hexdigest()[:16]

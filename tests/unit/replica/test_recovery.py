@@ -106,6 +106,18 @@ async def until(condition: Callable[[], Any]) -> None:
             await asyncio.sleep(0.005)
 
 
+def test_a_stream_of_another_replica_goes_to_the_next_engine_by_itself() -> None:
+    requests = Requests(Trial("here", tokens=1), Trial("replayed", tokens=1, is_replayed=True))
+
+    async def check(engine: Engine, recovery: Recovery) -> None:
+        recovery.begin_to_hand_over(0.0)
+        await until(lambda: engine.got)
+        assert engine.got == ["here"]
+        assert not requests.told
+
+    run(requests, check)
+
+
 def test_requests_go_on_in_their_order_and_are_counted() -> None:
     requests = Requests(Trial("a", tokens=5), Trial("image", tokens=1), Trial("new"), Trial("b", tokens=2))
 
