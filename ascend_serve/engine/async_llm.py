@@ -27,10 +27,10 @@ from ascend_serve.engine.arrivals import CLIENT
 from ascend_serve.engine.client_stats import ClientStats, leave_out
 from ascend_serve.engine.executor import LockstepRayExecutor
 from ascend_serve.engine.fair_share import FairShare
-from ascend_serve.engine.kept_stream import STREAM, KeptStreams
 from ascend_serve.engine.open_requests import OpenRequest, OpenRequests
 from ascend_serve.engine.prefork import forked_engine_core
 from ascend_serve.engine.runner_choice import check_model_runner
+from ascend_serve.engine.stream_outputs import STREAM, OutputReplay
 from ascend_serve.engine.turns import Turns
 
 logger = logging.getLogger(__name__)
@@ -60,8 +60,8 @@ class ServedLLM(AsyncLLM):
         self.open_requests.hold_late(self.engine_core)
         self.turns = Turns(self.output_processor, _share(self.vllm_config), self._is_own)
         self.turns.guard(self.engine_core)
-        self._kept_streams = KeptStreams(self)
-        self._kept_streams.guard(self.engine_core)
+        self._output_replay = OutputReplay(self)
+        self._output_replay.guard(self.engine_core)
         self._checking: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     @classmethod
@@ -91,7 +91,7 @@ class ServedLLM(AsyncLLM):
         await self.renderer.clear_mm_cache_async()
         self.open_requests.hold_late(core)
         self.turns.guard(core)
-        self._kept_streams.guard(core)
+        self._output_replay.guard(core)
         self.engine_core, self.vllm_config, self.output_handler = core, vllm_config, None
         self._run_output_handler()
 
@@ -234,7 +234,7 @@ class ServedLLM(AsyncLLM):
         if stream is None:
             return answers
         stream.begin(sampling_params)
-        return self._kept_streams.answers(stream, answers)
+        return self._output_replay.answers(stream, answers)
 
     async def add_request(
         self, request_id: str, prompt: Any, params: Any, *args: Any, **options: Any

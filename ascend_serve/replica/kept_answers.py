@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse
 
 from ascend_serve.api.request_body import read_body, replayed
 from ascend_serve.api.stream_journal import GIVEN, KEEP, MODEL, NOT_KEPT, Output, split_body
-from ascend_serve.engine.kept_stream import STREAM, KeptStream
+from ascend_serve.engine.stream_outputs import STREAM, StreamOutputs
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -49,16 +49,16 @@ class KeptAnswers:
         if not hmac.compare_digest(headers.get(KEEP, ""), self._secret):
             await self._app(inner, receive, send)
         elif GIVEN not in headers:
-            await self._keep(KeptStream(), inner, receive, send)
+            await self._keep(StreamOutputs(), inner, receive, send)
         elif headers.get(MODEL) != self._model:
             await _another_model()(scope, receive, send)
         else:
             body, outputs = split_body(await read_body(receive) or b"", int(headers[GIVEN]))
             MutableHeaders(scope=inner)["Content-Length"] = str(len(body))
             self._count()
-            await self._keep(KeptStream(outputs), inner, replayed(body, receive), send)
+            await self._keep(StreamOutputs(outputs), inner, replayed(body, receive), send)
 
-    async def _keep(self, stream: KeptStream, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _keep(self, stream: StreamOutputs, scope: Scope, receive: Receive, send: Send) -> None:
         STREAM.set(stream)
         await self._app(scope, receive, _Telling(stream, self._model, send).send)
 
@@ -66,7 +66,7 @@ class KeptAnswers:
 class _Telling:
     """Sends an answer with what the engine gave out between its events."""
 
-    def __init__(self, stream: KeptStream, model: str, send: Send) -> None:
+    def __init__(self, stream: StreamOutputs, model: str, send: Send) -> None:
         self._stream = stream
         self._model = model
         self._send = send

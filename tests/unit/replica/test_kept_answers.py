@@ -14,7 +14,7 @@ from starlette.types import Receive, Scope, Send
 
 from ascend_serve.api.stream_journal import GIVEN, KEEP, MODEL, NOT_KEPT, Output, with_outputs
 from ascend_serve.config.schema import AscendServeConfig
-from ascend_serve.engine.kept_stream import STREAM
+from ascend_serve.engine.stream_outputs import STREAM
 from ascend_serve.replica.kept_answers import KeptAnswers
 from ascend_serve.replica.software import model_identity
 

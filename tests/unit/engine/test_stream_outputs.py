@@ -17,8 +17,8 @@ from vllm.v1.engine.output_processor import OutputProcessor, RequestOutputCollec
 
 from ascend_serve.engine.async_llm import ServedLLM
 from ascend_serve.engine.continuation import given_out
-from ascend_serve.engine.kept_stream import STREAM, EngineOutput, KeptStream, KeptStreams
 from ascend_serve.engine.open_requests import OpenRequests
+from ascend_serve.engine.stream_outputs import STREAM, EngineOutput, OutputReplay, StreamOutputs
 from tests.unit.engine.test_open_requests import request
 
 VOCABULARY = 64
@@ -58,8 +58,8 @@ class FrontEnd(ServedLLM):
         self.core = Core()
         self.engine_core: Any = self.core
         self.open_requests = OpenRequests(self.output_processor, lambda name: False)
-        self._kept_streams = KeptStreams(self)
-        self._kept_streams.guard(self.engine_core)
+        self._output_replay = OutputReplay(self)
+        self._output_replay.guard(self.engine_core)
 
     def check_admission(self, *args: Any, **options: Any) -> None:
         pass
@@ -70,7 +70,7 @@ class FrontEnd(ServedLLM):
         await self._add_request(added, None, None, 0, queue)
         return queue
 
-    def ask(self, stream: KeptStream, **params: Any) -> AsyncIterator[RequestOutput]:  # type: ignore[override]
+    def ask(self, stream: StreamOutputs, **params: Any) -> AsyncIterator[RequestOutput]:  # type: ignore[override]
         STREAM.set(stream)
         asked = SamplingParams(output_kind=RequestOutputKind.DELTA, max_tokens=9, **params)
         return self.generate({"prompt_token_ids": [1]}, asked, "a")
@@ -106,7 +106,7 @@ async def under_way(outputs: AsyncIterator[RequestOutput]) -> AsyncIterator[asyn
 
 def test_what_the_engine_gave_out_is_told_output_by_output() -> None:
     async def scenario(end: FrontEnd) -> None:
-        stream = KeptStream()
+        stream = StreamOutputs()
         outputs = end.ask(stream)
         async with under_way(outputs) as first:
             end.give_out(11)
@@ -123,7 +123,7 @@ def test_what_the_engine_gave_out_is_told_output_by_output() -> None:
 
 def test_the_front_end_gets_the_same_outputs_again_and_then_the_engine_goes_on() -> None:
     async def scenario(end: FrontEnd) -> None:
-        stream = KeptStream(GIVEN)
+        stream = StreamOutputs(GIVEN)
         outputs = end.ask(stream)
         assert await tokens(outputs, len(GIVEN)) == [list(given) for given, _, _ in GIVEN]
         assert stream.take() == list(GIVEN)
@@ -140,7 +140,7 @@ def test_the_front_end_gets_the_same_outputs_again_and_then_the_engine_goes_on()
 @pytest.mark.parametrize("last", [STOPPED, LONG_ENOUGH], ids=["stopped", "long-enough"])
 def test_no_engine_gets_what_was_finished(last: EngineOutput) -> None:
     async def scenario(end: FrontEnd) -> None:
-        stream = KeptStream((*GIVEN, last))
+        stream = StreamOutputs((*GIVEN, last))
         answers = [output async for output in end.ask(stream)]
         assert answers[-1].finished
         assert answers[-1].outputs[0].finish_reason == last[1]
@@ -153,7 +153,7 @@ def test_no_engine_gets_what_was_finished(last: EngineOutput) -> None:
 
 def test_log_probabilities_are_as_many_as_tokens() -> None:
     async def scenario(end: FrontEnd) -> None:
-        outputs = end.ask(KeptStream(GIVEN), logprobs=2)
+        outputs = end.ask(StreamOutputs(GIVEN), logprobs=2)
         for given, _, _ in GIVEN:
             answer = (await anext(outputs)).outputs[0]
             assert answer.logprobs is not None
@@ -164,7 +164,7 @@ def test_log_probabilities_are_as_many_as_tokens() -> None:
 
 def test_to_the_metrics_of_this_replica_it_begins_here() -> None:
     async def scenario(end: FrontEnd) -> None:
-        outputs = end.ask(KeptStream(GIVEN))
+        outputs = end.ask(StreamOutputs(GIVEN))
         await tokens(outputs, len(GIVEN))
         (state,) = end.output_processor.request_states.values()
         assert not state.is_prefilling
@@ -176,7 +176,7 @@ def test_to_the_metrics_of_this_replica_it_begins_here() -> None:
 
 def test_a_client_that_goes_meanwhile_leaves_nothing() -> None:
     async def scenario(end: FrontEnd) -> None:
-        outputs: Any = end.ask(KeptStream(GIVEN))
+        outputs: Any = end.ask(StreamOutputs(GIVEN))
         await anext(outputs)
         await outputs.aclose()
 
@@ -187,7 +187,7 @@ def test_a_client_that_goes_meanwhile_leaves_nothing() -> None:
 
 def test_an_engine_that_is_lost_meanwhile_has_not_got_it() -> None:
     async def scenario(end: FrontEnd) -> None:
-        outputs = end.ask(KeptStream(GIVEN))
+        outputs = end.ask(StreamOutputs(GIVEN))
         await anext(outputs)
         (opened,) = end.open_requests
         assert opened.is_replayed
@@ -205,7 +205,7 @@ def test_an_engine_that_is_lost_meanwhile_has_not_got_it() -> None:
 def test_tokens_that_the_model_does_not_have_are_refused(given: Iterable[EngineOutput]) -> None:
     async def scenario(end: FrontEnd) -> None:
         with pytest.raises(VLLMValidationError, match="none of the model's 64"):
-            await anext(end.ask(KeptStream(given)))
+            await anext(end.ask(StreamOutputs(given)))
 
     end = run(scenario)
     assert not end.core.got
@@ -219,18 +219,18 @@ def test_tokens_that_the_model_does_not_have_are_refused(given: Iterable[EngineO
 )
 def test_what_another_replica_could_not_go_on_with_is_not_kept(params: dict[str, Any]) -> None:
     async def scenario(end: FrontEnd) -> None:
-        stream = KeptStream()
+        stream = StreamOutputs()
         async with under_way(end.ask(stream, **params)):
             assert not stream.is_kept
         with pytest.raises(VLLMValidationError, match="cannot go on"):
-            await anext(end.ask(KeptStream(GIVEN), **params))
+            await anext(end.ask(StreamOutputs(GIVEN), **params))
 
     run(scenario)
 
 
 def test_of_several_prompts_no_stream_is_kept() -> None:
     async def scenario(end: FrontEnd) -> None:
-        stream = KeptStream()
+        stream = StreamOutputs()
         end.ask(stream)
         assert stream.is_kept
         end.ask(stream)

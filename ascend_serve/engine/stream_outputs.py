@@ -31,8 +31,8 @@ EngineOutput = tuple[tuple[int, ...], str | None, int | str | None]
 """New tokens, and how and by what the answer finished, as vLLM spells it."""
 
 
-class KeptStream:
-    """One stream whose client outlives this replica.
+class StreamOutputs:
+    """What engines gave out of one stream whose client may outlive this replica.
 
     Args:
         given: What another replica's engine gave out of it; empty where it begins.
@@ -68,12 +68,12 @@ class KeptStream:
         return told
 
 
-STREAM: ContextVar[KeptStream | None] = ContextVar("stream", default=None)
+STREAM: ContextVar[StreamOutputs | None] = ContextVar("stream", default=None)
 """The stream that the request of this context answers; ``None`` where nobody keeps it."""
 
 
-class KeptStreams:
-    """The kept streams of a front end.
+class OutputReplay:
+    """Notes what the engine gives out of kept streams, and lets the front end get what another replica gave out.
 
     Args:
         llm: The engine with its front end.
@@ -99,7 +99,7 @@ class KeptStreams:
         engine_core.add_request_async = add_request_async
 
     async def answers(
-        self, stream: KeptStream, generator: AsyncGenerator[RequestOutput, None]
+        self, stream: StreamOutputs, generator: AsyncGenerator[RequestOutput, None]
     ) -> AsyncGenerator[RequestOutput, None]:
         """What vLLM's ``generate`` yields, noted; first what another replica gave out, one output at a time.
 
@@ -114,7 +114,7 @@ class KeptStreams:
                 if stream.replayed is not None:
                     await self._replay(stream, stream.replayed)
 
-    async def _begin(self, stream: KeptStream, request: EngineCoreRequest) -> None:
+    async def _begin(self, stream: StreamOutputs, request: EngineCoreRequest) -> None:
         """Begin to let the front end get what another replica gave out.
 
         Raises:
@@ -130,7 +130,7 @@ class KeptStreams:
         stream.replayed = request
         await self._replay(stream, request)
 
-    async def _replay(self, stream: KeptStream, request: EngineCoreRequest) -> None:
+    async def _replay(self, stream: StreamOutputs, request: EngineCoreRequest) -> None:
         """Let the front end get the next output, and after the last the engine core the request."""
         state = self._processor.request_states.get(request.request_id)
         while state is not None and stream.given:
