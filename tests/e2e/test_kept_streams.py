@@ -50,8 +50,10 @@ def replicas(server: Command) -> list[psutil.Process]:
     return [process for process in server.processes() if process.name().startswith("ray::ServeRepli")]
 
 
-def keepers() -> list[psutil.Process]:
-    return [process for process in psutil.process_iter() if "stream_keeper" in " ".join(process.cmdline())]
+def keepers() -> list[int]:
+    """Process ids of the stream keepers of this machine."""
+    found = psutil.process_iter(["cmdline"])
+    return [process.pid for process in found if "ascend_serve.serving.stream_keeper" in (process.info["cmdline"] or ())]
 
 
 @pytest.fixture(scope="module")
