@@ -98,7 +98,7 @@ async def tokens(outputs: AsyncIterator[RequestOutput], count: int) -> list[list
 @asynccontextmanager
 async def under_way(outputs: AsyncIterator[RequestOutput]) -> AsyncIterator[asyncio.Task[RequestOutput]]:
     """Its next output, while it is waited for."""
-    waiting = asyncio.ensure_future(anext(outputs))  # type: ignore[arg-type]
+    waiting = asyncio.ensure_future(anext(outputs))
     await asyncio.sleep(0.01)
     yield waiting
     waiting.cancel()
@@ -189,12 +189,13 @@ def test_an_engine_that_is_lost_meanwhile_has_not_got_it() -> None:
     async def scenario(end: FrontEnd) -> None:
         outputs = end.ask(StreamOutputs(GIVEN))
         await anext(outputs)
-        (opened,) = end.open_requests
-        assert opened.is_replayed
+        (replayed,) = end.open_requests
+        assert replayed.is_replayed
         await tokens(outputs, len(GIVEN) - 1)
         async with under_way(outputs):
-            assert not opened.is_replayed
-            assert opened.tokens_then == 4
+            (sent,) = end.open_requests
+            assert not sent.is_replayed
+            assert sent.tokens_then == 4
 
     run(scenario)
 
