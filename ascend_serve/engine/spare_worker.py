@@ -1,8 +1,8 @@
 """Worker processes that wait with vLLM imported, for an engine that takes the place of one that is lost.
 
-A spare is a Ray actor in the bundle of the rank whose place it may take. vLLM's executor (0.23.0 and 0.32.0) creates
-its workers by ``ray.remote``; here it gets the spare that waits in a bundle instead. The replica owns the spares, since
-they outlive engine cores, each of which is a Ray job of its own.
+A spare is a Ray actor in the bundle of the rank whose place it may take, or on a node to which ranks may move. vLLM's
+executor (0.23.0 and 0.32.0) creates its workers by ``ray.remote``; here it gets the spare that waits in a bundle, or
+on its node, instead. The replica owns the spares, since they outlive engine cores, each of which is a Ray job.
 """
 
 from __future__ import annotations
@@ -18,12 +18,14 @@ import ray
 import vllm.v1.executor.ray_executor_v2 as vllm_executor
 from ray.actor import ActorClass, ActorHandle
 from ray.exceptions import GetTimeoutError, RayActorError
+from ray.runtime_context import RuntimeContext
 from ray.util.placement_group import PlacementGroup
-from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, PlacementGroupSchedulingStrategy
 from vllm.platforms import current_platform
 from vllm.plugins import load_general_plugins
 from vllm.utils.import_utils import resolve_obj_by_qualname
 
+from ascend_serve.cluster.reserve import Reserve, accelerators_here, nodes_of_bundles
 from ascend_serve.engine.node_worker import NodeWorkerProc
 
 logger = logging.getLogger(__name__)
@@ -55,27 +57,40 @@ class SpareWorkerProc(NodeWorkerProc):
     def wait(self) -> None:
         """Answer, after all that was asked before."""
 
-    def take_over(self, **arguments: Any) -> None:
-        """Be the worker that vLLM creates with ``arguments``."""
+    def take_over(self, accelerators: Mapping[str, list[str]] | None, **arguments: Any) -> None:
+        """Be the worker that vLLM creates with ``arguments``.
+
+        Args:
+            accelerators: Devices of the rank, where Ray gave none to this process, which waited in no bundle.
+            arguments: vLLM's.
+        """
+        if accelerators is not None:
+            # vLLM asks Ray's context for the device of its process.
+            RuntimeContext.get_accelerator_ids = lambda _: dict(accelerators)
         super().__init__(**arguments)
 
 
-def start_spare(group: str, placement_group: PlacementGroup, bundle: int, worker_class: str) -> ActorHandle:
-    """Start the spare of one rank; returns while it imports.
+def start_spare(group: str, placement_group: PlacementGroup, place: int | Reserve, worker_class: str) -> ActorHandle:
+    """Start a spare; returns while it imports.
 
     Args:
         group: Name of the capture group of the engine that may take it.
         placement_group: Where the ranks are.
-        bundle: Index of the rank's bundle.
+        place: Index of a rank's bundle, or where ranks may come.
         worker_class: Qualified name of the platform's worker.
     """
     variables = dict.fromkeys(current_platform.ray_noset_device_env_vars, "1")
+    strategy: Any
+    if isinstance(place, Reserve):
+        strategy, resources = NodeAffinitySchedulingStrategy(place.node_id, soft=False), {}
+    else:
+        strategy, resources = PlacementGroupSchedulingStrategy(placement_group, place), worker_resources()
     actor = ray.remote(SpareWorkerProc).options(
-        name=_name(group, bundle),
+        name=_name(group, place),
         namespace=_NAMESPACE,
         num_cpus=0,
-        resources=worker_resources(),
-        scheduling_strategy=PlacementGroupSchedulingStrategy(placement_group, bundle),
+        resources=resources,
+        scheduling_strategy=strategy,
         runtime_env={"env_vars": {**variables, **_inherited()}},
     )
     spare = actor.remote()
@@ -99,21 +114,21 @@ class _SparesFirst:
     """The module ``ray``, but for how it creates workers."""
 
     def __init__(self, group: str) -> None:
-        self._group = group
+        self._waiting = _Waiting(group)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(ray, name)
 
     def remote(self, worker_class: type) -> _Creation:
-        return _Creation(ray.remote(worker_class), self._group)
+        return _Creation(ray.remote(worker_class), self._waiting)
 
 
 class _Creation:
     """The creation of one worker, as vLLM spells it: ``ray.remote(C).options(...).remote(...)``."""
 
-    def __init__(self, actor: ActorClass[Any], group: str) -> None:
+    def __init__(self, actor: ActorClass[Any], waiting: _Waiting) -> None:
         self._actor = actor
-        self._group = group
+        self._waiting = waiting
         self._options: Mapping[str, Any] = {}
 
     def options(self, **options: Any) -> _Creation:
@@ -121,17 +136,42 @@ class _Creation:
         return self
 
     def remote(self, **arguments: Any) -> ActorHandle:
-        spare = _spare(self._group, self._options["scheduling_strategy"].placement_group_bundle_index)
-        if spare is None:
+        strategy: PlacementGroupSchedulingStrategy = self._options["scheduling_strategy"]
+        if (spare := self._waiting.in_bundle(strategy)) is not None:
+            spare.take_over.remote(None, **arguments)
+        elif (spare := self._waiting.on_node(strategy)) is not None:
+            spare.take_over.remote(_accelerators(strategy), **arguments)
+        else:
             return self._actor.options(**self._options).remote(**arguments)
-        spare.take_over.remote(**arguments)
         return spare
 
 
-def _spare(group: str, bundle: int) -> ActorHandle | None:
-    """The spare that waits for a rank of ``group``; ``None`` where there is none, or none that answers."""
+class _Waiting:
+    """The spares that wait for one capture group."""
+
+    def __init__(self, group: str) -> None:
+        self._group = group
+        self._taken: set[str] = set()
+
+    def in_bundle(self, strategy: PlacementGroupSchedulingStrategy) -> ActorHandle | None:
+        """The one that waits in a bundle; ``None`` where there is none, or none that answers."""
+        return _waiting(_name(self._group, strategy.placement_group_bundle_index))
+
+    def on_node(self, strategy: PlacementGroupSchedulingStrategy) -> ActorHandle | None:
+        """One that waits on the node of a bundle, for one rank alone."""
+        node_id = nodes_of_bundles(strategy.placement_group)[strategy.placement_group_bundle_index]
+        beginning = _name(self._group, Reserve(node_id, 0)).removesuffix("0")
+        known = {actor["name"] for actor in ray.util.list_named_actors(all_namespaces=True)}
+        for name in sorted(name for name in known - self._taken if name.startswith(beginning)):
+            self._taken.add(name)
+            if (spare := _waiting(name)) is not None:
+                return spare
+        return None
+
+
+def _waiting(name: str) -> ActorHandle | None:
     try:
-        spare = ray.get_actor(_name(group, bundle), namespace=_NAMESPACE)
+        spare = ray.get_actor(name, namespace=_NAMESPACE)
         ray.get(spare.wait.remote(), timeout=_IMPORT_SECONDS)
     except ValueError:
         return None
@@ -141,8 +181,17 @@ def _spare(group: str, bundle: int) -> ActorHandle | None:
     return spare
 
 
-def _name(group: str, bundle: int) -> str:
-    return f"spare-{group}-{bundle}"
+def _accelerators(strategy: PlacementGroupSchedulingStrategy) -> Any:
+    """Devices of a bundle, as soon as Ray has told them."""
+    asking = ray.remote(accelerators_here).options(
+        num_cpus=0, resources=worker_resources(), scheduling_strategy=strategy, max_retries=0
+    )
+    return asking.remote()
+
+
+def _name(group: str, place: int | Reserve) -> str:
+    where = f"on-{place.node_id}-{place.number}" if isinstance(place, Reserve) else str(place)
+    return f"spare-{group}-{where}"
 
 
 def _inherited() -> dict[str, str]:

@@ -1,22 +1,30 @@
-"""Keeps a spare worker process for each rank of a replica, so that an engine that is lost is back in seconds."""
+"""Keeps a spare worker process for each rank of a replica, so that an engine that is lost is back in seconds.
+
+Where ranks are on several nodes, spares wait on the others of the cluster too, for the ranks of one that is lost.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import ray
 from ray.exceptions import RayActorError
 
-from ascend_serve.cluster.placement import NPU
+from ascend_serve.cluster.connect import node_offers
+from ascend_serve.cluster.reserve import Reserve, nodes_of_bundles, rank_bundles, reserves
 
 if TYPE_CHECKING:
     from ray.actor import ActorHandle
     from ray.util.placement_group import PlacementGroup
 
 logger = logging.getLogger(__name__)
+
+Place = int | Reserve
+"""Index of a rank's bundle, or where ranks may come."""
 
 _LOOK_SECONDS = 30.0
 """How often it looks whether they still wait."""
@@ -34,9 +42,9 @@ class Spares:
 
     def __init__(self, placement_group: PlacementGroup | None) -> None:
         self._placement_group = placement_group
-        self._waiting: dict[int, ActorHandle] = {}
-        self._ready: set[int] = set()
-        self._taken: dict[int, ActorHandle] = {}
+        self._waiting: dict[Place, ActorHandle] = {}
+        self._ready: set[Place] = set()
+        self._taken: dict[Place, ActorHandle] = {}
 
     async def keep(self, group: str, worker_class: str) -> None:
         """Start the spares that are missing, one after the other to leave cores to who serves, and again and again.
@@ -46,18 +54,20 @@ class Spares:
             worker_class: Qualified name of the platform's worker.
         """
         while self._bundles:
-            for bundle in self._bundles:
+            places: list[Place] = [*self._bundles, *await asyncio.to_thread(self._reserves)]
+            self._end_those_not_at(places)
+            for place in places:
                 try:
-                    await self._keep_one(group, bundle, worker_class)
+                    await self._keep_one(group, place, worker_class)
                 except RayActorError as error:
                     logger.warning("A spare worker process ended: %s", error)
-                    self._forget(bundle)
+                    self._forget(place)
             await asyncio.sleep(_LOOK_SECONDS)
 
     @property
     def taken(self) -> Sequence[ActorHandle]:
-        """Those that were left to the engine that runs, in the order of the bundles."""
-        return [self._taken[bundle] for bundle in sorted(self._taken)]
+        """Those in bundles that were left to the engine that runs, in the order of the bundles."""
+        return [self._taken[bundle] for bundle in self._bundles if bundle in self._taken]
 
     @property
     def number(self) -> int:
@@ -67,16 +77,17 @@ class Spares:
     async def complete(self, group: str, worker_class: str) -> None:
         """Start those that the engine that starts now misses: they import while its core starts.
 
-        Where a node was lost, Ray has its ranks on another one by now, where none waits.
+        Where a node was lost, Ray has its ranks on another one by now, where one waits beside them or none.
 
         Args:
             group: Name of the capture group of that engine.
             worker_class: Qualified name of the platform's worker.
         """
-        here = await asyncio.gather(*(self._is_here(bundle) for bundle in self._bundles))
-        for bundle, is_here in zip(self._bundles, here, strict=True):
-            if not is_here:
-                self._taken[bundle] = await self._start(group, bundle, worker_class)
+        places = list(self._taken)
+        are_here = await asyncio.gather(*(self._is_here(place) for place in places))
+        here = {place for place, is_here in zip(places, are_here, strict=True) if is_here}
+        for bundle in missing(await asyncio.to_thread(self._nodes), here):
+            self._taken[bundle] = await self._start(group, bundle, worker_class)
 
     def hand_over(self) -> None:
         """Leave those that wait to the engine that starts now, and end those of the engine before."""
@@ -95,32 +106,62 @@ class Spares:
         self.hand_over()
         self.end_taken()
 
-    async def _keep_one(self, group: str, bundle: int, worker_class: str) -> None:
-        if bundle not in self._waiting:
-            self._waiting[bundle] = await self._start(group, bundle, worker_class)
-        await self._waiting[bundle].wait.remote()
-        self._ready.add(bundle)
+    async def _keep_one(self, group: str, place: Place, worker_class: str) -> None:
+        if place not in self._waiting:
+            self._waiting[place] = await self._start(group, place, worker_class)
+        await self._waiting[place].wait.remote()
+        self._ready.add(place)
 
-    async def _is_here(self, bundle: int) -> bool:
+    async def _is_here(self, place: Place) -> bool:
         """Whether one waits for the engine that starts now; one that still imports does."""
-        if bundle not in self._taken:
-            return False
-        waits = asyncio.ensure_future(self._taken[bundle].wait.remote())
+        waits = asyncio.ensure_future(self._taken[place].wait.remote())
         done, _ = await asyncio.wait([waits], timeout=_ANSWER_SECONDS)
         return not done or waits.exception() is None
 
-    async def _start(self, group: str, bundle: int, worker_class: str) -> ActorHandle:
+    async def _start(self, group: str, place: Place, worker_class: str) -> ActorHandle:
         from ascend_serve.engine.spare_worker import start_spare
 
         assert self._placement_group is not None
-        return await asyncio.to_thread(start_spare, group, self._placement_group, bundle, worker_class)
+        return await asyncio.to_thread(start_spare, group, self._placement_group, place, worker_class)
 
-    def _forget(self, bundle: int) -> None:
-        self._waiting.pop(bundle, None)
-        self._ready.discard(bundle)
+    def _forget(self, place: Place) -> None:
+        self._waiting.pop(place, None)
+        self._ready.discard(place)
+
+    def _end_those_not_at(self, places: Sequence[Place]) -> None:
+        """End those on nodes that have gone, or have become a rank's."""
+        for place in self._waiting.keys() - set(places):
+            ray.kill(self._waiting[place])
+            self._forget(place)
+
+    def _reserves(self) -> list[Reserve]:
+        return reserves(self._nodes().values(), node_offers())
+
+    def _nodes(self) -> dict[int, str]:
+        """The node of each rank, by its bundle; empty for one that has none just now."""
+        assert self._placement_group is not None
+        nodes = nodes_of_bundles(self._placement_group)
+        return {bundle: nodes.get(bundle, "") for bundle in self._bundles}
 
     @property
     def _bundles(self) -> list[int]:
-        if self._placement_group is None:
-            return []
-        return [index for index, bundle in enumerate(self._placement_group.bundle_specs) if bundle.get(NPU)]
+        return [] if self._placement_group is None else rank_bundles(self._placement_group)
+
+
+def missing(nodes: Mapping[int, str], here: Collection[Place]) -> list[int]:
+    """Bundles for which none waits, neither in them nor on their node. Pure.
+
+    Args:
+        nodes: Node of each rank, by its bundle.
+        here: Where one waits.
+    """
+    beside = Counter(place.node_id for place in here if isinstance(place, Reserve))
+    found = []
+    for bundle, node_id in nodes.items():
+        if bundle in here:
+            continue
+        if beside[node_id]:
+            beside[node_id] -= 1
+        else:
+            found.append(bundle)
+    return found

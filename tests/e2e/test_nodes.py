@@ -27,7 +27,8 @@ pytestmark = pytest.mark.slow
 
 BUSY_SECONDS = 5.0
 TOKENS = 150
-SPARES = "ascend_serve_spare_workers 2.0"
+SPARES = "ascend_serve_spare_workers 3.0"
+"""One for each rank, and one on the node without."""
 FAIR = {Verdict.RIGHT, Verdict.CLEAN_ERROR, Verdict.BROKEN}
 """What a client may see: a stream whose replica is gone breaks off, which nobody takes for an end."""
 
