@@ -16,23 +16,27 @@ from typing import Any
 from unittest.mock import patch
 
 import ray
-import vllm.v1.executor.ray_executor_v2 as vllm_executor
-from torch.distributed import TCPStore
-from vllm.config import ParallelConfig
-from vllm.platforms import current_platform
-from vllm.v1.executor import multiproc_executor
-from vllm.v1.worker.worker_base import WorkerWrapperBase
 
-from ascend_serve.cluster.janitor import MEMBER
-from ascend_serve.engine.queue_memory import forget_names
-from ascend_serve.engine.queue_wait import spare_cores
-from ascend_serve.engine.runner_choice import seam_of
-from ascend_serve.errors import ClusterError
-from ascend_serve.node.environment import PER_NODE_VARIABLES, node_environment
-from ascend_serve.node.finding import Status
-from ascend_serve.node.model_download import provide_model
-from ascend_serve.node.own_folder import SOCKETS_VARIABLE, use_own_folder_for_sockets
-from ascend_serve.node.probe import network_facts
+from ascend_serve.node.imports import uncollected
+
+with uncollected():
+    import vllm.v1.executor.ray_executor_v2 as vllm_executor
+    from torch.distributed import TCPStore
+    from vllm.config import ParallelConfig
+    from vllm.platforms import current_platform
+    from vllm.v1.executor import multiproc_executor
+    from vllm.v1.worker.worker_base import WorkerWrapperBase
+
+    from ascend_serve.cluster.janitor import MEMBER
+    from ascend_serve.engine.queue_memory import forget_names
+    from ascend_serve.engine.queue_wait import spare_cores
+    from ascend_serve.engine.runner_choice import seam_of
+    from ascend_serve.errors import ClusterError
+    from ascend_serve.node.environment import PER_NODE_VARIABLES, node_environment
+    from ascend_serve.node.finding import Status
+    from ascend_serve.node.model_download import provide_model
+    from ascend_serve.node.own_folder import SOCKETS_VARIABLE, use_own_folder_for_sockets
+    from ascend_serve.node.probe import network_facts
 
 
 class KnownRunnerWorker(WorkerWrapperBase):

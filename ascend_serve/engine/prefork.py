@@ -17,12 +17,12 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 from unittest.mock import patch
 
-PRELOADED = ("vllm.v1.engine.core", "vllm.v1.executor.ray_executor_v2", "ascend_serve.engine.executor")
+PRELOADED = "ascend_serve.engine.preloaded"
 
 
 def start_importing() -> None:
     """Start the process that engine cores are forked from; returns while it imports, in this process's environment."""
-    multiprocessing.set_forkserver_preload(list(PRELOADED))
+    multiprocessing.set_forkserver_preload([PRELOADED])
     forkserver.ensure_running()
 
 

@@ -27,6 +27,7 @@ from vllm.utils.import_utils import resolve_obj_by_qualname
 
 from ascend_serve.cluster.reserve import Reserve, accelerators_here, nodes_of_bundles
 from ascend_serve.engine.node_worker import NodeWorkerProc
+from ascend_serve.node.imports import uncollected
 
 logger = logging.getLogger(__name__)
 
@@ -51,8 +52,9 @@ class SpareWorkerProc(NodeWorkerProc):
         Args:
             worker_class: Its qualified name.
         """
-        load_general_plugins()
-        resolve_obj_by_qualname(worker_class)
+        with uncollected():
+            load_general_plugins()
+            resolve_obj_by_qualname(worker_class)
 
     def wait(self) -> None:
         """Answer, after all that was asked before."""

@@ -18,6 +18,7 @@ from ascend_serve.config.vllm_arguments import check_argument_names
 from ascend_serve.engine.group_settings import SECTION
 from ascend_serve.engine.prefork import start_importing
 from ascend_serve.errors import AscendServeError, CaptureError, EngineError
+from ascend_serve.node.imports import uncollected
 from ascend_serve.node.model_download import provide_model
 from ascend_serve.planning import DeploymentPlan
 from ascend_serve.replica.engine_run import EngineRun
@@ -50,7 +51,8 @@ def engine_arguments(config: AscendServeConfig, plan: DeploymentPlan) -> argpars
     start_importing()
 
     try:
-        from ascend_serve.api.openai_app import server_arguments
+        with uncollected():
+            from ascend_serve.api.openai_app import server_arguments
     except Exception as error:
         raise explained(error) from error
 
