@@ -99,8 +99,8 @@ class Recovery:
 
     def _on_engine(self) -> list[OpenRequest]:
         """All that an engine has got: the others wait for their turn, or go on from another replica, in time."""
-        waits = self._llm.turns.is_waiting
-        return [request for request in self._open if not request.is_replayed and not waits(request.name)]
+        begun = (request for request in self._open if not request.is_replayed)
+        return [request for request in begun if not self._llm.turns.is_waiting(request.name)]
 
     async def _stop(self) -> None:
         self.stop()
