@@ -10,6 +10,7 @@ from typing import Any, Self
 import ray
 from ray.actor import ActorHandle
 from ray.exceptions import RayActorError, RayError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from ascend_serve.capture.deadlines import Deadlines
 from ascend_serve.capture.driver import CaptureDriver
@@ -58,9 +59,15 @@ class DriverClient:
         *,
         incarnation: int = 0,
     ) -> Self:
-        """Start the driver on this node, if no engine of the group has done so yet; see `CaptureDriver`."""
+        """Start the driver on this node, if no engine of the group has done so yet; see `CaptureDriver`.
+
+        Elsewhere it could be lost with a node of ranks alone, and would tell nobody of them.
+        """
         options = {"name": f"{_PREFIX}{group}", "namespace": _NAMESPACE, "get_if_exists": True}
-        actor = ray.remote(CaptureDriver).options(**options, num_cpus=0, max_concurrency=4 * ranks + 64)
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        actor = ray.remote(CaptureDriver).options(
+            **options, num_cpus=0, max_concurrency=4 * ranks + 64, scheduling_strategy=here
+        )
         return cls(group, actor.remote(ranks, request, deadlines, remembered, incarnation=incarnation))
 
     @classmethod
