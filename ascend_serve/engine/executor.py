@@ -28,6 +28,7 @@ from ascend_serve.engine.group_settings import capture_deadlines, prepare_fresh_
 from ascend_serve.engine.histogram import StepHistogram
 from ascend_serve.engine.node_worker import local_world_size, use_node_workers
 from ascend_serve.engine.plan_memory import PlanMemory
+from ascend_serve.engine.queue_end import end_with_queue
 from ascend_serve.engine.queue_memory import forget_names
 from ascend_serve.engine.queue_wait import spare_cores
 from ascend_serve.engine.runtimes.loading import ask_ranks, settle_runtime
@@ -187,6 +188,7 @@ class LockstepRayExecutor(RayExecutorV2):
             ranks_here = self._ranks_here()
             for queue in self.response_mqs:
                 spare_cores(queue, ranks_here)
+                end_with_queue(queue)
         except RayActorError as error:
             loading = [handle for handle in self.ray_worker_handles if is_of(error, handle.actor)]
             if not loading:

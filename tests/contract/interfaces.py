@@ -85,9 +85,12 @@ VLLM: Table = {
         "VllmConfig.structured_outputs_config",
     ),
     "vllm.distributed.device_communicators.shm_broadcast": (
+        "MessageQueue._is_remote_reader",
         "MessageQueue._is_writer",
         "MessageQueue._spin_condition",
         "MessageQueue.buffer",
+        "MessageQueue.remote_socket",
+        "MessageQueue.shutting_down",
         "MessageQueue.wait_until_ready(self)",
         "ShmRingBuffer.is_creator",
         "ShmRingBuffer.shared_memory",
