@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-_PERIOD_SECONDS = 5.0
-"""Proxies and clients give up after some tens of seconds without a byte, as a rule."""
+PERIOD_SECONDS = 5.0
+"""How often. Proxies and clients give up after some tens of seconds without a byte, as a rule."""
 
 WAITING = b": the engine is being replaced\n\n"
 REPLACED = b": the engine was replaced; what is sampled without a seed goes on with other noise\n\n"
@@ -34,12 +34,12 @@ class OpenStreams:
         """Send comments until cancelled."""
         while True:
             await self.tell(WAITING)
-            await asyncio.sleep(_PERIOD_SECONDS)
+            await asyncio.sleep(PERIOD_SECONDS)
 
     async def tell(self, text: bytes) -> None:
         """Send a comment to all; a client that does not read holds up nobody else."""
         telling = [asyncio.create_task(comment(text)) for comment in self._open]
         if telling:
-            await asyncio.wait(telling, timeout=_PERIOD_SECONDS)
+            await asyncio.wait(telling, timeout=PERIOD_SECONDS)
         for task in telling:
             task.cancel()

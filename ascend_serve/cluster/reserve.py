@@ -8,13 +8,19 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import ray
+from ray._private.state import available_resources_per_node
 from ray.util import placement_group_table
 from ray.util.placement_group import PlacementGroup
 
+from ascend_serve.cluster.connect import node_offers
 from ascend_serve.cluster.placement import NPU, NodeOffer
+
+_MOST_NODES = 2
+"""On which a replica has reserves: more are seldom lost at once, and each process takes half a GiB and more."""
 
 
 class Reserve(NamedTuple):
@@ -41,20 +47,26 @@ def nodes_of_bundles(placement_group: PlacementGroup) -> dict[int, str]:
 
 
 def reserves(nodes: Iterable[str], offers: Sequence[NodeOffer]) -> list[Reserve]:
-    """Where to wait for ranks whose node is lost: as many on each node beside theirs as one of theirs has.
+    """Where to wait for ranks whose node is lost: as many on a node beside theirs as one of theirs has.
 
     Ranks that are all on one node are lost with their replica, which is on it too.
 
     Args:
         nodes: Node of each rank.
-        offers: All nodes of the cluster.
+        offers: The nodes of the cluster, with the NPUs that are free.
     """
     ranks = Counter(nodes)
     if len(ranks) < 2:
         return []
     most = max(ranks.values())
-    beside = (node.node_id for node in offers if node.node_id not in ranks and node.npus >= most)
-    return [Reserve(node_id, number) for node_id in beside for number in range(most)]
+    beside = [node.node_id for node in offers if node.node_id not in ranks and node.npus >= most]
+    return [Reserve(node_id, number) for node_id in beside[:_MOST_NODES] for number in range(most)]
+
+
+def free_offers() -> list[NodeOffer]:
+    """What the living nodes have left; how much that is of each is a private name of Ray (2.60.0)."""
+    free = available_resources_per_node()
+    return [replace(node, npus=int(free.get(node.node_id, {}).get(NPU, 0))) for node in node_offers()]
 
 
 def accelerators_here() -> dict[str, list[str]]:

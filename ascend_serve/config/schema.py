@@ -277,7 +277,8 @@ class RecoveryConfig(Section):
     spares: bool = Field(
         True,
         description="Keep a process with vLLM imported for each rank, which takes host memory (about 0.5 GiB on "
-        "emulated NPUs), and no device before it takes the place of a lost one. No effect on data-parallel engines.",
+        "emulated NPUs), and no device before it takes the place of a lost one; where ranks are on several nodes, also "
+        "for as many as one node has, on two others. No effect on data-parallel engines.",
     )
 
 

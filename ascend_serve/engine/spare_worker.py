@@ -17,7 +17,7 @@ from unittest.mock import patch
 import ray
 import vllm.v1.executor.ray_executor_v2 as vllm_executor
 from ray.actor import ActorClass, ActorHandle
-from ray.exceptions import GetTimeoutError, RayActorError
+from ray.exceptions import RayError
 from ray.runtime_context import RuntimeContext
 from ray.util.placement_group import PlacementGroup
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, PlacementGroupSchedulingStrategy
@@ -161,7 +161,9 @@ class _Waiting:
 
     def on_node(self, strategy: PlacementGroupSchedulingStrategy) -> ActorHandle | None:
         """One that waits on the node of a bundle, for one rank alone."""
-        node_id = nodes_of_bundles(strategy.placement_group)[strategy.placement_group_bundle_index]
+        node_id = nodes_of_bundles(strategy.placement_group).get(strategy.placement_group_bundle_index)
+        if node_id is None:
+            return None
         beginning = _name(self._group, Reserve(node_id, 0)).removesuffix("0")
         known = {actor["name"] for actor in ray.util.list_named_actors(all_namespaces=True)}
         for name in sorted(name for name in known - self._taken if name.startswith(beginning)):
@@ -177,7 +179,7 @@ def _waiting(name: str) -> ActorHandle | None:
         ray.get(spare.wait.remote(), timeout=_IMPORT_SECONDS)
     except ValueError:
         return None
-    except (RayActorError, GetTimeoutError) as error:
+    except RayError as error:
         logger.warning("A fresh worker takes the place of a spare: %s", error)
         return None
     return spare

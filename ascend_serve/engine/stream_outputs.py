@@ -51,16 +51,17 @@ class StreamOutputs:
         self._requests = 0
 
     def begin(self, params: Any) -> None:
-        """Note a request of the stream; only one with one answer can go on."""
+        """Note a request of the stream; only one with one answer, and no log probabilities of its prompt, can go on."""
         self._requests += 1
         is_one = isinstance(params, SamplingParams) and params.n == 1 and self._requests == 1
-        if not is_one or params.output_kind is not RequestOutputKind.DELTA:
+        if not is_one or params.output_kind is not RequestOutputKind.DELTA or params.prompt_logprobs is not None:
             self.is_kept = False
 
     def note(self, output: RequestOutput) -> None:
         """Note what the engine gave out, before anything is made of it."""
-        answer = output.outputs[0]
-        self._told.append((tuple(answer.token_ids), answer.finish_reason, answer.stop_reason))
+        if self.is_kept:
+            answer = output.outputs[0]
+            self._told.append((tuple(answer.token_ids), answer.finish_reason, answer.stop_reason))
 
     def take(self) -> list[EngineOutput]:
         """What was noted since the last call."""
@@ -174,7 +175,10 @@ def _core_output(
 
 
 def _no_logprobs(tokens: Sequence[int]) -> LogprobsLists:
-    """Log probabilities of tokens that the client has: nobody reads them, but vLLM counts them."""
+    """Log probabilities of tokens that the client has: vLLM counts them, and who keeps the stream leaves them out.
+
+    Only where a stream was cut between two events of one output does a client get those of the second.
+    """
     shape = (len(tokens), 1)
     ids = np.array(tokens, dtype=np.int64).reshape(shape)
     return LogprobsLists(ids, np.zeros(shape, dtype=np.float32), np.ones(len(tokens), dtype=np.int64))

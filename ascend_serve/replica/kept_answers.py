@@ -46,7 +46,7 @@ class KeptAnswers:
             return
         headers = Headers(scope=scope)
         inner = _without(scope, KEEP, GIVEN, MODEL)
-        if not hmac.compare_digest(headers.get(KEEP, ""), self._secret):
+        if not hmac.compare_digest(headers.get(KEEP, "").encode(), self._secret.encode()):
             await self._app(inner, receive, send)
         elif GIVEN not in headers:
             await self._keep(StreamOutputs(), inner, receive, send)

@@ -12,10 +12,9 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import ray
-from ray.exceptions import RayActorError
+from ray.exceptions import RayError
 
-from ascend_serve.cluster.connect import node_offers
-from ascend_serve.cluster.reserve import Reserve, nodes_of_bundles, rank_bundles, reserves
+from ascend_serve.cluster.reserve import Reserve, free_offers, nodes_of_bundles, rank_bundles, reserves
 
 if TYPE_CHECKING:
     from ray.actor import ActorHandle
@@ -54,13 +53,13 @@ class Spares:
             worker_class: Qualified name of the platform's worker.
         """
         while self._bundles:
-            places: list[Place] = [*self._bundles, *await asyncio.to_thread(self._reserves)]
-            self._end_those_not_at(places)
+            places: list[Place] = [*self._bundles, *await self._reserves()]
             for place in places:
                 try:
                     await self._keep_one(group, place, worker_class)
-                except RayActorError as error:
-                    logger.warning("A spare worker process ended: %s", error)
+                # Its node may be gone since, or its name still be that of the one before.
+                except (RayError, ValueError) as error:
+                    logger.warning("A spare worker process ended, or cannot be started: %s", error)
                     self._forget(place)
             await asyncio.sleep(_LOOK_SECONDS)
 
@@ -86,7 +85,9 @@ class Spares:
         places = list(self._taken)
         are_here = await asyncio.gather(*(self._is_here(place) for place in places))
         here = {place for place, is_here in zip(places, are_here, strict=True) if is_here}
-        for bundle in missing(await asyncio.to_thread(self._nodes), here):
+        nodes = await asyncio.to_thread(self._nodes)
+        self._end_beside(nodes.values())
+        for bundle in missing(nodes, here):
             self._taken[bundle] = await self._start(group, bundle, worker_class)
 
     def hand_over(self) -> None:
@@ -128,14 +129,19 @@ class Spares:
         self._waiting.pop(place, None)
         self._ready.discard(place)
 
-    def _end_those_not_at(self, places: Sequence[Place]) -> None:
-        """End those on nodes that have gone, or have become a rank's."""
-        for place in self._waiting.keys() - set(places):
-            ray.kill(self._waiting[place])
-            self._forget(place)
+    def _end_beside(self, nodes: Collection[str]) -> None:
+        """End those that no rank will take: on other nodes than ``nodes``."""
+        for place in [place for place in self._taken if isinstance(place, Reserve) and place.node_id not in nodes]:
+            ray.kill(self._taken.pop(place))
 
-    def _reserves(self) -> list[Reserve]:
-        return reserves(self._nodes().values(), node_offers())
+    async def _reserves(self) -> list[Reserve]:
+        """Where to wait beside the ranks; nowhere new while Ray does not tell."""
+        try:
+            nodes, offers = await asyncio.to_thread(lambda: (self._nodes(), free_offers()))
+        except RayError as error:
+            logger.warning("Ray does not tell where ranks could move to: %s", error)
+            return []
+        return reserves(nodes.values(), offers)
 
     def _nodes(self) -> dict[int, str]:
         """The node of each rank, by its bundle; empty for one that has none just now."""

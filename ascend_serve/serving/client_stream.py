@@ -64,8 +64,8 @@ class ClientStream:
 
     @property
     def outputs(self) -> Sequence[Output]:
-        """What the next replica has to be told."""
-        return self._has.outputs
+        """What the next replica has to be told: an output of which the client has no event is made anew."""
+        return self._has.outputs if self._has.events else self._has.outputs[:-1]
 
     def feed(self, data: bytes) -> bytes:
         """Take what came of the replica's stream, in any parts, and tell what to pass on of it: whole events."""
@@ -95,8 +95,9 @@ class ClientStream:
     def go_on(self) -> bool:
         """Prepare for the stream of another replica; false where none can go on."""
         self._losses += 1
-        self._fruitless = 0 if len(self.outputs) > self._outputs_at_loss else self._fruitless + 1
-        self._outputs_at_loss = len(self.outputs)
+        outputs = len(self._has.outputs)
+        self._fruitless = 0 if outputs > self._outputs_at_loss else self._fruitless + 1
+        self._outputs_at_loss = outputs
         if self.state is not StreamState.LOST or not self._is_kept:
             return False
         if self._fruitless >= MOST_FRUITLESS_LOSSES or self._losses >= MOST_LOSSES:
@@ -134,8 +135,8 @@ class ClientStream:
 
     def _note(self, output: Output) -> None:
         self._at.note_output(output)
-        count = len(self._at.outputs)
-        if self._at is not self._has and count <= len(self.outputs) and self.outputs[count - 1] != output:
+        count, told = len(self._at.outputs), self.outputs
+        if self._at is not self._has and count <= len(told) and told[count - 1] != output:
             self.state = StreamState.OTHER
         self._has_caught_up()
 

@@ -19,7 +19,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from ascend_serve.api.stream_journal import SECRET_VARIABLE
 from ascend_serve.cluster.local import LOOPBACK
-from ascend_serve.config.schema import Ingress, ServingConfig, StreamsOutlive
+from ascend_serve.config.schema import Ingress, LostRequests, ServingConfig, StreamsOutlive
 from ascend_serve.node.ports import free_port
 from ascend_serve.serving.haproxy import CERTIFICATE, COMMAND, HOST, KEY
 from ascend_serve.serving.haproxy_config import FALLBACK_PROXY
@@ -124,7 +124,8 @@ def haproxy_environment(serving: ServingConfig, command: str, *, local: bool) ->
 
 
 def _are_kept(serving: ServingConfig) -> bool:
-    return serving.recovery.streams is StreamsOutlive.REPLICA
+    recovery = serving.recovery
+    return recovery.streams is StreamsOutlive.REPLICA and recovery.requests is LostRequests.CONTINUE
 
 
 def running_ingress() -> Ingress:

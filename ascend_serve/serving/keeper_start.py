@@ -53,7 +53,7 @@ def _start(owner: int) -> int:
     try:
         with Path(LOG).open("wb") as log:
             subprocess.Popen(
-                [sys.executable, "-m", _MODULE, os.getcwd(), str(owner)],
+                [sys.executable, "-P", "-m", _MODULE, os.getcwd(), str(owner)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

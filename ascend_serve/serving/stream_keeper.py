@@ -25,6 +25,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from ascend_serve.api import lost_engine
+from ascend_serve.api.open_streams import PERIOD_SECONDS
 from ascend_serve.api.stream_journal import GIVEN, KEEP, MODEL, SECRET_VARIABLE, Output, with_outputs
 from ascend_serve.serving.client_stream import ClientStream, StreamState
 from ascend_serve.serving.keeper_folder import KEEPER, KEPT, LARGEST_BODY, LOCK
@@ -33,8 +34,6 @@ PATIENCE_SECONDS = 180.0
 """A stream waits for so long: a replica with a small model starts anew meanwhile."""
 
 _PAUSE_SECONDS = 1.0
-_COMMENT_SECONDS = 5.0
-"""Proxies and clients give up after some tens of seconds without a byte, as a rule."""
 
 _WAITING = b": the replica is being replaced\n\n"
 _REPLACED = b": another replica goes on; what is sampled without a seed goes on with other noise\n\n"
@@ -225,7 +224,7 @@ async def _keep_open(response: web.StreamResponse) -> None:
     with suppress(ConnectionError):
         while True:
             await response.write(_WAITING)
-            await asyncio.sleep(_COMMENT_SECONDS)
+            await asyncio.sleep(PERIOD_SECONDS)
 
 
 def _end_to_end(headers: Mapping[str, str]) -> CIMultiDict[str]:

@@ -251,6 +251,7 @@ RAY: Table = {
     "ray._private.worker": ("_global_node", "text:_temp_dir"),
     "ray._private.grpc_utils": ("init_grpc_channel(address)",),
     "ray._private.node": ("Node.get_logs_dir_path(self)", "Node.raylet_socket_name", "text:all_processes"),
+    "ray._private.state": ("available_resources_per_node()",),
     "ray._private.services": ("find_gcs_addresses", "get_ray_address_from_environment(addr, temp_dir)"),
     "ray._private.ray_constants": ("ENABLE_RAY_CLUSTER", "ENABLE_RAY_CLUSTERS_ENV_VAR"),
     "ray.actor": ("ActorHandle._actor_id",),

@@ -12,7 +12,7 @@ from tests.patience import PATIENCE_SECONDS
 
 
 def test_all_streams_get_comments_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(open_streams, "_PERIOD_SECONDS", 0.01)
+    monkeypatch.setattr(open_streams, "PERIOD_SECONDS", 0.01)
     got: dict[str, list[bytes]] = {"a": [], "b": []}
 
     async def scenario() -> None:
@@ -30,7 +30,7 @@ def test_all_streams_get_comments_again_and_again(monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_client_that_does_not_read_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(open_streams, "_PERIOD_SECONDS", 0.05)
+    monkeypatch.setattr(open_streams, "PERIOD_SECONDS", 0.05)
     got: list[bytes] = []
 
     async def never_reads(text: bytes) -> None:

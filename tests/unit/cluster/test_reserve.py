@@ -28,5 +28,9 @@ def test_processes_wait_where_the_ranks_of_a_node_could_go(ranks: str, expected:
     assert reserves(ranks, CLUSTER) == expected
 
 
+def test_not_more_wait_than_nodes_are_lost_at_once() -> None:
+    assert reserves("ab", [node(name, 1) for name in "abcdef"]) == [Reserve("c", 0), Reserve("d", 0)]
+
+
 def test_nobody_waits_where_ranks_are_already() -> None:
     assert reserves("ab", CLUSTER[:2]) == []

@@ -215,8 +215,8 @@ def test_tokens_that_the_model_does_not_have_are_refused(given: Iterable[EngineO
 
 @pytest.mark.parametrize(
     "params",
-    [{"n": 2}, {"extra_args": {"kv_transfer_params": {"remote": 1}}}],
-    ids=["two-answers", "key-value-cache-of-another-engine"],
+    [{"n": 2}, {"prompt_logprobs": 0}, {"extra_args": {"kv_transfer_params": {"remote": 1}}}],
+    ids=["two-answers", "log-probabilities-of-the-prompt", "key-value-cache-of-another-engine"],
 )
 def test_what_another_replica_could_not_go_on_with_is_not_kept(params: dict[str, Any]) -> None:
     async def scenario(end: FrontEnd) -> None:

@@ -78,10 +78,10 @@ def ask(
         nonlocal taken
         taken += 1
 
-    headers = {} if secret is None else {KEEP: secret}
+    headers: dict[bytes, bytes] = {} if secret is None else {KEEP.encode(): secret.encode("latin-1")}
     body = BODY
     if outputs:
-        headers |= {GIVEN: str(len(BODY)), MODEL: model}
+        headers |= {GIVEN.encode(): str(len(BODY)).encode(), MODEL.encode(): model.encode()}
         body = with_outputs(BODY, outputs)
 
     async def asking() -> httpx.Response:
@@ -99,7 +99,7 @@ def test_before_the_events_of_an_output_stand_its_tokens() -> None:
     assert answer.headers[MODEL] == THIS
 
 
-@pytest.mark.parametrize("secret", [None, "guessed"], ids=["no-secret", "another-secret"])
+@pytest.mark.parametrize("secret", [None, "guessed", "gu\u00e9"], ids=["no-secret", "another-secret", "no-ascii"])
 def test_who_does_not_know_the_secret_is_told_nothing(secret: str | None) -> None:
     app = Application()
     answer, taken = ask(app, secret=secret, outputs=OUTPUTS)

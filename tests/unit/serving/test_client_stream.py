@@ -210,3 +210,13 @@ def times_gone_on(new_outputs: Iterable[int]) -> int:
 )
 def test_losses_come_to_an_end(new_outputs: list[int], expected: int) -> None:
     assert times_gone_on(new_outputs) == expected
+
+
+def test_an_output_of_which_the_client_has_nothing_is_made_anew() -> None:
+    stream, first, second = ClientStream(), Output((1,)), Output((2,))
+    stream.feed(first.comment() + event("a") + second.comment() + event("b")[:9])
+    stream.end(is_whole=False)
+    assert stream.go_on()
+    assert stream.outputs == [first]
+    other = Output((3,))
+    assert stream.feed(first.comment() + event("a") + other.comment() + event("c") + DONE) == event("c") + DONE

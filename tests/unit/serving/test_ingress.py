@@ -72,6 +72,11 @@ def test_streams_are_kept_by_a_secret_of_the_deployment(local: bool, nodes: list
     assert all(len(secret) >= 32 for secret in secrets)
 
 
+def test_streams_of_requests_that_fail_with_their_engine_are_not_kept(nodes: list[HAProxyHere]) -> None:
+    serving = ServingConfig.model_validate({"recovery": {"streams": "replica", "requests": "fail"}})
+    assert SECRET_VARIABLE not in environment(start_options(serving, local=True))
+
+
 def test_a_secret_of_the_users_environment_wins(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(SECRET_VARIABLE, "of the nodes")
     assert environment(start_options(KEPT, local=True))[SECRET_VARIABLE] == "of the nodes"
