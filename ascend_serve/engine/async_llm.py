@@ -57,11 +57,9 @@ class ServedLLM(AsyncLLM):
         self._own_requests = 0
         leave_out(self.output_processor, self._is_own)
         self.open_requests = OpenRequests(self.output_processor, self._is_own)
-        self.open_requests.hold_late(self.engine_core)
         self.turns = Turns(self.output_processor, _share(self.vllm_config), self._is_own)
-        self.turns.guard(self.engine_core)
         self._output_replay = OutputReplay(self)
-        self._output_replay.guard(self.engine_core)
+        self._guard(self.engine_core)
         self._checking: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     @classmethod
@@ -89,9 +87,7 @@ class ServedLLM(AsyncLLM):
         core, vllm_config = await asyncio.to_thread(self._start_core, args, instance_id, placement_group)
         # The engine core's part of it is gone.
         await self.renderer.clear_mm_cache_async()
-        self.open_requests.hold_late(core)
-        self.turns.guard(core)
-        self._output_replay.guard(core)
+        self._guard(core)
         self.engine_core, self.vllm_config, self.output_handler = core, vllm_config, None
         self._run_output_handler()
 
@@ -262,6 +258,12 @@ class ServedLLM(AsyncLLM):
             if isinstance(error, VLLMValidationError):
                 raise
             raise VLLMValidationError(f"A number of the request is out of range: {error}") from error
+
+    def _guard(self, core: EngineCoreClient) -> None:
+        """Put what a request passes on its way to an engine core before it, the last one first."""
+        self.open_requests.hold_late(core)
+        self.turns.guard(core)
+        self._output_replay.guard(core)
 
     @contextmanager
     def _own_request(self) -> Iterator[str]:

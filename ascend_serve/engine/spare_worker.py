@@ -164,7 +164,7 @@ class _Waiting:
         node_id = nodes_of_bundles(strategy.placement_group).get(strategy.placement_group_bundle_index)
         if node_id is None:
             return None
-        beginning = _name(self._group, Reserve(node_id, 0)).removesuffix("0")
+        beginning = _beside(self._group, node_id)
         known = {actor["name"] for actor in ray.util.list_named_actors(all_namespaces=True)}
         for name in sorted(name for name in known - self._taken if name.startswith(beginning)):
             self._taken.add(name)
@@ -194,8 +194,14 @@ def _accelerators(strategy: PlacementGroupSchedulingStrategy) -> Any:
 
 
 def _name(group: str, place: int | Reserve) -> str:
-    where = f"on-{place.node_id}-{place.number}" if isinstance(place, Reserve) else str(place)
-    return f"spare-{group}-{where}"
+    if isinstance(place, Reserve):
+        return f"{_beside(group, place.node_id)}{place.number}"
+    return f"spare-{group}-{place}"
+
+
+def _beside(group: str, node_id: str) -> str:
+    """How the names of all begin that wait on a node."""
+    return f"spare-{group}-on-{node_id}-"
 
 
 def _inherited() -> dict[str, str]:
