@@ -16,6 +16,9 @@ from ascend_serve.graph.runtimes import RUNTIMES
 
 _REQUEST = TypeAdapter(GraphRequest)
 
+SECTION = "ascend_serve"
+"""The part of vLLM's ``additional_config`` that is ours."""
+
 EXECUTOR = "ascend_serve.engine.executor.LockstepRayExecutor"
 WORKER_EXTENSION = "ascend_serve.engine.worker_extension.CaptureWorkerExtension"
 
@@ -47,7 +50,7 @@ def engine_args(
         "additional_config": {
             "ascend_compilation_config": {"enable_npugraph_ex": npugraph_ex, "enable_static_kernel": static_kernel},
             **_loaded_runtimes(config, request.runtime),
-            "ascend_serve": _settings(config, request, static_kernel),
+            SECTION: _settings(config, request, static_kernel),
         },
     }
     return merge(ours, config.vllm)

@@ -10,14 +10,13 @@ from pydantic import BaseModel, ConfigDict
 
 from ascend_serve.capture.deadlines import Deadlines, default_deadlines
 from ascend_serve.config.instance_id import InstanceId
+from ascend_serve.config.translate import SECTION
 from ascend_serve.engine.runtimes.loading import load_for
 from ascend_serve.errors import EngineError
 from ascend_serve.graph.plan import CapturePlan, GraphRequest
 
 if TYPE_CHECKING:
     from vllm.config import VllmConfig
-
-SECTION = "ascend_serve"
 
 
 class GroupSettings(BaseModel):

@@ -14,8 +14,8 @@ from ascend_serve.capture.plan_store import default_directory
 from ascend_serve.config.instance_id import InstanceId
 from ascend_serve.config.passthrough import merge
 from ascend_serve.config.schema import AscendServeConfig
+from ascend_serve.config.translate import SECTION
 from ascend_serve.config.vllm_arguments import check_argument_names
-from ascend_serve.engine.group_settings import SECTION
 from ascend_serve.engine.prefork import start_importing
 from ascend_serve.errors import AscendServeError, CaptureError, EngineError
 from ascend_serve.node.imports import uncollected

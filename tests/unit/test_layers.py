@@ -157,6 +157,26 @@ def test_few_packages_know_vllm() -> None:
     assert {layer(path) for path in SOURCES if {name.split(".")[0] for name in imported(path)} & vendors} == KNOWS_VLLM
 
 
+def test_a_replica_has_vllm_only_when_its_engine_core_imports_it_too() -> None:
+    """What a replica begins with starts the other processes that import vLLM, before it does so itself."""
+    seen, coming = set[Path](), {PACKAGE / "replica" / "application.py", PACKAGE / "replica" / "openai_engine.py"}
+    while coming:
+        path = coming.pop()
+        seen.add(path)
+        names = set(imported(path, at_import=True))
+        assert not {name.split(".")[0] for name in names} & (ENGINES - {"ray"}), path
+        coming |= {file for name in names for file in _files(name)} - seen
+    assert PACKAGE / "engine" / "prefork.py" in seen
+
+
+def _files(name: str) -> Iterator[Path]:
+    """Files that importing ``name`` runs, as far as they are of this package."""
+    parts = name.split(".")
+    for end in range(1, len(parts) + 1):
+        place = PACKAGE.parent.joinpath(*parts[:end])
+        yield from (file for file in (place.with_suffix(".py"), place / "__init__.py") if file.is_file())
+
+
 @pytest.mark.parametrize("name", SANS_IO)
 def test_does_no_input_or_output(name: str) -> None:
     paths = [path for path in SOURCES if path.is_relative_to(PACKAGE / name)]
