@@ -316,10 +316,12 @@ class EngineRestarted(Event):
 
     Attributes:
         seconds: From the loss of the one before.
+        copied_ranks: Ranks that copied their weights from the memory of their host, and read no file.
     """
 
     kind: Literal[EventKind.ENGINE_RESTARTED] = EventKind.ENGINE_RESTARTED
     seconds: float = 0.0
+    copied_ranks: int = 0
 
 
 AnyEvent = Annotated[

@@ -15,6 +15,7 @@ from ascend_serve.config.schema import (
     Ingress,
     LostRequests,
     StreamsOutlive,
+    WeightsFrom,
 )
 from ascend_serve.config.serve_options import serve_option_problems
 from ascend_serve.config.vllm_arguments import argument_problems
@@ -224,6 +225,15 @@ def _streams_that_nobody_keeps(config: AscendServeConfig) -> Iterator[str]:
             yield "serving.recovery.streams: replica has no effect with serving.recovery.requests: fail"
 
 
+def _weights_that_nobody_holds(config: AscendServeConfig) -> Iterator[str]:
+    recovery, engines = config.serving.recovery, config.parallel.data_parallel_size
+    if "weights" in recovery.model_fields_set and recovery.weights is WeightsFrom.HOST:
+        if not recovery.spares:
+            yield "serving.recovery.weights: host has no effect with serving.recovery.spares: false"
+        if engines > 1:
+            yield f"serving.recovery.weights: host has no effect with parallel.data_parallel_size: {engines}"
+
+
 def _faults_that_never_strike(config: AscendServeConfig) -> Iterator[str]:
     for index, fault in enumerate(config.emulated.faults if config.emulated.npus else ()):
         reason = _never_strikes(fault, config)
@@ -298,4 +308,5 @@ _INEFFECTIVE: tuple[Callable[[AscendServeConfig], Iterator[str]], ...] = (
     _signals_that_end_nothing,
     _client_certificates_that_nobody_asks_for,
     _streams_that_nobody_keeps,
+    _weights_that_nobody_holds,
 )

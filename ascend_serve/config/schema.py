@@ -262,6 +262,13 @@ class StreamsOutlive(StrEnum):
     REPLICA = "replica"
 
 
+class WeightsFrom(StrEnum):
+    """Where the ranks of a replacement have their weights from."""
+
+    HOST = "host"
+    DISK = "disk"
+
+
 class RecoveryConfig(Section):
     """What happens while a lost engine is replaced."""
 
@@ -280,6 +287,17 @@ class RecoveryConfig(Section):
         "emulated NPUs), and no device before it takes the place of a lost one; where ranks are on several nodes, also "
         "for as many as one node has, on two others. No effect on data-parallel engines.",
     )
+    weights: WeightsFrom = Field(
+        WeightsFrom.HOST,
+        description="Where ranks of a replacement have their weights from: the memory of their `host`, where spares "
+        "hold a copy of what the ranks read at the start, or the files of the model on `disk`. The copy takes as much "
+        "memory of each node as the weights of its ranks, and is not made where less than twice that is left.",
+    )
+
+    @property
+    def holds_weights(self) -> bool:
+        """Whether spares hold weights."""
+        return self.spares and self.weights is WeightsFrom.HOST
 
 
 class LimitsConfig(Section):

@@ -32,6 +32,7 @@ from ascend_serve.engine.prefork import forked_engine_core
 from ascend_serve.engine.runner_choice import check_model_runner
 from ascend_serve.engine.stream_outputs import STREAM, OutputReplay
 from ascend_serve.engine.turns import Turns
+from ascend_serve.engine.weight_source import RankWeights
 
 logger = logging.getLogger(__name__)
 
@@ -150,6 +151,15 @@ class ServedLLM(AsyncLLM):
             EngineDeadError: The engine is dead.
         """
         await self.collective_rpc("heartbeat", args=(patience,))
+
+    async def rank_weights(self) -> tuple[RankWeights, ...]:
+        """What each rank tells of its weights; of one engine, because only such a one has spares.
+
+        Raises:
+            EngineDeadError: The engine is dead.
+        """
+        (told,) = await self.collective_rpc("rank_weights")
+        return tuple(map(RankWeights.model_validate, told))
 
     async def decode(self) -> None:
         """Wait until all ranks have decoded one token or pooled one prompt, which vLLM's metrics do not count.

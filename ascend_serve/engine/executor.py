@@ -33,12 +33,13 @@ from ascend_serve.engine.queue_memory import forget_names
 from ascend_serve.engine.queue_wait import spare_cores
 from ascend_serve.engine.runtimes.loading import ask_ranks, settle_runtime
 from ascend_serve.engine.spare_worker import spares_first, worker_resources
+from ascend_serve.engine.weight_source import RankWeights
 from ascend_serve.errors import CaptureError, EngineError
 from ascend_serve.graph.plan import CapturePlan
 
 logger = logging.getLogger(__name__)
 
-EXECUTOR_CALLS = frozenset({"recapture", "step_histogram"})
+EXECUTOR_CALLS = frozenset({"rank_weights", "recapture", "step_histogram"})
 """Methods of the executor that a client reaches through the engine's ``collective_rpc``."""
 
 _MONITOR_POLL_SECONDS = 1.0
@@ -128,6 +129,14 @@ class LockstepRayExecutor(RayExecutorV2):
     def step_histogram(self) -> tuple[dict[int, int], dict[int, int]]:
         """Steps so far by their tokens: uniform decodes, and all others."""
         return self._histogram.counts()
+
+    def rank_weights(self) -> list[dict[str, Any]]:
+        """What each rank tells of its weights, as fields of `RankWeights`: vLLM sends its front end plain values."""
+        told: list[RankWeights] = self.collective_rpc("held_weights")
+        return [
+            weights.model_copy(update={"bundle": handle.bundle_id_idx}).model_dump()
+            for handle, weights in zip(self.ray_worker_handles, told, strict=True)
+        ]
 
     def recapture(self, capture_sizes: Sequence[int]) -> list[int]:
         """Capture other sizes in lockstep, between two steps; graphs that are wanted again stay.

@@ -29,6 +29,7 @@ class GroupSettings(BaseModel):
         request: What the group is asked for; the mode is the one before vLLM narrows it.
         static_kernel: Whether static kernels compile during capture.
         deadlines: Seconds per meeting point that the user set.
+        holds_weights: Whether ranks hold their weights in the memory of the host, for those that take their places.
         plan_directory: Where plans that worked are kept, or ``None``.
         hardware: What the configuration says of the machines.
         emulated: What it says of the emulated NPU; with ``hardware`` part of the fingerprint of a plan.
@@ -42,6 +43,7 @@ class GroupSettings(BaseModel):
     request: GraphRequest
     static_kernel: bool = False
     deadlines: dict[str, float] = {}
+    holds_weights: bool = False
     plan_directory: str | None = None
     hardware: dict[str, Any] = {}
     emulated: dict[str, Any] = {}

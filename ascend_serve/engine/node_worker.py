@@ -28,6 +28,7 @@ with uncollected():
     from vllm.v1.worker.worker_base import WorkerWrapperBase
 
     from ascend_serve.cluster.janitor import MEMBER
+    from ascend_serve.engine.held_weights import HOLDER
     from ascend_serve.engine.queue_memory import forget_names
     from ascend_serve.engine.queue_wait import spare_cores
     from ascend_serve.engine.runner_choice import seam_of
@@ -40,7 +41,10 @@ with uncollected():
 
 
 class KnownRunnerWorker(WorkerWrapperBase):
-    """vLLM's holder of a worker, which loads no model for a model runner that nobody here knows."""
+    """vLLM's holder of a worker, which loads no model for a model runner that nobody here knows.
+
+    Weights that are held in the memory of the host are copied from there.
+    """
 
     def load_model(self, **options: Any) -> None:
         """Look at the model runner first.
@@ -49,7 +53,8 @@ class KnownRunnerWorker(WorkerWrapperBase):
             EngineError: It is none that is known.
         """
         seam_of(self.worker.model_runner)
-        self.worker.load_model(**options)
+        with HOLDER.loading(self.worker, int(os.environ["LOCAL_WORLD_SIZE"])):
+            self.worker.load_model(**options)
 
 
 class NodeWorkerProc(vllm_executor.RayWorkerProc):

@@ -26,7 +26,9 @@ from vllm.plugins import load_general_plugins
 from vllm.utils.import_utils import resolve_obj_by_qualname
 
 from ascend_serve.cluster.reserve import Reserve, accelerators_here, nodes_of_bundles
+from ascend_serve.engine.held_weights import HOLDER
 from ascend_serve.engine.node_worker import NodeWorkerProc
+from ascend_serve.engine.weight_source import WeightSource
 from ascend_serve.node.imports import uncollected
 
 logger = logging.getLogger(__name__)
@@ -58,6 +60,14 @@ class SpareWorkerProc(NodeWorkerProc):
 
     def wait(self) -> None:
         """Answer, after all that was asked before."""
+
+    def hold(self, source: WeightSource) -> str:
+        """Hold the weights of the rank whose place it may take; answers why not, empty where it does.
+
+        Args:
+            source: Where they are in the worker of that rank.
+        """
+        return HOLDER.take(source)
 
     def take_over(self, accelerators: Mapping[str, list[str]] | None, **arguments: Any) -> None:
         """Be the worker that vLLM creates with ``arguments``.

@@ -23,12 +23,14 @@ from ascend_serve.capture.participant import Participant
 from ascend_serve.engine.canary import Canary
 from ascend_serve.engine.compilation import watch_static_kernels
 from ascend_serve.engine.group_settings import GroupSettings, capture_deadlines, read_settings
+from ascend_serve.engine.held_weights import HOLDER
 from ascend_serve.engine.npu import free_memory, instruction_set, scripted_fault, streams_left
 from ascend_serve.engine.proposal import group_rank, make_proposal
 from ascend_serve.engine.runner_choice import seam_of
 from ascend_serve.engine.runtimes.factory import apply_plan
 from ascend_serve.engine.standstill import StandstillWatch
 from ascend_serve.engine.step_failure import tell_of_failed_steps
+from ascend_serve.engine.weight_source import RankWeights
 from ascend_serve.errors import CaptureError, chain_of
 from ascend_serve.graph.death import Death
 from ascend_serve.graph.keys import GraphKey
@@ -69,6 +71,10 @@ class CaptureWorkerExtension:
             patience: Seconds without another one after which this rank tells the driver where it stands.
         """
         _standstill_watch(cast("WorkerBase", self)).beat(patience)
+
+    def held_weights(self) -> RankWeights:
+        """What this rank tells of its weights, but for its place."""
+        return HOLDER.told()
 
 
 class WorkerSession:

@@ -114,6 +114,7 @@ class EngineReplica:
                 f"{group}-{serve.get_replica_context().replica_id.unique_id}",
                 placement_group=reservation.for_ranks(ray.util.get_current_placement_group()),
                 seconds={"replica_process": time.time() - started},
+                holds_weights=config.serving.recovery.holds_weights,
             )
         except AscendServeError as error:
             await asyncio.to_thread(leave_own_folder)

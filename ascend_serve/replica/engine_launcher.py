@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ray.util.placement_group import PlacementGroup
@@ -32,14 +34,24 @@ from ascend_serve.telemetry.event_log import EventLog
 
 if TYPE_CHECKING:
     from ascend_serve.engine.async_llm import ServedLLM
+    from ascend_serve.engine.weight_source import RankWeights
+
+logger = logging.getLogger(__name__)
 
 _DRIVER_POLL_SECONDS = 0.2
 _RESERVE_SECONDS = 60.0
 _TELL_SECONDS = 1.0
 
 
-def engine_arguments(config: AscendServeConfig, plan: DeploymentPlan) -> argparse.Namespace:
+def engine_arguments(
+    config: AscendServeConfig, plan: DeploymentPlan, *, holds_weights: bool = False
+) -> argparse.Namespace:
     """vLLM's arguments as ``vllm serve`` parses them; takes seconds, because it imports vLLM.
+
+    Args:
+        config: What to serve.
+        plan: What was decided about it.
+        holds_weights: Whether ranks hold their weights in the memory of their host.
 
     Raises:
         EngineError: vLLM cannot be imported.
@@ -57,7 +69,8 @@ def engine_arguments(config: AscendServeConfig, plan: DeploymentPlan) -> argpars
         raise explained(error) from error
 
     check_argument_names(config.vllm)
-    here: dict[str, Any] = {"additional_config": {SECTION: {"plan_directory": str(default_directory())}}}
+    section = {"plan_directory": str(default_directory()), "holds_weights": holds_weights}
+    here: dict[str, Any] = {"additional_config": {SECTION: section}}
     if config.model.is_built_in:
         from ascend_serve.emulated.built_in_model import provide
 
@@ -136,7 +149,17 @@ class EngineLauncher:
     async def keep_spares(self) -> None:
         """Have a spare for each rank of the engine that would take the place of this one, until cancelled."""
         if self._llm is not None:
-            await self.spares.keep(self._next_group, self._llm.worker_class)
+            await self.spares.keep(self._next_group, self._llm.worker_class, self.rank_weights)
+
+    async def rank_weights(self) -> Sequence[RankWeights]:
+        """What ranks tell of their weights; nothing where the engine has no spares to tell it, or does not answer."""
+        if self._llm is None or self._placement_group is None:
+            return ()
+        try:
+            return await self._llm.rank_weights()
+        except Exception as error:
+            logger.warning("The engine does not tell where its weights are: %s", error)
+            return ()
 
     @property
     def _next_group(self) -> str:

@@ -89,7 +89,7 @@ class Observer:
         """Bring the metrics up to date."""
         await self._count()
         self._metrics.show(self._engine.events.story.report())
-        self._metrics.spares(self._engine.spares)
+        self._metrics.spares(self._engine.spares, self._engine.held_bytes)
 
     async def page(self) -> HTMLResponse:
         """What ``GET /graph`` answers."""

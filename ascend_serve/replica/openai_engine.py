@@ -52,6 +52,7 @@ class OpenAIEngine:
         http_metrics: What counts requests of clients; the application by itself counts none.
         events: What happened.
         meter: What steps replayed.
+        copied_ranks: Ranks of a replacement that copied their weights from the memory of their host.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class OpenAIEngine:
         self.http_metrics: HttpMetrics = HttpMetrics(app)
         self.events = events
         self.meter = StepMeter()
+        self.copied_ranks = 0
         self._launcher = launcher
         self._replan = replan
         app.add_api_route("/graph/report", self.report, response_model=GraphReport)
@@ -85,6 +87,7 @@ class OpenAIEngine:
         *,
         placement_group: PlacementGroup | None = None,
         seconds: dict[str, float] | None = None,
+        holds_weights: bool = False,
     ) -> OpenAIEngine:
         """Load the model on all ranks, capture, and warm up until the first request is as fast as the second.
 
@@ -94,6 +97,7 @@ class OpenAIEngine:
             group: Name of the capture group; unique per start.
             placement_group: Where the ranks go; vLLM makes a placement group when not given.
             seconds: Durations of what came before.
+            holds_weights: Whether ranks hold their weights in the memory of their host, for spares.
 
         Raises:
             CaptureError: Capture failed and the configuration does not allow to go on.
@@ -104,7 +108,7 @@ class OpenAIEngine:
         for phase, passed in (seconds or {}).items():
             events.append(_ended(phase, passed))
         try:
-            return await cls._brought_up(config, plan, group, placement_group, events)
+            return await cls._brought_up(config, plan, group, placement_group, events, holds_weights=holds_weights)
         except Exception as error:
             report = events.story.report(events.events)
             told = await asyncio.to_thread(LastWill(config).of_error, error, report)
@@ -121,9 +125,13 @@ class OpenAIEngine:
         group: str,
         placement_group: PlacementGroup | None,
         events: EventLog,
+        *,
+        holds_weights: bool,
     ) -> OpenAIEngine:
+        # Without a placement group there are no spares.
+        holds_weights = holds_weights and placement_group is not None
         with _timed(events, "imports"):
-            args = await asyncio.to_thread(engine_arguments, config, plan)
+            args = await asyncio.to_thread(engine_arguments, config, plan, holds_weights=holds_weights)
         saving = config.graph.replan_saving
         launcher = EngineLauncher(group, args, plan, placement_group, replan_saving=saving, events=events)
         with _timed(events, "engine"):
@@ -158,6 +166,7 @@ class OpenAIEngine:
         with _timed(self.events, "engine"):
             self.run = await self._launcher.start_again()
             self.meter.begin_again()
+        self.copied_ranks = sum(weights.from_host for weights in await self._launcher.rank_weights())
         await self._launcher.catch_up()
         with _timed(self.events, "warm_up"):
             await self._warm_up()
@@ -171,6 +180,11 @@ class OpenAIEngine:
     def spares(self) -> int:
         """Spare worker processes that there are."""
         return self._launcher.spares.number
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of weights that they hold."""
+        return self._launcher.spares.held_bytes
 
     async def report(self) -> GraphReport:
         """What was asked for, what holds, and why they differ."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import ray
@@ -19,6 +19,8 @@ from ascend_serve.cluster.reserve import Reserve, free_offers, nodes_of_bundles,
 if TYPE_CHECKING:
     from ray.actor import ActorHandle
     from ray.util.placement_group import PlacementGroup
+
+    from ascend_serve.engine.weight_source import RankWeights
 
 logger = logging.getLogger(__name__)
 
@@ -42,21 +44,25 @@ class Spares:
     def __init__(self, placement_group: PlacementGroup | None) -> None:
         self._placement_group = placement_group
         self._waiting: dict[Place, ActorHandle] = {}
-        self._ready: set[Place] = set()
+        self._ready: dict[Place, int] = {}
         self._taken: dict[Place, ActorHandle] = {}
 
-    async def keep(self, group: str, worker_class: str) -> None:
+    async def keep(
+        self, group: str, worker_class: str, rank_weights: Callable[[], Awaitable[Sequence[RankWeights]]] | None = None
+    ) -> None:
         """Start the spares that are missing, one after the other to leave cores to who serves, and again and again.
 
         Args:
             group: Name of the capture group of the engine that may take them.
             worker_class: Qualified name of the platform's worker.
+            rank_weights: Tells where the ranks of the engine that runs hold their weights, for the spares in their
+                bundles to hold them too.
         """
         while self._bundles:
             places: list[Place] = [*self._bundles, *await self._reserves()]
             for place in places:
                 try:
-                    await self._keep_one(group, place, worker_class)
+                    await self._keep_one(group, place, worker_class, rank_weights)
                 # Its node may be gone since, or its name still be that of the one before.
                 except (RayError, ValueError) as error:
                     logger.warning("A spare worker process ended, or cannot be started: %s", error)
@@ -72,6 +78,11 @@ class Spares:
     def number(self) -> int:
         """How many have imported everything and wait."""
         return len(self._ready)
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of weights that those hold which wait."""
+        return sum(self._ready.values())
 
     async def complete(self, group: str, worker_class: str) -> None:
         """Start those that the engine that starts now misses: they import while its core starts.
@@ -107,11 +118,20 @@ class Spares:
         self.hand_over()
         self.end_taken()
 
-    async def _keep_one(self, group: str, place: Place, worker_class: str) -> None:
+    async def _keep_one(
+        self,
+        group: str,
+        place: Place,
+        worker_class: str,
+        rank_weights: Callable[[], Awaitable[Sequence[RankWeights]]] | None,
+    ) -> None:
         if place not in self._waiting:
             self._waiting[place] = await self._start(group, place, worker_class)
-        await self._waiting[place].wait.remote()
-        self._ready.add(place)
+        spare = self._waiting[place]
+        await spare.wait.remote()
+        if place not in self._ready:
+            told = [] if rank_weights is None or isinstance(place, Reserve) else await rank_weights()
+            self._ready[place] = await _hold(spare, place, told)
 
     async def _is_here(self, place: Place) -> bool:
         """Whether one waits for the engine that starts now; one that still imports does."""
@@ -127,7 +147,7 @@ class Spares:
 
     def _forget(self, place: Place) -> None:
         self._waiting.pop(place, None)
-        self._ready.discard(place)
+        self._ready.pop(place, None)
 
     def _end_beside(self, nodes: Collection[str]) -> None:
         """End those that no rank will take: on other nodes than ``nodes``."""
@@ -152,6 +172,17 @@ class Spares:
     @property
     def _bundles(self) -> list[int]:
         return [] if self._placement_group is None else rank_bundles(self._placement_group)
+
+
+async def _hold(spare: ActorHandle, place: Place, told: Sequence[RankWeights]) -> int:
+    """Have a spare hold the weights of its rank; answers their bytes, 0 where it cannot or there are none to hold."""
+    sources = [weights.source for weights in told if weights.bundle == place and weights.source is not None]
+    for source in sources:
+        problem = await spare.hold.remote(source)
+        if not problem:
+            return source.bytes
+        logger.warning("A spare would read its weights from files, since it cannot hold them: %s", problem)
+    return 0
 
 
 def missing(nodes: Mapping[int, str], here: Collection[Place]) -> list[int]:

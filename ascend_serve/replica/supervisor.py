@@ -154,8 +154,10 @@ class Supervisor:
             self._start_seconds, self._down_since = seconds - self._seconds_before_start, None
             self._recovering_since = None
             requests = f"; requests that were under way: {handed_over}" if handed_over else ""
-            text = f"serving again after {seconds:.1f} s{requests}"
-            self._note(EngineRestarted(time=time.time(), text=text, seconds=seconds))
+            copied = self._engine.copied_ranks
+            weights = f"; weights of {copied} ranks from the memory of their host" if copied else ""
+            text = f"serving again after {seconds:.1f} s{weights}{requests}"
+            self._note(EngineRestarted(time=time.time(), text=text, seconds=seconds, copied_ranks=copied))
             self._metrics.restarted(failure.ailment, seconds)
             self._metrics.show(await self._engine.report())
 

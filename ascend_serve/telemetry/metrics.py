@@ -87,6 +87,11 @@ class ReplicaMetrics:
         self._spares = Gauge(
             "ascend_serve_spare_workers", "Spare worker processes that wait for the next engine.", registry=registry
         )
+        self._held = Gauge(
+            "ascend_serve_held_weights_bytes",
+            "Weights that spare worker processes hold in the memory of their host for the next engine.",
+            registry=registry,
+        )
         self._beat = Gauge(
             "ascend_serve_heartbeat_timestamp_seconds",
             "When all ranks last answered a heartbeat, in seconds since the epoch.",
@@ -109,9 +114,10 @@ class ReplicaMetrics:
         """Take note that all ranks answered a heartbeat."""
         self._beat.set_to_current_time()
 
-    def spares(self, number: int) -> None:
-        """Take note of how many spare worker processes wait."""
+    def spares(self, number: int, held_bytes: int) -> None:
+        """Take note of how many spare worker processes wait, and of the bytes of weights that they hold."""
         self._spares.set(number)
+        self._held.set(held_bytes)
 
     def decoded(self) -> None:
         """Count a decode of the replica's own."""

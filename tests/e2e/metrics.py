@@ -18,3 +18,9 @@ def counters(http: httpx.Client) -> dict[str, float]:
             if not sample.name.endswith(("_created", "_bucket")):
                 sums[sample.name] += sample.value
     return dict(sums)
+
+
+def gauge(http: httpx.Client, name: str) -> float:
+    """What a gauge says in ``GET /metrics``, summed over its labels."""
+    families = text_string_to_metric_families(http.get("/metrics").text)
+    return sum(sample.value for family in families for sample in family.samples if sample.name == name)

@@ -20,13 +20,15 @@ import pytest
 from ascend_serve.api.retry_after import LONGEST_SECONDS, SHORTEST_SECONDS
 from tests.e2e.command import Command
 from tests.e2e.load import Load, Verdict
-from tests.e2e.metrics import counters
+from tests.e2e.metrics import counters, gauge
 from tests.e2e.sdks.sdk import INSTALLED, Call
 from tests.patience import PATIENCE_SECONDS, wait_until
 
 STALL_SECONDS = 30
 """Only the scripted rank stays silent for so long, however busy the machine."""
 IDLE_DECODES = "ascend_serve_idle_decodes_total"
+SPARES = "ascend_serve_spare_workers"
+HELD = "ascend_serve_held_weights_bytes"
 REPLIES_UNTIL_FOUND = 300
 """So many answers later a new controller has asked the replicas by far."""
 FATAL_PROMPT = 37
@@ -168,6 +170,21 @@ def test_serves_controller_comes_back_to_replicas_that_serve_on(
     assert set(load.verdicts()) == {Verdict.RIGHT}
     assert http.get("/graph/report").json()["ranks"] == ranks
     assert "No replica of demo answers" not in server.text()
+
+
+@pytest.mark.slow
+def test_ranks_of_a_replacement_copy_their_weights_from_the_memory_of_their_host(http: httpx.Client) -> None:
+    assert wait_until(lambda: gauge(http, SPARES) == 2)
+    held = gauge(http, HELD)
+    assert held > 0
+    os.kill(http.get("/graph/report").json()["ranks"][1]["pid"], signal.SIGKILL)
+    assert wait_until(lambda: http.get("/health").status_code == 503)
+    _wait_until_healthy(http)
+    event = [event for event in http.get("/graph/report").json()["events"] if event["kind"] == "engine_restarted"][-1]
+    assert event["copied_ranks"] == 2
+    assert "weights of 2 ranks from the memory of their host" in event["text"]
+    assert wait_until(lambda: gauge(http, SPARES) == 2)
+    assert gauge(http, HELD) == held
 
 
 def _controller(server: Command) -> int:

@@ -162,7 +162,7 @@ def run_stock(scenario: Scenario) -> Result:
         model=config.model.path, tensor_parallel_size=tensor_parallel_size, enforce_eager=True, **_numbers(config.vllm)
     )
     seconds = time.monotonic() - started
-    tokens = {str(batch): _generate(llm.llm_engine, batch, scenario.max_tokens) for batch in scenario.batches}
+    tokens = {str(batch): generate(llm.llm_engine, batch, scenario.max_tokens) for batch in scenario.batches}
     llm.llm_engine.engine_core.shutdown()
     return Result(scenario.name, tokens=tokens, seconds=seconds)
 
@@ -171,7 +171,7 @@ def run_emulated(scenarios: Sequence[Scenario], npus: int, nodes: int) -> Iterat
     """Run scenarios on one Ray cluster with emulated NPUs."""
     import ray
 
-    _start_cluster(npus, nodes)
+    start_cluster(npus, nodes)
     try:
         for number, scenario in enumerate(scenarios):
             yield _run_one(scenario, f"scenario-{number}")
@@ -179,7 +179,8 @@ def run_emulated(scenarios: Sequence[Scenario], npus: int, nodes: int) -> Iterat
         ray.shutdown()
 
 
-def _start_cluster(npus: int, nodes: int = 1) -> None:
+def start_cluster(npus: int, nodes: int = 1) -> None:
+    """Start a Ray cluster with emulated NPUs, or connect to the one that ``RAY_ADDRESS`` names."""
     import ray
     from ray.cluster_utils import Cluster
 
@@ -202,9 +203,9 @@ def start_engine(scenario: Scenario) -> Any:
     from vllm.v1.engine.llm_engine import LLMEngine
 
     config = configuration(scenario)
-    _start_cluster(config.parallel.world_size)
+    start_cluster(config.parallel.world_size)
     placement_group = ray.util.placement_group([{"NPU": 1}] * config.parallel.world_size)
-    return LLMEngine.from_vllm_config(_vllm_config(config, scenario.name, placement_group))
+    return LLMEngine.from_vllm_config(engine_config(config, scenario.name, placement_group))
 
 
 def _run_one(scenario: Scenario, group: str) -> Result:
@@ -221,12 +222,12 @@ def _run_one(scenario: Scenario, group: str) -> Result:
     started = time.monotonic()
     engine, spares = None, Spares(placement_group)
     try:
-        vllm_config = _vllm_config(config, group, placement_group)
+        vllm_config = engine_config(config, group, placement_group)
         waiting = _spare_processes(spares, group, vllm_config) if scenario.spares else []
         engine = LLMEngine.from_vllm_config(vllm_config)
         seconds = time.monotonic() - started
         engine.collective_rpc(count_replays)
-        tokens = {str(batch): _generate(engine, batch, scenario.max_tokens) for batch in scenario.batches}
+        tokens = {str(batch): generate(engine, batch, scenario.max_tokens) for batch in scenario.batches}
         return Result(
             scenario.name,
             tokens=tokens,
@@ -294,12 +295,16 @@ def arguments(config: Any) -> dict[str, Any]:
     return planned(config).vllm_arguments
 
 
-def _vllm_config(config: Any, group: str, placement_group: Any) -> Any:
+def engine_config(config: Any, group: str, placement_group: Any, **settings: Any) -> Any:
+    """What an engine is started with; ``settings`` are more of `GroupSettings`."""
     from vllm.engine.arg_utils import EngineArgs
 
+    from ascend_serve.config.passthrough import merge
     from ascend_serve.engine.executor import LockstepRayExecutor
+    from ascend_serve.engine.group_settings import SECTION
 
-    args = {**arguments(config), "distributed_executor_backend": LockstepRayExecutor}
+    args = merge(arguments(config), {"additional_config": {SECTION: settings}})
+    args = {**args, "distributed_executor_backend": LockstepRayExecutor}
     vllm_config = EngineArgs(**args).create_engine_config()
     vllm_config.instance_id = group
     vllm_config.parallel_config.placement_group = placement_group
@@ -310,7 +315,8 @@ def _numbers(options: dict[str, Any]) -> dict[str, Any]:
     return {name: options[name] for name in ("dtype", "max_model_len", "max_num_seqs", "kv_cache_memory_bytes")}
 
 
-def _generate(engine: Any, batch: int, max_tokens: int) -> list[list[int]]:
+def generate(engine: Any, batch: int, max_tokens: int) -> list[list[int]]:
+    """Greedy tokens of ``batch`` requests that are decoded together."""
     from vllm import SamplingParams
 
     params = SamplingParams(temperature=0.0, max_tokens=max_tokens, ignore_eos=True)

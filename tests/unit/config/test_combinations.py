@@ -183,6 +183,19 @@ def test_a_given_cluster_may_have_more_npus_than_are_emulated_here(monkeypatch: 
             id="streams-that-nobody-keeps",
         ),
         pytest.param({"serving": {"recovery": {"streams": "replica"}}}, [], id="streams-that-are-kept"),
+        pytest.param(
+            {
+                "serving": {"recovery": {"weights": "host", "spares": False}},
+                "parallel": {"data_parallel_size": 2},
+            },
+            [
+                "serving.recovery.weights: host has no effect with serving.recovery.spares: false",
+                "serving.recovery.weights: host has no effect with parallel.data_parallel_size: 2",
+            ],
+            id="weights-that-nobody-holds",
+        ),
+        pytest.param({"serving": {"recovery": {"spares": False}}}, [], id="weights-that-nobody-asked-to-hold"),
+        pytest.param({"serving": {"recovery": {"weights": "host"}}}, [], id="weights-that-are-held"),
         pytest.param({"graph": {"workload": {"concurrency": 4}}}, [], id="workload-that-chooses-sizes"),
         pytest.param(
             {"emulated": {"npus": 1}, "hardware": {"soc": "310P", "hccl_op_expansion_mode": "AIV"}},

@@ -56,6 +56,7 @@ class SimulatedEngine:
         self.lost = asyncio.Event()
         self.started = asyncio.Event()
         self.keeps_spares = False
+        self.copied_ranks = 0
         self._failures = failures
         self._stays_away = stays_away
 
@@ -81,6 +82,7 @@ class SimulatedEngine:
             await asyncio.Event().wait()
         self.lost.clear()
         self.llm.errored = False
+        self.copied_ranks = 2
 
     async def keep_spares(self) -> None:
         self.keeps_spares = True
