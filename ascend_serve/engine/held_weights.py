@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from vllm.v1.worker.worker_base import WorkerBase
 
 logger = logging.getLogger(__name__)
+_rank_log = logging.getLogger("vllm.ascend_serve")
+"""Below vLLM's own, whose handler also writes what is no warning into the log of a rank."""
 
 _FORMATS = frozenset({"auto", "hf", "safetensors", "pt", "npcache", "mistral"})
 """Formats that each rank reads by itself; for others of the default loader all ranks read together, or none may."""
@@ -289,4 +291,4 @@ def _size(tensors: Mapping[str, torch.Tensor]) -> int:
 
 
 def _log(text: str, tensors: Mapping[str, torch.Tensor], started: float) -> None:
-    logger.info(text, _size(tensors) / 2**30, time.monotonic() - started)
+    _rank_log.info(text, _size(tensors) / 2**30, time.monotonic() - started)
