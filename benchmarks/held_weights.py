@@ -1,10 +1,10 @@
 """What a replacement saves that copies its weights from the memory of the host.
 
-``python -m benchmarks.held_weights [--layers N] [--kills N] [key=value ...]`` makes a model of random weights (20 layers
-are 1.5 GB) and serves it on two emulated NPUs. Once the spares wait, the worker of rank 1 is killed, N times for each way
-to load: from the memory of the host, from files that the kernel still has in its page cache, and from files that it has
-not. Printed are the seconds of each rank for its weights, by its own log, and those from the loss until the replica
-serves again; and what the first start took with and without holding them.
+``python -m benchmarks.held_weights [--layers N] [--kills N] [key=value ...]`` makes a model of random weights (20
+layers are 1.5 GB) and serves it on two emulated NPUs. Once the spares wait, the worker of rank 1 is killed, N times
+for each way to load: from the memory of the host, from files that the kernel still has in its page cache, and from
+files that it has not. Printed are the seconds of each rank for its weights, by its own log, and those from the loss
+until the replica serves again; and what the first start took with and without holding them.
 """
 
 from __future__ import annotations

@@ -32,18 +32,26 @@ DTYPES = (
 FILES = {"model.safetensors": (12, 34)}
 
 
-@st.composite
-def tensors(draw: st.DrawFn) -> torch.Tensor:
-    shape = draw(st.lists(st.integers(0, 5), max_size=4))
-    size = torch.Size(shape).numel()
-    dtype = draw(st.sampled_from(DTYPES))
-    numbers = torch.tensor([draw(st.integers(0, 1 if dtype is torch.bool else 100)) for _ in range(size)])
-    tensor = numbers.to(dtype).reshape(shape)
-    if len(shape) > 1 and draw(st.booleans()):
+def tensor_of(shape: list[int], dtype: torch.dtype, seed: int, is_transposed: bool, has_gaps: bool) -> torch.Tensor:
+    numbers = torch.randint(0, 100, shape, generator=torch.Generator().manual_seed(seed))
+    tensor = numbers.to(dtype)
+    if is_transposed and len(shape) > 1:
         tensor = tensor.transpose(0, -1)
-    if shape and draw(st.booleans()):
+    if has_gaps and shape:
         tensor = torch.stack([tensor, tensor], -1)[..., 0]
     return tensor
+
+
+def tensors() -> st.SearchStrategy[torch.Tensor]:
+    shapes = st.lists(st.integers(0, 5), max_size=4)
+    return st.builds(
+        tensor_of,
+        shapes,
+        st.sampled_from(DTYPES),
+        st.integers(0, 2**31),
+        is_transposed=st.booleans(),
+        has_gaps=st.booleans(),
+    )
 
 
 def written(**models: dict[str, torch.Tensor]) -> HeldWeights:
