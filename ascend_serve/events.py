@@ -316,7 +316,7 @@ class EngineRestarted(Event):
 
     Attributes:
         seconds: From the loss of the one before.
-        copied_ranks: Ranks that copied their weights from the memory of their host, and read no file.
+        copied_ranks: Ranks that copied their weights from the memory of their host.
     """
 
     kind: Literal[EventKind.ENGINE_RESTARTED] = EventKind.ENGINE_RESTARTED

@@ -147,6 +147,8 @@ class _Models:
             if not reason:
                 return
             logger.warning("Weights are read anew, and not copied from the memory of this host: %s", reason)
+            # Or there might be no room for the others.
+            self._held.close()
             self._held = None
         read()
         try:

@@ -199,8 +199,10 @@ class HeldWeights:
                     tensor.copy_(_tensor(mapping, model.tensors[name]))
 
     def close(self) -> None:
-        """Let go of it."""
-        os.close(self._descriptor)
+        """Let go of it; once more is nothing."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
 
 
 def described(tensor: torch.Tensor) -> HeldTensor:

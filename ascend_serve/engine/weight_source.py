@@ -29,7 +29,7 @@ class RankWeights(BaseModel):
     Attributes:
         bundle: Index of its bundle in the placement group.
         source: Where they are held; ``None`` where they are not.
-        from_host: Whether it copied them from there, and read no file.
+        from_host: Whether it copied them from the memory of its host.
     """
 
     model_config = ConfigDict(frozen=True)

@@ -300,8 +300,8 @@ def engine_config(config: Any, group: str, placement_group: Any, **settings: Any
     from vllm.engine.arg_utils import EngineArgs
 
     from ascend_serve.config.passthrough import merge
+    from ascend_serve.config.translate import SECTION
     from ascend_serve.engine.executor import LockstepRayExecutor
-    from ascend_serve.engine.group_settings import SECTION
 
     args = merge(arguments(config), {"additional_config": {SECTION: settings}})
     args = {**args, "distributed_executor_backend": LockstepRayExecutor}
