@@ -211,8 +211,11 @@ def described(tensor: torch.Tensor) -> HeldTensor:
 
 
 def _bytes_of(tensor: torch.Tensor) -> memoryview:
-    flat = tensor.detach().cpu().contiguous().reshape(-1)
-    return memoryview(flat.view(torch.uint8).numpy()) if flat.numel() else memoryview(b"")
+    if not tensor.numel():
+        return memoryview(b"")
+    # Dimensions of one element keep whatever stride they have, also where all is contiguous.
+    flat = tensor.detach().cpu().contiguous().as_strided((tensor.numel(),), (1,))
+    return memoryview(flat.view(torch.uint8).numpy())
 
 
 def _tensor(mapping: mmap.mmap, held: HeldTensor) -> torch.Tensor:

@@ -64,8 +64,7 @@ def written(**models: dict[str, torch.Tensor]) -> HeldWeights:
 
 
 def bits(tensor: torch.Tensor) -> list[int]:
-    flat = tensor.contiguous().reshape(-1)
-    return flat.view(torch.uint8).tolist() if flat.numel() else []
+    return tensor.clone(memory_format=torch.contiguous_format).flatten().view(torch.uint8).tolist()
 
 
 @settings(deadline=None, max_examples=60)
