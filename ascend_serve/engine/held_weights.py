@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from vllm.v1.worker.worker_base import WorkerBase
 
 logger = logging.getLogger(__name__)
-_rank_log = logging.getLogger("vllm.ascend_serve")
+_rank_log = logging.getLogger(f"{vllm.__name__}.ascend_serve")
 """Below vLLM's own, whose handler also writes what is no warning into the log of a rank."""
 
 _FORMATS = frozenset({"auto", "hf", "safetensors", "pt", "npcache", "mistral"})

@@ -59,7 +59,7 @@ def module_state(model: torch.nn.Module) -> dict[str, Any]:
                 state[f"{prefix}.{attribute}"] = _comparable(value)
             if attribute in _METHODS and hasattr(value, "__dict__"):
                 state[f"{prefix}.{attribute}.*"] = _comparable(vars(value))
-        state[f"{prefix}."] = tuple(module._modules)
+        state[f"{prefix}."] = [child for child, _ in module.named_children()]
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
         data = tensor.data
         state[name] = (id(tensor), type(data), data.dtype, data.shape, data.stride(), data.device)

@@ -224,6 +224,7 @@ VLLM_CPU: Table = {
 }
 
 TORCH = (
+    "torch.Tensor._version",
     "torch.UntypedStorage._cdata",
     "torch.UntypedStorage._new_with_weak_ptr",
     "torch._C._dispatch_has_kernel_for_dispatch_key",

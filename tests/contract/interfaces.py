@@ -21,7 +21,7 @@ VLLM: Table = {
         "CUDAGraphWrapper.runtime_mode",
         "CUDAGraphEntry.cudagraph",
     ),
-    "vllm.config": ("CompilationMode", "CUDAGraphMode", "ParallelConfig", "VllmConfig"),
+    "vllm.config": ("CompilationMode", "CUDAGraphMode", "ModelConfig", "ParallelConfig", "VllmConfig"),
     "vllm.config.cache": ("CacheConfig.block_size",),
     "vllm.config.compilation": (
         "CompilationConfig.compilation_time",

@@ -11,6 +11,7 @@ import logging
 import os
 import re
 import socket
+import struct
 import threading
 from collections.abc import Iterable, Iterator
 from contextvars import ContextVar
@@ -23,7 +24,7 @@ import fastapi
 import httpx
 import numpy as np
 import torch
-from pydantic import SecretStr
+from pydantic import BaseModel, SecretStr
 from ray.actor import ActorMethod
 from ray.util.placement_group import PlacementGroup
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
@@ -255,6 +256,9 @@ def _names_of_others() -> frozenset[str]:
         threading.Thread,
         type(hashlib.sha256()),
         torch.Tensor,
+        torch.nn.Module,
+        BaseModel,
+        struct.Struct,
         np.dtype,
         np.ndarray,
         ActorMethod,
