@@ -32,8 +32,9 @@ from ascend_serve.engine.queue_end import end_with_queue
 from ascend_serve.engine.queue_memory import forget_names
 from ascend_serve.engine.queue_wait import spare_cores
 from ascend_serve.engine.runtimes.loading import ask_ranks, settle_runtime
-from ascend_serve.engine.spare_worker import spares_first, worker_resources
+from ascend_serve.engine.spare_worker import WORKER_RESOURCES
 from ascend_serve.engine.weight_source import RankWeights
+from ascend_serve.engine.worker_creation import spares_first
 from ascend_serve.errors import CaptureError, EngineError
 from ascend_serve.graph.plan import CapturePlan
 
@@ -79,7 +80,7 @@ class LockstepRayExecutor(RayExecutorV2):
 
     @staticmethod
     def _get_actor_resource_kwargs() -> dict[str, Any]:
-        return {"num_gpus": 0, "resources": worker_resources()}
+        return {"num_gpus": 0, "resources": WORKER_RESOURCES}
 
     def collective_rpc(
         self, method: Any, timeout: Any = None, args: Any = (), kwargs: Any = None, **options: Any

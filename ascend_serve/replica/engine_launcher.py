@@ -58,10 +58,6 @@ def engine_arguments(
         ConfigError: The section ``vllm`` has an argument that vLLM does not know.
         ModelError: The model is not on this node, and cannot be downloaded.
     """
-    # Before anything else is imported: the engine core's imports go on beside these.
-    prepare_engine_process()
-    start_importing()
-
     try:
         with uncollected():
             from ascend_serve.api.openai_app import server_arguments
@@ -80,6 +76,20 @@ def engine_arguments(
     return server_arguments(merge(plan.vllm_arguments, here))
 
 
+async def begin_imports(group: str, placement_group: PlacementGroup | None) -> Spares:
+    """Start the processes of an engine that import vLLM, before this one does: the engine core's, and the ranks'.
+
+    Args:
+        group: Name of the capture group of the engine.
+        placement_group: Where the ranks go.
+    """
+    prepare_engine_process()
+    start_importing()
+    spares = Spares(placement_group)
+    await spares.begin(group)
+    return spares
+
+
 class EngineLauncher:
     """Starts engines with the same arguments, each with a capture group of its own.
 
@@ -88,6 +98,7 @@ class EngineLauncher:
         args: vLLM's arguments.
         plan: What was decided about the deployment.
         placement_group: Where the ranks go; vLLM makes a placement group when not given.
+        spares: Worker processes there, of which those of the first engine have begun.
         replan_saving: Padding waste that other capture sizes must save.
         events: Where the events of capture sessions go.
 
@@ -102,6 +113,7 @@ class EngineLauncher:
         args: argparse.Namespace,
         plan: DeploymentPlan,
         placement_group: PlacementGroup | None,
+        spares: Spares,
         *,
         replan_saving: float,
         events: EventLog,
@@ -110,7 +122,7 @@ class EngineLauncher:
         self.args = args
         self._plan = plan
         self._placement_group = placement_group
-        self.spares = Spares(placement_group)
+        self.spares = spares
         self._replan_saving = replan_saving
         self._restarts = 0
         self._incarnation = 0

@@ -18,7 +18,7 @@ from ascend_serve.events import PhaseEnded, Ready, Started, StartFailed
 from ascend_serve.graph.modes import Replan
 from ascend_serve.graph.runtimes import RUNTIMES
 from ascend_serve.planning import DeploymentPlan
-from ascend_serve.replica.engine_launcher import EngineLauncher, engine_arguments
+from ascend_serve.replica.engine_launcher import EngineLauncher, begin_imports, engine_arguments
 from ascend_serve.replica.engine_run import EngineRun
 from ascend_serve.replica.last_will import LastWill
 from ascend_serve.replica.software import installed_versions
@@ -131,9 +131,10 @@ class OpenAIEngine:
         # Without a placement group there are no spares.
         holds_weights = holds_weights and placement_group is not None
         with _timed(events, "imports"):
+            spares = await begin_imports(group, placement_group)
             args = await asyncio.to_thread(engine_arguments, config, plan, holds_weights=holds_weights)
         saving = config.graph.replan_saving
-        launcher = EngineLauncher(group, args, plan, placement_group, replan_saving=saving, events=events)
+        launcher = EngineLauncher(group, args, plan, placement_group, spares, replan_saving=saving, events=events)
         with _timed(events, "engine"):
             run = await launcher.start()
         with _timed(events, "application"):

@@ -15,6 +15,7 @@ import ray
 from ray.exceptions import RayError
 
 from ascend_serve.cluster.reserve import Reserve, free_offers, nodes_of_bundles, rank_bundles, reserves
+from ascend_serve.engine.spare_worker import start_spare
 
 if TYPE_CHECKING:
     from ray.actor import ActorHandle
@@ -46,6 +47,16 @@ class Spares:
         self._waiting: dict[Place, ActorHandle] = {}
         self._ready: dict[Place, int] = {}
         self._taken: dict[Place, ActorHandle] = {}
+
+    async def begin(self, group: str) -> None:
+        """Start those that become the workers of the first engine: they import while its replica does.
+
+        Args:
+            group: Name of the capture group of that engine.
+        """
+        bundles = self._bundles
+        spares = await asyncio.gather(*(self._start(group, bundle, "") for bundle in bundles))
+        self._taken = dict(zip(bundles, spares, strict=True))
 
     async def keep(
         self, group: str, worker_class: str, rank_weights: Callable[[], Awaitable[Sequence[RankWeights]]] | None = None
@@ -140,8 +151,6 @@ class Spares:
         return not done or waits.exception() is None
 
     async def _start(self, group: str, place: Place, worker_class: str) -> ActorHandle:
-        from ascend_serve.engine.spare_worker import start_spare
-
         assert self._placement_group is not None
         return await asyncio.to_thread(start_spare, group, self._placement_group, place, worker_class)
 

@@ -185,6 +185,8 @@ VLLM: Table = {
         "RayExecutorV2.start_worker_monitor(self, inline)",
         "RayWorkerProc._init_kwargs",
         "RayWorkerProc.initialize_worker",
+        "RayWorkerProc.run(self)",
+        "RayWorkerProc.wait_for_init(self)",
         "WORKER_SPECIFIC_ENV_VARS",
         "RayWorkerHandle.actor",
         "RayWorkerHandle.bundle_id_idx",

@@ -60,6 +60,10 @@ VLLM_MOVED: Mapping[str, Places] = {
             )
         },
     ),
+    "devices of a worker": (
+        {"vllm.v1.executor.ray_executor_v2": ("RayWorkerProc.get_node_and_gpu_ids(self)",)},
+        {"vllm.v1.executor.ray_executor_v2": ("RayWorkerProc.get_node_and_physical_gpu_ids(self)",)},
+    ),
     "Ray cluster": (
         {"vllm.v1.executor.ray_utils": ("initialize_ray_cluster(parallel_config, require_gpu_on_driver)",)},
         {"vllm.v1.executor.ray_utils": ("initialize_ray_cluster(parallel_config)",)},

@@ -225,7 +225,7 @@ def test_a_request_may_take_longer_than_serve_waits(start: Callable[..., Command
     """A minute; one rank stands still for longer than that."""
     command = start("serving.deployment={graceful_shutdown_timeout_s: 600}", "serving.health={stall_seconds: 600}")
     command.wait_for("curl ")
-    (rank, *_) = [process for process in command.processes() if "NodeWorkerProc" in " ".join(process.cmdline())]
+    (rank, *_) = [process for process in command.processes() if "WorkerProc" in " ".join(process.cmdline())]
     body = {"model": "demo", "prompt": "Hello", "max_tokens": 200, "ignore_eos": True, "stream": True}
     with httpx.stream("POST", f"http://127.0.0.1:{command.port}/v1/completions", json=body, timeout=300) as answer:
         lines = answer.iter_lines()

@@ -24,6 +24,11 @@ def test_what_a_worker_is_made_of_imports_no_model() -> None:
     assert told_by(f"import sys, {modules}; print({RUNNER!r} in sys.modules)").split()[-1] == "False"
 
 
+def test_a_process_that_will_be_a_worker_begins_without_vllm() -> None:
+    """Whoever starts one has not imported it either, and the process has a name at once."""
+    assert told_by(f"import sys, {spare_worker.__name__}; print('vllm' in sys.modules)").split()[-1] == "False"
+
+
 def test_a_spare_has_the_plugins_before_the_worker(tmp_path: Path) -> None:
     (tmp_path / "plugin.py").write_text("def register(): print('plugin')\n")
     (tmp_path / "worker.py").write_text("print('worker')\nclass Worker: ...\n")

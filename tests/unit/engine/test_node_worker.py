@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
+import re
+
 import psutil
 import pytest
 
+from ascend_serve.engine.spare_worker import SpareWorkerProc
 from ascend_serve.errors import ClusterError
 from ascend_serve.node.environment import PER_NODE_VARIABLES
 
@@ -48,3 +52,29 @@ def test_no_node_gets_anothers_variables() -> None:
     node_worker.use_node_workers()
     assert node_worker.vllm_executor.RayWorkerProc is node_worker.NodeWorkerProc
     assert set(PER_NODE_VARIABLES) <= node_worker.vllm_executor.WORKER_SPECIFIC_ENV_VARS
+
+
+def test_a_process_that_became_a_worker_has_all_that_vllms_executor_calls() -> None:
+    called = set(re.findall(r"\.actor\.(\w+)\.remote", inspect.getsource(node_worker.vllm_executor)))
+    assert "initialize_worker" in called
+    assert called <= set(dir(SpareWorkerProc))
+
+
+class Worker:
+    """Stands where vLLM's worker is, and says what it was asked."""
+
+    def __getattr__(self, name: str) -> object:
+        return lambda *args, **options: (name, args, options)
+
+
+def test_it_passes_them_on_as_they_are() -> None:
+    spare = SpareWorkerProc()
+    spare._worker = Worker()
+    passed = {
+        name: getattr(spare, name)
+        for name, method in vars(SpareWorkerProc).items()
+        if inspect.isfunction(method) and name not in ("prepare", "wait", "take_over")
+    }
+    assert len(passed) == 6
+    for name, call in passed.items():
+        assert call() in ((name, (), {}), None)

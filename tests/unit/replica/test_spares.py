@@ -90,6 +90,15 @@ def ended(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return ended
 
 
+def test_those_of_the_first_engine_begin_in_the_bundles_of_its_ranks_and_are_ended_with_it(ended: list[Any]) -> None:
+    spares = RanksOnTwoNodes()
+    asyncio.run(spares.begin("group"))
+    assert spares.started == [0, 1]
+    first = spares.taken
+    spares.hand_over()
+    assert ended == first
+
+
 def test_one_that_cannot_be_started_is_tried_again(ended: list[Any]) -> None:
     spares = RanksOnTwoNodes()
     asyncio.run(ready(spares, 3))
