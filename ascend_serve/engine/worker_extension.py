@@ -21,6 +21,7 @@ from ascend_serve.capture.client import DriverClient
 from ascend_serve.capture.messages import CaptureResult, Lost, Phase
 from ascend_serve.capture.participant import Participant
 from ascend_serve.engine.canary import Canary
+from ascend_serve.engine.capture_garbage import uncollected_capture
 from ascend_serve.engine.compilation import watch_static_kernels
 from ascend_serve.engine.group_settings import GroupSettings, capture_deadlines, read_settings
 from ascend_serve.engine.held_weights import HOLDER
@@ -98,7 +99,7 @@ class WorkerSession:
         """Run the session to its end; errors outside of captures are told to the driver, never raised past it."""
         try:
             self._agree(other_sizes)
-            with watch_static_kernels(self._participant.tell_compiling):
+            with uncollected_capture(again=bool(other_sizes)), watch_static_kernels(self._participant.tell_compiling):
                 return self._walk(is_warm=bool(other_sizes))
         except Exception as error:
             logger.exception("Rank %d failed in phase %s", self._participant.rank, self._phase.value)

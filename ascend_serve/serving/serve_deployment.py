@@ -9,10 +9,11 @@ import time
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import httpx
 from pydantic import SecretStr
-from ray import serve
+from ray import ObjectRef, serve
 from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
 from ray.serve.schema import ApplicationStatus, DeploymentStatusOverview, LoggingConfig
@@ -30,6 +31,7 @@ from ascend_serve.replica.application import build_application, graceful_shutdow
 from ascend_serve.replica.start_failure import unmarked
 from ascend_serve.serving.haproxy_config import DETOUR, gist
 from ascend_serve.serving.ingress import EVERYWHERE, start_options, warn_if_other, warn_of_router
+from ascend_serve.serving.serve_start import begin_serve, wait_for_proxies
 from ascend_serve.telemetry.report import GraphReport
 
 logging.getLogger("ray.serve").setLevel(logging.WARNING)
@@ -103,8 +105,7 @@ class ServeDeployment:
         application = build_application(
             self.config, self._plan, node_offers(), group=self._group, started=self._started, keys=self._keys
         )
-        self._start_serve()
-        warn_of_router(self.config.serving)
+        proxies = self._start_serve()
         target = serve.RunTarget(application, name=self.name, route_prefix=self.config.serving.route_prefix)
         self._deployed = True
         try:
@@ -115,6 +116,9 @@ class ServeDeployment:
                 f"The Ray cluster does not take the application {self.name}: {error}",
                 f"Set another serving.route_prefix, for example serving.route_prefix=/{self.name}.",
             ) from error
+        with self._proxies_explained():
+            wait_for_proxies(proxies)
+        warn_of_router(self.config.serving)
 
     def watch(self) -> Iterator[Progress]:
         """Yield the progress of the start-up, several times a second, until the application answers.
@@ -222,7 +226,8 @@ class ServeDeployment:
                     continue
             return
 
-    def _start_serve(self) -> None:
+    def _start_serve(self) -> Sequence[ObjectRef[Any]]:
+        """Start it where nobody has yet; returns the proxies that are on their way."""
         status = serve.status()
         if self.name in status.applications:
             raise ClusterError(
@@ -232,12 +237,17 @@ class ServeDeployment:
         self._owns_serve = not status.proxies
         if not self._owns_serve:
             warn_if_other(self.config.serving)
-            return
-        try:
-            serve.start(
+            return ()
+        with self._proxies_explained():
+            return begin_serve(
                 **start_options(self.config.serving, local=self._local),
                 logging_config=LoggingConfig(log_level="WARNING"),
             )
+
+    @contextlib.contextmanager
+    def _proxies_explained(self) -> Iterator[None]:
+        try:
+            yield
         except (RayError, TimeoutError) as error:
             said = str(getattr(error, "cause", None) or error)
             problem = f"Ray Serve did not start its HTTP proxy: {gist(said)}"

@@ -256,6 +256,10 @@ RAY: Table = {
     "ray._private.services": ("find_gcs_addresses", "get_ray_address_from_environment(addr, temp_dir)"),
     "ray._private.ray_constants": ("ENABLE_RAY_CLUSTER", "ENABLE_RAY_CLUSTERS_ENV_VAR"),
     "ray.actor": ("ActorHandle._actor_id",),
+    "ray.serve._private.api": (
+        "_create_controller_and_proxy_refs("
+        "http_options, grpc_options, global_logging_config, global_tracing_config, controller_options)",
+    ),
     "ray.serve._private.replica": ("text:__serve_build_asgi_app__",),
 }
 """Private names of Ray, in ``cluster/`` and ``serving/``."""

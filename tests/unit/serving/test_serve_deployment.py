@@ -19,6 +19,7 @@ from ascend_serve.config.schema import AscendServeConfig
 from ascend_serve.config.serve_options import DEPLOYMENT
 from ascend_serve.errors import ClusterError
 from ascend_serve.planning import plan_deployment
+from ascend_serve.serving import serve_deployment
 from ascend_serve.serving.haproxy_config import DETOUR, UNAVAILABLE
 from ascend_serve.serving.serve_deployment import ServeDeployment
 from tests.patience import PATIENCE_SECONDS
@@ -41,14 +42,14 @@ CONFIG = AscendServeConfig.model_validate({"model": {"path": "demo"}, "emulated"
 def test_a_proxy_that_does_not_start_has_an_answer(
     error: Exception, remedy: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def start(**_: object) -> None:
+    def wait(_: object) -> None:
         raise error
 
     monkeypatch.setattr(serve, "status", lambda: SimpleNamespace(applications={}, proxies={}))
-    monkeypatch.setattr(serve, "start", start)
-    monkeypatch.setattr(
-        "ascend_serve.serving.serve_deployment.node_offers", lambda: (NodeOffer("node-0", "node-0", 1),)
-    )
+    monkeypatch.setattr(serve, "run_many", lambda *_, **__: None)
+    monkeypatch.setattr(serve_deployment, "begin_serve", lambda **_: ())
+    monkeypatch.setattr(serve_deployment, "wait_for_proxies", wait)
+    monkeypatch.setattr(serve_deployment, "node_offers", lambda: (NodeOffer("node-0", "node-0", 1),))
     with pytest.raises(ClusterError, match="did not start its HTTP proxy") as caught:
         ServeDeployment(CONFIG, plan_deployment(CONFIG), started=0.0, local=True).deploy()
     assert str(error).splitlines()[0].partition("[")[0] in str(caught.value)
@@ -85,7 +86,7 @@ def test_replicas_serve_on_while_a_new_controller_asks_them(monkeypatch: pytest.
 def test_who_answers_at_the_address(
     status: int, headers: dict[str, str], body: str, answers: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ascend_serve.serving.serve_deployment._REACH_SECONDS", PATIENCE_SECONDS if answers else 0.3)
+    monkeypatch.setattr(serve_deployment, "_REACH_SECONDS", PATIENCE_SECONDS if answers else 0.3)
     with server(status, headers, body) as port:
         config = CONFIG.model_copy(update={"serving": CONFIG.serving.model_copy(update={"port": port})})
         assert ServeDeployment(config, plan_deployment(config), started=0.0).answers_http() is answers
