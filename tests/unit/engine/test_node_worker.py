@@ -69,7 +69,7 @@ class Worker:
 
 def test_it_passes_them_on_as_they_are() -> None:
     spare = SpareWorkerProc()
-    spare._worker = Worker()
+    vars(spare)["_worker"] = Worker()
     passed = {
         name: getattr(spare, name)
         for name, method in vars(SpareWorkerProc).items()
