@@ -2,12 +2,6 @@
 
 from __future__ import annotations
 
-from ascend_serve.node.imports import uncollected
+from ascend_serve.node.imports import import_at_once
 
-with uncollected():
-    import vllm.v1.engine.core
-    import vllm.v1.executor.ray_executor_v2
-
-    import ascend_serve.engine.executor
-
-__all__ = ["ascend_serve", "vllm"]
+import_at_once("vllm.v1.engine.core", "vllm.v1.executor.ray_executor_v2", "ascend_serve.engine.executor")

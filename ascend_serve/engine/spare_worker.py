@@ -21,7 +21,7 @@ from ascend_serve.cluster.connect import NAMESPACE
 from ascend_serve.cluster.placement import NPU
 from ascend_serve.cluster.reserve import Reserve
 from ascend_serve.node.environment import NOSET_VISIBLE_DEVICES
-from ascend_serve.node.imports import uncollected
+from ascend_serve.node.imports import import_at_once, uncollected
 
 if TYPE_CHECKING:
     from ascend_serve.engine.node_worker import NodeWorkerProc
@@ -46,11 +46,11 @@ class SpareWorkerProc:
         Args:
             worker_class: Qualified name of the platform's worker, where it is known.
         """
+        import_at_once("ascend_serve.engine.node_worker")
         with uncollected():
             from vllm.plugins import load_general_plugins
             from vllm.utils.import_utils import resolve_obj_by_qualname
 
-            _node_worker()
             load_general_plugins()
             if worker_class:
                 resolve_obj_by_qualname(worker_class)
@@ -75,10 +75,12 @@ class SpareWorkerProc:
             accelerators: Devices of the rank, where Ray gave none to this process, which waited in no bundle.
             arguments: vLLM's.
         """
+        from ascend_serve.engine.node_worker import NodeWorkerProc
+
         if accelerators is not None:
             # vLLM asks Ray's context for the device of its process.
             RuntimeContext.get_accelerator_ids = lambda _: dict(accelerators)
-        self._worker = _node_worker()(**arguments)
+        self._worker = NodeWorkerProc(**arguments)
 
     def get_node_and_physical_gpu_ids(self) -> Any:
         """As vLLM's; which device Ray gave to it, and on which node."""
@@ -103,13 +105,6 @@ class SpareWorkerProc:
     def run(self) -> None:
         """As vLLM's; comes back when the worker ends."""
         self._worker.run()
-
-
-def _node_worker() -> type[NodeWorkerProc]:
-    """Takes as long as it takes to import vLLM, the first time."""
-    from ascend_serve.engine.node_worker import NodeWorkerProc
-
-    return NodeWorkerProc
 
 
 def start_spare(group: str, placement_group: PlacementGroup, place: int | Reserve, worker_class: str) -> ActorHandle:

@@ -20,7 +20,7 @@ from ascend_serve.config.translate import SECTION
 from ascend_serve.config.vllm_arguments import check_argument_names
 from ascend_serve.engine.prefork import start_importing
 from ascend_serve.errors import AscendServeError, CaptureError, EngineError
-from ascend_serve.node.imports import uncollected
+from ascend_serve.node.imports import import_at_once
 from ascend_serve.node.model_download import provide_model
 from ascend_serve.planning import DeploymentPlan
 from ascend_serve.replica.engine_run import EngineRun
@@ -59,8 +59,8 @@ def engine_arguments(
         ModelError: The model is not on this node, and cannot be downloaded.
     """
     try:
-        with uncollected():
-            from ascend_serve.api.openai_app import server_arguments
+        import_at_once("ascend_serve.api.openai_app")
+        from ascend_serve.api.openai_app import server_arguments
     except Exception as error:
         raise explained(error) from error
 
