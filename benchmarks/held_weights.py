@@ -12,7 +12,6 @@ from __future__ import annotations
 import os
 import re
 import statistics
-import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -30,7 +29,6 @@ from benchmarks.command_line import console
 from benchmarks.recovery_serving import PATIENCE_SECONDS, RANKS, served
 from benchmarks.victims import Fault, hit
 from tests.e2e.command import Command
-from tests.e2e.conftest import COMMAND
 
 HIDDEN = 2048
 OVERRIDES = ("vllm.dtype=bfloat16", "graph.capture_sizes=[1]", "vllm.max_num_seqs=2")
@@ -38,6 +36,7 @@ WAYS = ("host", "disk", "disk, not in the page cache")
 
 _METRICS = re.compile(r"^ascend_serve_(spare_workers|held_weights_bytes) (\S+)", re.MULTILINE)
 _LOADED = re.compile(r"(?:Loading weights took|Copied .* of this host in) ([0-9.]+) s")
+_LOGS = re.compile(r"^logs: (\S+)$", re.MULTILINE)
 _HELD = re.compile(r"Hold ([0-9.]+) GiB of weights in the memory of this host, copied in ([0-9.]+) s")
 
 
@@ -119,15 +118,11 @@ def _drop_from_page_cache(model: Path) -> None:
 
 
 def _log(command: Command) -> str:
-    """The ends of the logs of both ranks."""
-    name = _name(command)
-    each = [[*COMMAND, "logs", name, "--rank", str(rank), "--lines", "200"] for rank in range(RANKS)]
-    return "\n".join(subprocess.run(words, capture_output=True, text=True, check=False).stdout for words in each)
-
-
-def _name(command: Command) -> str:
-    models: list[dict[str, Any]] = httpx.get(f"{command.url}/v1/models", timeout=PATIENCE_SECONDS).json()["data"]
-    return str(models[0]["id"])
+    """The logs of the ranks that serve now, found by their processes: other servers may be on this machine."""
+    told = _LOGS.search(command.text())
+    pids = [rank["pid"] for rank in _report(command)["ranks"]]
+    files = [file for pid in pids for file in sorted(Path(told[1] if told else "").glob(f"worker-*-{pid}.*"))]
+    return "\n".join(file.read_text(encoding="utf-8", errors="replace") for file in files)
 
 
 def _report(command: Command) -> dict[str, Any]:
