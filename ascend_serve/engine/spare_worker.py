@@ -40,7 +40,7 @@ class SpareWorkerProc:
 
     _worker: NodeWorkerProc
 
-    def prepare(self, worker_class: str = "") -> None:
+    def __init__(self, worker_class: str = "") -> None:
         """Import vLLM's part of a worker and, after the plugins, the platform's, as vLLM does.
 
         Args:
@@ -56,7 +56,7 @@ class SpareWorkerProc:
                 resolve_obj_by_qualname(worker_class)
 
     def wait(self) -> None:
-        """Answer, after all that was asked before."""
+        """Answer, when all is imported."""
 
     def hold(self, source: WeightSource) -> str:
         """Hold the weights of the rank whose place it may take; answers why not, empty where it does.
@@ -129,9 +129,7 @@ def start_spare(group: str, placement_group: PlacementGroup, place: int | Reserv
         scheduling_strategy=strategy,
         runtime_env={"env_vars": {NOSET_VISIBLE_DEVICES: "1", **_inherited()}},
     )
-    spare = actor.remote()
-    spare.prepare.remote(worker_class)
-    return spare
+    return actor.remote(worker_class)
 
 
 def spare_name(group: str, place: int | Reserve) -> str:

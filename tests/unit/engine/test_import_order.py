@@ -35,5 +35,5 @@ def test_a_spare_has_the_plugins_before_the_worker(tmp_path: Path) -> None:
     (tmp_path / "order-0.dist-info").mkdir()
     (tmp_path / "order-0.dist-info/METADATA").write_text("Metadata-Version: 2.1\nName: order\nVersion: 0\n")
     (tmp_path / "order-0.dist-info/entry_points.txt").write_text("[vllm.general_plugins]\norder = plugin:register\n")
-    code = f"from {spare_worker.__name__} import SpareWorkerProc; SpareWorkerProc().prepare('worker.Worker')"
+    code = f"from {spare_worker.__name__} import SpareWorkerProc; SpareWorkerProc('worker.Worker')"
     assert told_by(code, tmp_path).split()[-2:] == ["plugin", "worker"]

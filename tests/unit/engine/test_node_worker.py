@@ -68,12 +68,12 @@ class Worker:
 
 
 def test_it_passes_them_on_as_they_are() -> None:
-    spare = SpareWorkerProc()
+    spare = SpareWorkerProc.__new__(SpareWorkerProc)
     vars(spare)["_worker"] = Worker()
     passed = {
         name: getattr(spare, name)
         for name, method in vars(SpareWorkerProc).items()
-        if inspect.isfunction(method) and name not in ("prepare", "wait", "hold", "take_over")
+        if inspect.isfunction(method) and name not in ("__init__", "wait", "hold", "take_over")
     }
     assert len(passed) == 6
     for name, call in passed.items():
