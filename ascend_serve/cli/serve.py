@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
 import os
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -77,7 +75,6 @@ def serve(
             stack.enter_context(kept_port(configs[0].serving.host, configs[0].serving.port))
         with StartupProgress(console) as progress:
             progress.enter("cluster")
-            _import_ahead()
             cluster = stack.enter_context(_cluster(configs, record, verbose=verbose, dashboard=dashboard))
         deployments = [stack.enter_context(_deployment(model, cluster, started, ending)) for model in served]
         for deployment in deployments:
@@ -88,12 +85,6 @@ def serve(
             _show(model, deployment, cluster)
         record.begin_to_serve(cluster)
         _stay(deployments, record)
-
-
-def _import_ahead() -> None:
-    """Import what comes after the cluster while this process waits for the cluster's to start."""
-    module = "ascend_serve.serving.serve_deployment"
-    threading.Thread(target=importlib.import_module, args=(module,), daemon=True).start()
 
 
 def _given() -> bool:
