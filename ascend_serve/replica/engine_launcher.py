@@ -161,7 +161,7 @@ class EngineLauncher:
     async def keep_spares(self) -> None:
         """Have a spare for each rank of the engine that would take the place of this one, until cancelled."""
         if self._llm is not None:
-            await self.spares.keep(self._next_group, self._llm.worker_class, self.rank_weights)
+            await self.spares.keep(self._next_group, self._llm.worker_class, await self.rank_weights())
 
     async def rank_weights(self) -> Sequence[RankWeights]:
         """What ranks tell of their weights; nothing where the engine has no spares to tell it, or does not answer."""

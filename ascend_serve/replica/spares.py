@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import ray
@@ -58,22 +58,20 @@ class Spares:
         spares = await asyncio.gather(*(self._start(group, bundle, "") for bundle in bundles))
         self._taken = dict(zip(bundles, spares, strict=True))
 
-    async def keep(
-        self, group: str, worker_class: str, rank_weights: Callable[[], Awaitable[Sequence[RankWeights]]] | None = None
-    ) -> None:
+    async def keep(self, group: str, worker_class: str, held: Sequence[RankWeights] = ()) -> None:
         """Start the spares that are missing, one after the other to leave cores to who serves, and again and again.
 
         Args:
             group: Name of the capture group of the engine that may take them.
             worker_class: Qualified name of the platform's worker.
-            rank_weights: Tells where the ranks of the engine that runs hold their weights, for the spares in their
-                bundles to hold them too.
+            held: Where the ranks of the engine that runs hold their weights, for the spares in their bundles to hold
+                them too.
         """
         while self._bundles:
             places: list[Place] = [*self._bundles, *await self._reserves()]
             for place in places:
                 try:
-                    await self._keep_one(group, place, worker_class, rank_weights)
+                    await self._keep_one(group, place, worker_class, held)
                 # Its node may be gone since, or its name still be that of the one before.
                 except (RayError, ValueError) as error:
                     logger.warning("A spare worker process ended, or cannot be started: %s", error)
@@ -129,20 +127,13 @@ class Spares:
         self.hand_over()
         self.end_taken()
 
-    async def _keep_one(
-        self,
-        group: str,
-        place: Place,
-        worker_class: str,
-        rank_weights: Callable[[], Awaitable[Sequence[RankWeights]]] | None,
-    ) -> None:
+    async def _keep_one(self, group: str, place: Place, worker_class: str, held: Sequence[RankWeights]) -> None:
         if place not in self._waiting:
             self._waiting[place] = await self._start(group, place, worker_class)
         spare = self._waiting[place]
         await spare.wait.remote()
         if place not in self._ready:
-            told = [] if rank_weights is None or isinstance(place, Reserve) else await rank_weights()
-            self._ready[place] = await _hold(spare, place, told)
+            self._ready[place] = await _hold(spare, place, held)
 
     async def _is_here(self, place: Place) -> bool:
         """Whether one waits for the engine that starts now; one that still imports does."""
@@ -183,9 +174,9 @@ class Spares:
         return [] if self._placement_group is None else rank_bundles(self._placement_group)
 
 
-async def _hold(spare: ActorHandle, place: Place, told: Sequence[RankWeights]) -> int:
+async def _hold(spare: ActorHandle, place: Place, held: Sequence[RankWeights]) -> int:
     """Have a spare hold the weights of its rank; answers their bytes, 0 where it cannot or there are none to hold."""
-    sources = [weights.source for weights in told if weights.bundle == place and weights.source is not None]
+    sources = [weights.source for weights in held if weights.bundle == place and weights.source is not None]
     for source in sources:
         problem = await spare.hold.remote(source)
         if not problem:

@@ -89,11 +89,8 @@ def _serve(config: Any, number: int, placement_group: Any, spares: Any) -> None:
     tokens = generate(engine, 3, 12)
 
     async def leave_to_next() -> None:
-        async def rank_weights() -> list[RankWeights]:
-            return ranks
-
         worker_class = vllm_config.parallel_config.worker_cls
-        keeping = asyncio.create_task(spares.keep(f"engine-{number + 1}", worker_class, rank_weights))
+        keeping = asyncio.create_task(spares.keep(f"engine-{number + 1}", worker_class, ranks))
         while spares.number < len(ranks):
             await asyncio.sleep(0.1)
         keeping.cancel()
