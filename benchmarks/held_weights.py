@@ -26,7 +26,7 @@ from rich.table import Table
 
 from ascend_serve.emulated.demo_model import make_demo_model
 from benchmarks.command_line import console
-from benchmarks.recovery_serving import PATIENCE_SECONDS, RANKS, served
+from benchmarks.recovery_serving import PATIENCE_SECONDS, RANKS, served, wait_for_spares
 from benchmarks.victims import Fault, hit
 from tests.e2e.command import Command
 
@@ -34,7 +34,6 @@ HIDDEN = 2048
 OVERRIDES = ("vllm.dtype=bfloat16", "graph.capture_sizes=[1]", "vllm.max_num_seqs=2")
 WAYS = ("host", "disk", "disk, not in the page cache")
 
-_METRICS = re.compile(r"^ascend_serve_(spare_workers|held_weights_bytes) (\S+)", re.MULTILINE)
 _LOADED = re.compile(r"(?:Loading weights took|Copied .* of this host in) ([0-9.]+) s")
 _LOGS = re.compile(r"^logs: (\S+)$", re.MULTILINE)
 _HELD = re.compile(r"Hold ([0-9.]+) GiB of weights in the memory of this host, copied in ([0-9.]+) s")
@@ -82,7 +81,7 @@ def _measured(model: Path, kills: int, overrides: Sequence[str]) -> Iterator[tup
             console.print(way, "held at the start:", _HELD.findall(_log(command)), markup=False)
             weights: list[float] = []
             for _ in range(kills):
-                _wait_for_spares(command)
+                wait_for_spares(command, RANKS)
                 if source != way:
                     _drop_from_page_cache(model)
                 weights += _replaced(command)
@@ -98,15 +97,6 @@ def _replaced(command: Command) -> list[float]:
         time.sleep(0.5)
     console.print(_restarts(command)[-1]["text"], markup=False)
     return [float(seconds) for seconds in _LOADED.findall(_log(command))]
-
-
-def _wait_for_spares(command: Command) -> None:
-    until = time.monotonic() + PATIENCE_SECONDS
-    while time.monotonic() < until:
-        told = dict(_METRICS.findall(httpx.get(f"{command.url}/metrics", timeout=PATIENCE_SECONDS).text))
-        if float(told.get("spare_workers", 0)) == RANKS:
-            return
-        time.sleep(1)
 
 
 def _drop_from_page_cache(model: Path) -> None:

@@ -176,9 +176,7 @@ def served(*overrides: str) -> Iterator[Command]:
 def kill_and_wait(load: Load, command: Command, spares: int) -> float:
     """Kill the worker of rank 1 when ``spares`` wait, and measure the seconds to the first new token."""
     time.sleep(_BUSY_SECONDS)
-    until = time.monotonic() + PATIENCE_SECONDS
-    while _spares(command.url) < spares and time.monotonic() < until:
-        time.sleep(1)
+    wait_for_spares(command, spares)
     moment = time.monotonic()
     hit(Fault.WORKER, command, rank=1)
     return load.wait_for_token(moment, PATIENCE_SECONDS)
@@ -252,6 +250,13 @@ def _watch(command: Command, hits: Sequence[Hit], until: float) -> None:
             if each.fault is Fault.STOPPED and each.moment + _WAKE_SECONDS < time.monotonic():
                 with suppress(ProcessLookupError):
                     os.kill(each.pid, signal.SIGCONT)
+        time.sleep(1)
+
+
+def wait_for_spares(command: Command, number: int) -> None:
+    """Wait until so many spare worker processes wait."""
+    until = time.monotonic() + PATIENCE_SECONDS
+    while _spares(command.url) < number and time.monotonic() < until:
         time.sleep(1)
 
 
