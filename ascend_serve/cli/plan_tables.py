@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ascend_serve.cluster.placement import counted
+from ascend_serve.config.translate import SECTION
 from ascend_serve.graph.plan import Switch
 from ascend_serve.planning.comparison import ComparedList
 from ascend_serve.planning.deployment import DeploymentPlan
@@ -59,7 +60,7 @@ def comparison_tables(lists: Sequence[ComparedList]) -> RenderableType:
 def arguments_text(plan: DeploymentPlan) -> str:
     """The arguments as a JSON object, a line for each; without the weights, which ``--json`` has."""
     arguments = json.loads(json.dumps(plan.vllm_arguments))
-    arguments["additional_config"]["ascend_serve"]["request"].pop("weights", None)
+    arguments["additional_config"][SECTION]["request"].pop("weights", None)
     lines = (f"  {json.dumps(name)}: {json.dumps(value)}" for name, value in arguments.items())
     return "{\n" + ",\n".join(lines) + "\n}"
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ascend_serve.config.instance_id import InstanceId
+from ascend_serve.config.translate import SECTION
 from ascend_serve.emulated.clock import DeviceClock, DeviceTime
 from ascend_serve.emulated.faults import FaultScript
 from ascend_serve.emulated.processor import allow_tiles
@@ -84,7 +85,7 @@ def _layout(parallel: Any) -> StreamLayout:
 def ascend_serve_options(vllm_config: Any) -> Mapping[str, Any]:
     """This project's part of vLLM's ``additional_config``; empty when there is none."""
     additional = vllm_config.additional_config
-    return additional.get("ascend_serve", {}) if isinstance(additional, Mapping) else {}
+    return additional.get(SECTION, {}) if isinstance(additional, Mapping) else {}
 
 
 def emulated_options(vllm_config: Any) -> Mapping[str, Any]:

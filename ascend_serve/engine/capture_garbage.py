@@ -7,6 +7,8 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from ascend_serve.node.imports import uncollected
+
 
 @contextmanager
 def uncollected_capture(*, again: bool) -> Iterator[None]:
@@ -22,10 +24,8 @@ def uncollected_capture(*, again: bool) -> Iterator[None]:
     os.environ["VLLM_ENABLE_CUDAGRAPH_GC"] = "1"
     if again:
         gc.unfreeze()
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.collect()
-        gc.freeze()
-        gc.enable()
+    with uncollected():
+        try:
+            yield
+        finally:
+            gc.collect()
